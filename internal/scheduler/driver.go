@@ -1,0 +1,122 @@
+// Package scheduler drives batch systems. It has two halves: a [Driver] per
+// system (subpackages slurm, local), which is pure: it builds argument vectors
+// and parses output; and [Scheduler], which exists once, above the drivers:
+// it runs the commands with deadlines and an allow-listed environment, asks
+// for all jobs with one command, tells "absent" from "no answer", and counts
+// what it costs the batch system. The agent is its only caller.
+//
+// The suite in schedulertest judges every driver against its real system.
+// What it does not test is not promised.
+//
+// No answer, an empty answer where there must be one, or an unknown native
+// state never means that a job ended.
+package scheduler
+
+import (
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+)
+
+// Driver is one kind of batch system. A driver holds no state and does no I/O.
+type Driver interface {
+	// System returns the name of the batch system: slurm, local.
+	System() string
+	// Submit hands a complete wrapper script to the batch system.
+	Submit(Submission) Call[Ref]
+	// Queue lists all live jobs of the user that runs the agent, those whose
+	// tag starts with hpcsera's prefix; finished ones may be among them.
+	Queue() Call[[]Status]
+	// History tells of jobs that have left the queue. ok is false where the
+	// batch system keeps none.
+	History([]Ref) (call Call[[]Status], ok bool)
+	// Act cancels, holds or releases jobs. Acting on a job that is gone is no
+	// error.
+	Act(Action, []Ref) Call[struct{}]
+	// Probe asks for version and queues, and fails when the batch system does
+	// not answer.
+	Probe() Call[hpcsera.Facts]
+}
+
+// Call is one command of the batch system and how to read what it prints.
+type Call[T any] struct {
+	Argv  []string // Argv[0] is the bare command name; Scheduler finds its absolute path
+	Env   []string // beside the allow-listed environment, such as SLURM_TIME_FORMAT=%s
+	Parse func(Output) (T, error)
+}
+
+// Output is what a command printed and how it ended.
+type Output struct {
+	Stdout, Stderr []byte
+	Exit           int
+}
+
+// Action is what can be done to a submitted job.
+type Action string
+
+// The actions.
+const (
+	Cancel  Action = "cancel"
+	Hold    Action = "hold"
+	Release Action = "release"
+)
+
+// Ref is the identity of a job at its batch system: all three parts must
+// agree before anybody acts on it, because ids are reused after a controller
+// lost its state. Tags are random.
+type Ref struct {
+	Cluster string
+	ID      string // with the array index where there is one, as the system writes it
+	Tag     string // the submission's id, which is the batch job's name
+}
+
+// Submission is one call of the submit command.
+type Submission struct {
+	Tag        string // the batch job's name
+	Script     string // absolute path of the wrapper script, complete before the call
+	Directory  string // working directory
+	Output     string // file for what the wrapper itself prints, absolute
+	Comment    string // the user's own name for the job, printable
+	Held       bool
+	Requeue    bool
+	Resources  hpcsera.Resources
+	Attributes hpcsera.Attributes
+	Custom     map[string]string // custom_attributes of this driver, without the prefix: constraint: skylake
+}
+
+// Phase is what a native state means.
+type Phase string
+
+// The phases. PhaseUnknown is a native state the driver does not know: ask
+// again.
+const (
+	PhaseQueued  Phase = "queued"
+	PhaseHeld    Phase = "held" // by the user
+	PhaseRunning Phase = "running"
+	PhaseEnded   Phase = "ended"
+	PhaseUnknown Phase = "unknown"
+)
+
+// Status is what the batch system says of one job.
+type Status struct {
+	Ref
+	Phase     Phase
+	Native    string         // the native state, verbatim
+	Reason    hpcsera.Reason // why it waits, or how it ended; "" when it just ended (see Exit) or the driver cannot tell
+	Message   string         // the native reason, verbatim
+	Exit      *hpcsera.Exit  // of the job, when ended and known
+	Nodes     string
+	Submitted time.Time // zero where unknown
+	Estimated time.Time
+	Restarts  int // native requeues
+}
+
+// Refused is the error of a Submit that the batch system rejected: nothing is
+// queued. Any other error of a submit is ambiguous: the job may be queued.
+type Refused struct {
+	Message   string // the batch system's own words
+	Throttled bool   // a limit on submissions or queued jobs: try again later
+}
+
+// Error returns the batch system's words.
+func (r *Refused) Error() string { return r.Message }

@@ -1,0 +1,262 @@
+// Package store is the seam between the features and the database: what can
+// be read and written, and the promises that every engine keeps.
+//
+// All writes go through [Store.Write]. It groups the closures of many requests
+// into one transaction, each in its own savepoint, and returns only after the
+// commit; so a closure must be pure apart from what it does to its [Tx],
+// because it can be run again. [Tx.NextSeq] takes numbers from a one-row
+// counter inside the transaction, so commit order is seq order on every
+// engine and with any number of replicas. Each [Change] appended in a
+// transaction reaches the [Feed] of every replica after the commit, in seq
+// order; the feed is what waiters wait for, so no waiter queries.
+//
+// Stores know no rights: who may see what is decided before (internal/auth).
+// A row that does not exist is [ErrNotFound]. The suite in storetest is the
+// specification; it runs on real SQLite and real PostgreSQL.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+)
+
+// ErrNotFound says that a row does not exist.
+var ErrNotFound = errors.New("not found")
+
+// ErrFull says that the database cannot grow: its disk is full. Nothing of
+// the transaction was kept.
+var ErrFull = errors.New("database storage is full")
+
+// Store is a database.
+type Store interface {
+	// Read runs fn on a snapshot.
+	Read(ctx context.Context, fn func(Reader) error) error
+	// Write runs fn in a transaction that may be shared with other writes and
+	// returns after its commit. An error of fn undoes fn's changes only and is
+	// returned as it is. When ctx ends first, Write returns its error, and
+	// whether fn was committed is unknown: callers treat it as a lost answer.
+	Write(ctx context.Context, fn func(Tx) error) error
+	// Feed wakes waiters after commits, on every replica.
+	Feed() *Feed
+	Close() error
+}
+
+// Reader is what a read sees.
+type Reader interface {
+	JobReader
+	CodeReader
+	AccessReader
+	AgentReader
+}
+
+// Tx is what a write sees and changes.
+type Tx interface {
+	Reader
+	JobWriter
+	CodeWriter
+	AccessWriter
+	AgentWriter
+	// NextSeq takes the next number of the deployment's one sequence.
+	NextSeq() (int64, error)
+}
+
+// Job is a job's row: what the API shows, what was asked for, and what the
+// server alone needs to know.
+type Job struct {
+	hpcsera.Job
+	Run         hpcsera.RunPart // as accepted; PATCH changes it before delivery
+	Idempotency string          // the scope it was made under, or ""
+	Token       string          // the token that made it
+	Ready       bool            // approved and free of dependencies: an agent may take it
+	Revision    int64           // of Desired
+	OrderSeq    int64           // seq of the last change of the order; 0 before delivery
+	Delivered   int64           // seq at which an agent took it; 0 before
+	ReportSeq   int64           // of the last applied report
+	CancelAt    *time.Time      // when cancel was asked for
+}
+
+// JobFilter selects jobs for a list. Zero fields select all. User, Client and
+// Projects are set by the caller to what the principal reaches.
+type JobFilter struct {
+	Projects []string
+	User     string
+	Client   string
+	Site     string
+	State    hpcsera.State
+	Name     string
+	Label    [2]string // key, value; key "" selects all
+	Note     [2]string // the same for annotations
+	After    time.Time // created at or after
+	Before   time.Time // created before
+	Older    int64     // only jobs with a Created seq below this: the cursor
+	Limit    int       // at most 1000
+}
+
+// Listed is one row of a list with the cursor that continues after it.
+type Listed struct {
+	hpcsera.Job
+	Cursor int64
+}
+
+// JobReader reads jobs, their events, and answers to idempotent requests.
+type JobReader interface {
+	Job(id string) (*Job, error)
+	Jobs(JobFilter) ([]Listed, error) // newest first
+	// Orders returns the unfinished jobs of an agent whose OrderSeq is above
+	// seq, oldest order first.
+	Orders(agent string, seq int64, limit int) ([]*Job, error)
+	// Ready returns jobs that no agent has taken yet and that an agent of user
+	// at site, of those projects, may take, oldest first.
+	Ready(user, site string, projects []string, limit int) ([]*Job, error)
+	// AwaitingApproval returns the pending jobs of a user's project that wait
+	// for an approval of that code.
+	AwaitingApproval(user, project, digest string) ([]*Job, error)
+	// Dependents returns the unfinished jobs that depend on a job.
+	Dependents(job string) ([]*Job, error)
+	// UnfinishedByAgent counts.
+	UnfinishedByAgent(agent string) (int, error)
+	Events(EventFilter) ([]Change, error) // by seq
+	Idempotent(scope, key string) (*Answer, error)
+	// Epoch and LastSeq describe the sequence.
+	Epoch() (int64, error)
+	LastSeq() (int64, error)
+}
+
+// EventFilter selects events. Zero fields select all.
+type EventFilter struct {
+	Job      string
+	Projects []string
+	User     string
+	Client   string
+	After    int64 // only events with a higher seq
+	Limit    int   // at most 10 000
+}
+
+// Answer is a 2xx answer kept under an idempotency key.
+type Answer struct {
+	BodySHA256 string // of the request, hexadecimal
+	Status     int
+	Body       []byte
+	Created    time.Time
+}
+
+// JobWriter changes jobs. Every change of a job the API shows takes a seq,
+// sets the job's Version to it and appends a Change.
+type JobWriter interface {
+	InsertJobs(jobs []*Job) error
+	UpdateJob(*Job) error
+	DeleteJob(id string) error // and its events but the last
+	Append(Change) error
+	KeepAnswer(scope, key string, a Answer) error
+	DropAnswers(before time.Time) error
+}
+
+// Change is an event with what waiters need to know whether it is theirs.
+type Change struct {
+	hpcsera.Event
+	User   string
+	Client string
+	Site   string
+	Agent  string // "" while no agent has the job
+}
+
+// CodeReader reads code parts, which blobs a project has, and approvals.
+type CodeReader interface {
+	// Code returns a code part of a project. Its Missing is not filled.
+	Code(project, digest string) (*Code, error)
+	CodeList(project, user, client string, limit int) ([]*Code, error)
+	// HasBlob reports whether someone of the project handed in these bytes.
+	HasBlob(project, digest string) (bool, error)
+	Approval(id string) (*hpcsera.Approval, error)
+	// Approvals returns a user's approvals in a project, newest first; digest
+	// and name narrow the list where they are not "".
+	Approvals(user, project, digest, name string, limit int) ([]*hpcsera.Approval, error)
+}
+
+// Code is a code part's row.
+type Code struct {
+	hpcsera.CodeEntry
+	User   string
+	Client string
+}
+
+// CodeWriter files code parts, blobs and approvals. Filing twice is no error.
+type CodeWriter interface {
+	PutCode(Code) error
+	DeleteCode(project, digest string) error
+	PutBlob(project, digest string, size int64) error
+	PutApproval(hpcsera.Approval) error
+}
+
+// AccessReader reads who there is.
+type AccessReader interface {
+	User(name string) (*hpcsera.User, error)
+	Users() ([]*hpcsera.User, error)
+	Project(name string) (*hpcsera.Project, error) // with its members
+	Projects() ([]*hpcsera.Project, error)
+	Client(name string) (*hpcsera.Client, error)
+	Clients() ([]*hpcsera.Client, error)
+	Site(name string) (*hpcsera.Site, error)
+	Sites() ([]*hpcsera.Site, error)
+	// Token returns a token and the SHA-256 of its secret.
+	Token(id string) (*hpcsera.Token, []byte, error)
+	Tokens(user string) ([]*hpcsera.Token, error) // all users' for ""
+	// Principal returns in one query what every request needs: the token, its
+	// hash, and whether user, client and project still exist and are enabled.
+	Principal(token string) (*Principal, error)
+}
+
+// Principal is a token with the state of everything it hangs on.
+type Principal struct {
+	hpcsera.Token
+	Hash           []byte
+	UserDisabled   bool
+	ClientDisabled bool
+	Member         hpcsera.MemberRole // "" when the user is no member any more
+}
+
+// AccessWriter changes who there is. Inserting a name again is ErrExists.
+type AccessWriter interface {
+	InsertUser(hpcsera.User) error
+	UpdateUser(hpcsera.User) error
+	InsertProject(hpcsera.Project) error
+	SetMember(project, user string, role hpcsera.MemberRole) error // "" removes
+	InsertClient(hpcsera.Client) error
+	UpdateClient(hpcsera.Client) error
+	InsertSite(hpcsera.Site) error
+	UpdateSite(hpcsera.Site) error
+	InsertToken(t hpcsera.Token, hash []byte) error
+	RevokeToken(id string, at time.Time) error
+}
+
+// ErrExists says that the name is taken.
+var ErrExists = errors.New("exists")
+
+// Agent is an enrolment's row.
+type Agent struct {
+	hpcsera.Agent
+	Hash       []byte // SHA-256 of the credential's secret
+	Instance   string // the one that holds the term
+	Term       int64
+	Stopped    bool  // the instance said that it stopped
+	AppliedSeq int64 // highest report seq applied
+	Removed    bool
+}
+
+// AgentReader reads enrolments.
+type AgentReader interface {
+	Agent(id string) (*Agent, error)
+	Agents(user, site string) ([]*Agent, error) // not removed; "" selects all
+}
+
+// AgentWriter changes enrolments.
+type AgentWriter interface {
+	InsertAgent(Agent) error
+	UpdateAgent(Agent) error // all but LastSeen
+	// SeenAgents stores last-seen times; they are flushed together, now and
+	// then, and never come with a seq.
+	SeenAgents(map[string]time.Time) error
+}

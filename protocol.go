@@ -1,0 +1,138 @@
+package hpcsera
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// WorkRequest is an agent's poll: POST /agents/{id}/work. It is the heartbeat
+// as well.
+type WorkRequest struct {
+	Instance string `json:"instance"`           // random per process start
+	Term     int64  `json:"term"`               // 0 before the first grant
+	Epoch    int64  `json:"epoch"`              // of the last answer; 0 at first
+	Acked    string `json:"acked"`              // the last cursor that is wholly journalled
+	Free     int    `json:"free"`               // how many new jobs may be sent
+	Wait     int    `json:"wait"`               // seconds to wait for work, at most 60
+	Takeover string `json:"takeover,omitempty"` // the instance on this host whose process is dead
+	Stopping bool   `json:"stopping,omitempty"` // gives the term back
+	Facts    *Facts `json:"facts,omitempty"`    // when they changed, and on the first poll
+}
+
+// Facts are what an agent tells of itself and its site.
+type Facts struct {
+	Version string  `json:"version"`
+	Host    string  `json:"host"`
+	System  string  `json:"system"` // slurm, local, …
+	Cluster string  `json:"cluster,omitempty"`
+	Queues  []Queue `json:"queues,omitempty"`
+	// FromCron says that the agent runs now and then, so orders wait for its next run.
+	FromCron bool `json:"from_cron,omitempty"`
+}
+
+// Queue is a queue (partition) of the batch system.
+type Queue struct {
+	Name        string   `json:"name"`
+	Default     bool     `json:"default,omitempty"`
+	State       string   `json:"state,omitempty"`
+	Nodes       int      `json:"nodes,omitempty"`
+	MaxDuration Duration `json:"max_duration,omitempty"`
+}
+
+// WorkAnswer is what should be: every order the agent has not acknowledged,
+// oldest first.
+type WorkAnswer struct {
+	Epoch      int64   `json:"epoch"`
+	Term       int64   `json:"term"`
+	Cursor     string  `json:"cursor"`      // to be sent back as Acked
+	AppliedSeq int64   `json:"applied_seq"` // the highest report seq the server holds of this agent
+	Orders     []Order `json:"orders"`
+	Reads      []Read  `json:"reads"`
+	Stopping   bool    `json:"stopping,omitempty"` // the server stops: come back at once
+}
+
+// Order says what should be of one job. The agent reconciles to the highest
+// revision.
+type Order struct {
+	JobID    string     `json:"job_id"`
+	Attempt  int        `json:"attempt"`
+	Revision int64      `json:"revision"`
+	Desired  Desired    `json:"desired"`
+	Spec     *OrderSpec `json:"spec,omitempty"` // until the agent has acknowledged it
+}
+
+// OrderSpec is all that an agent needs to verify and run a job without asking
+// the server again, the bytes of files apart.
+type OrderSpec struct {
+	Name        string          `json:"name"`
+	User        string          `json:"user"`
+	Project     string          `json:"project"`
+	Client      string          `json:"client"`
+	Submitter   string          `json:"submitter"`
+	Site        string          `json:"site"`
+	Idempotency string          `json:"idempotency,omitempty"` // the scope the job was made under
+	Digest      string          `json:"digest"`
+	Manifest    json.RawMessage `json:"manifest"`
+	Statement   []byte          `json:"statement,omitempty"` // the signed bytes
+	Signature   string          `json:"signature,omitempty"` // armored SSHSIG
+	Run         RunPart         `json:"run"`
+	Created     time.Time       `json:"created"`
+}
+
+// Read is a range of a file in a job's directory that somebody asked for. This
+// version's server never asks.
+type Read struct {
+	ID     string `json:"id"`
+	JobID  string `json:"job_id"`
+	Path   string `json:"path"`
+	Offset int64  `json:"offset"`
+	Length int64  `json:"length"`
+}
+
+// ReportRequest carries facts, oldest first: POST /agents/{id}/reports.
+type ReportRequest struct {
+	Instance string   `json:"instance"`
+	Term     int64    `json:"term"`
+	Reports  []Report `json:"reports"`
+}
+
+// Report is one fact about a job. (Attempt, Seq) orders the facts of a job;
+// Seq counts through all reports of an agent. Revision is the order that the
+// agent had when it found the fact; it never makes a fact stale.
+type Report struct {
+	JobID     string          `json:"job_id"`
+	Step      int             `json:"step"`
+	Attempt   int             `json:"attempt"`
+	Seq       int64           `json:"seq"`
+	Revision  int64           `json:"revision"`
+	State     State           `json:"state"`
+	Reason    Reason          `json:"reason,omitempty"`
+	Message   string          `json:"message,omitempty"`
+	At        time.Time       `json:"at"`
+	Native    *Native         `json:"native,omitempty"`
+	Exit      *Exit           `json:"exit,omitempty"`
+	Nodes     string          `json:"nodes,omitempty"`
+	Estimated *time.Time      `json:"estimated_start,omitempty"`
+	AsOf      *time.Time      `json:"as_of,omitempty"`
+	Directory string          `json:"directory,omitempty"`
+	Warning   string          `json:"warning,omitempty"`
+	Result    json.RawMessage `json:"result,omitempty"`
+	Artifacts []Artifact      `json:"artifacts,omitempty"`
+}
+
+// Outcome is what the server did with one report.
+type Outcome string
+
+// The outcomes. Each is final: the agent sends no report twice after one.
+const (
+	Applied    Outcome = "applied"
+	Duplicate  Outcome = "duplicate"   // this seq was applied before
+	Stale      Outcome = "stale"       // an older attempt or seq than what is known
+	UnknownJob Outcome = "unknown_job" //
+	Illegal    Outcome = "illegal"     // breaks CanFollow, or the job belongs to another agent
+)
+
+// ReportAnswer has one outcome per report, in order.
+type ReportAnswer struct {
+	Outcomes []Outcome `json:"outcomes"`
+}

@@ -1,0 +1,162 @@
+package hpcsera
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+)
+
+// Values are a job's parameters as given: one JSON value per name.
+type Values map[string]json.RawMessage
+
+// checkParameters refuses parameter names that programs obey and schemas that
+// cannot be compiled or refer to anything outside themselves.
+func (m Manifest) checkParameters() error {
+	for name := range m.Parameters {
+		if !paramPattern.MatchString(name) || slices.Contains(proxyNames, name) {
+			return Errorf(InvalidField, "%q cannot name a parameter.", name).At("parameters." + name).
+				Hint("Use a-z, then a-z, 0-9 and _; names of proxy variables are refused.")
+		}
+		if _, err := m.compile(name); err != nil {
+			return Errorf(InvalidField, "the schema does not compile: %v", err).At("parameters." + name)
+		}
+	}
+	return nil
+}
+
+// noLoader refuses every remote schema: what a value may be is decided by the
+// signed bytes alone.
+type noLoader struct{}
+
+func (noLoader) Load(url string) (any, error) {
+	return nil, fmt.Errorf("a schema must not refer to %s", url)
+}
+
+func (m Manifest) compile(name string) (*jsonschema.Schema, error) {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(m.Parameters[name]))
+	if err != nil {
+		return nil, err
+	}
+	c := jsonschema.NewCompiler()
+	c.UseLoader(noLoader{})
+	const url = "mem:///parameter.json"
+	if err := c.AddResource(url, doc); err != nil {
+		return nil, err
+	}
+	return c.Compile(url)
+}
+
+// Complete checks values against the manifest's closed parameter schema and
+// returns them with defaults filled in. The error names the value and what is
+// wrong with it.
+func (m Manifest) Complete(values Values) (Values, error) {
+	full := Values{}
+	for name, raw := range values {
+		if _, ok := m.Parameters[name]; !ok {
+			return nil, Errorf(InvalidValue, "%q is not a parameter of %s.", name, m.Name).At("values."+name).
+				Hint("Its parameters: %s.", m.parameterNames())
+		}
+		full[name] = raw
+	}
+	for name, schema := range m.Parameters {
+		if _, given := full[name]; !given {
+			var s struct {
+				Default json.RawMessage `json:"default"`
+			}
+			if err := json.Unmarshal(schema, &s); err != nil || s.Default == nil {
+				return nil, Errorf(InvalidValue, "%q has no value and no default.", name).At("values."+name).
+					Hint("Give one: values: {%s: …}, or -p %s=….", name, name)
+			}
+			full[name] = s.Default
+		}
+		if err := m.checkValue(name, full[name]); err != nil {
+			return nil, err
+		}
+	}
+	return full, nil
+}
+
+func (m Manifest) checkValue(name string, raw json.RawMessage) error {
+	field := "values." + name
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	if err != nil {
+		return Errorf(InvalidValue, "not JSON: %v", err).At(field)
+	}
+	schema, err := m.compile(name)
+	if err != nil {
+		return Errorf(InvalidField, "the schema does not compile: %v", err).At("parameters." + name)
+	}
+	if err := schema.Validate(value); err != nil {
+		return Errorf(InvalidValue, "%s", schemaSentence(err)).At(field)
+	}
+	if strings.ContainsRune(EnvironmentText(raw), 0) {
+		return Errorf(InvalidValue, "the value holds a NUL character, which cannot reach a program.").At(field)
+	}
+	return nil
+}
+
+// schemaSentence returns the innermost complaints of a validation error.
+func schemaSentence(err error) string {
+	var v *jsonschema.ValidationError
+	if !errors.As(err, &v) {
+		return err.Error()
+	}
+	var leaves []string
+	var walk func(*jsonschema.ValidationError)
+	walk = func(e *jsonschema.ValidationError) {
+		if len(e.Causes) == 0 {
+			leaves = append(leaves, e.ErrorKind.LocalizedString(printer))
+		}
+		for _, c := range e.Causes {
+			walk(c)
+		}
+	}
+	walk(v)
+	if len(leaves) == 0 {
+		return v.Error()
+	}
+	return strings.Join(leaves, "; ") + "."
+}
+
+// EnvironmentText returns how a value appears as environment variable: a
+// string as it is, everything else as its JSON text.
+func EnvironmentText(raw json.RawMessage) string {
+	var s string
+	if json.Unmarshal(raw, &s) == nil && len(raw) > 0 && bytes.TrimSpace(raw)[0] == '"' {
+		return s
+	}
+	var compact bytes.Buffer
+	if json.Compact(&compact, raw) != nil {
+		return string(raw)
+	}
+	return compact.String()
+}
+
+// Expand replaces each {name} in an argument by that value. An argument stays
+// one argument whatever the value holds.
+func (v Values) Expand(argument string) string {
+	return braces.ReplaceAllStringFunc(argument, func(ref string) string {
+		return EnvironmentText(v[ref[1:len(ref)-1]])
+	})
+}
+
+func (m Manifest) parameterNames() string {
+	var names []string
+	for name := range m.Parameters {
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+var printer = message.NewPrinter(language.English)
