@@ -1,0 +1,291 @@
+// Package journal is the agent's memory: an append-only list of what it was
+// told and what it is about to do, on disk before it is done. The agent's
+// state is a fold over the entries, so a crash at any moment is only a
+// shorter list.
+//
+// Each instance (process) writes a file of its own and reads all of them, in
+// the order of the terms under which they were written. A line is a CRC-32,
+// a space and an entry as JSON. A torn last line is what a crash leaves and is
+// dropped; any other damage is an error, because forgetting an entry could
+// run a job twice.
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+)
+
+// Kind says what an entry means.
+type Kind string
+
+// The kinds of entries.
+const (
+	KindInstance  Kind = "instance"  // a process started; first line of each file
+	KindTerm      Kind = "term"      // the server granted Term in Epoch
+	KindOrder     Kind = "order"     // the server wants Order
+	KindCursor    Kind = "cursor"    // every order up to Cursor is above
+	KindRun       Kind = "run"       // a start of Job is counted against Approval
+	KindSubmit    Kind = "submit"    // Tag is about to be submitted for Job, Step, N
+	KindSubmitted Kind = "submitted" // the batch system took it as Native
+	KindRefused   Kind = "refused"   // the batch system certainly did not take it
+	KindBlocked   Kind = "blocked"   // the agent owns the claim: Tag can never run
+	KindStep      Kind = "step"      // Job goes on with Step
+	KindOutcome   Kind = "outcome"   // Job's steps have ended as Outcome says
+	KindFact      Kind = "fact"      // Fact will be reported
+	KindSent      Kind = "sent"      // the server answered every fact up to Seq
+	KindForgotten Kind = "forgotten" // Job's directory was removed
+)
+
+// Entry is one line. Which fields stand depends on Kind.
+type Entry struct {
+	Kind     Kind            `json:"kind"`
+	At       time.Time       `json:"at"`
+	Instance string          `json:"instance,omitempty"`
+	Host     string          `json:"host,omitempty"`
+	Term     int64           `json:"term,omitempty"`
+	Epoch    int64           `json:"epoch,omitempty"`
+	Cursor   string          `json:"cursor,omitempty"`
+	Order    *hpcsera.Order  `json:"order,omitempty"`
+	Job      string          `json:"job,omitempty"`
+	Step     int             `json:"step,omitempty"`
+	N        int             `json:"n,omitempty"`
+	Tag      string          `json:"tag,omitempty"`
+	Approval string          `json:"approval,omitempty"`
+	Native   *hpcsera.Native `json:"native,omitempty"`
+	Held     bool            `json:"held,omitempty"`
+	Outcome  *Outcome        `json:"outcome,omitempty"`
+	Fact     *hpcsera.Report `json:"fact,omitempty"`
+	Seq      int64           `json:"seq,omitempty"`
+}
+
+// Outcome is how a job's steps ended.
+type Outcome struct {
+	State   hpcsera.State  `json:"state"`
+	Reason  hpcsera.Reason `json:"reason,omitempty"`
+	Message string         `json:"message,omitempty"`
+	Exit    *hpcsera.Exit  `json:"exit,omitempty"`
+	Nodes   string         `json:"nodes,omitempty"`
+	Ended   time.Time      `json:"ended"`
+}
+
+// Journal is an instance's own file, open for appending. It is used by one
+// goroutine.
+type Journal struct {
+	file *os.File
+	good int64 // size up to which the file is whole
+	bad  bool  // the last append failed: cut back before the next
+}
+
+const suffix = ".jsonl"
+
+// Open reads every earlier file of dir into fold, oldest term first, and
+// starts the file of this instance. first is true when there was none: the
+// agent has no past here.
+func Open(dir string, head Entry, fold func(Entry)) (j *Journal, first bool, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, false, fmt.Errorf("journal: %w", err)
+	}
+	files, err := history(dir)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, f := range files {
+		if err := read(f.path, fold); err != nil {
+			return nil, false, err
+		}
+	}
+	path := filepath.Join(dir, head.Instance+suffix)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, false, fmt.Errorf("journal: %w", err)
+	}
+	j = &Journal{file: file}
+	head.Kind = KindInstance
+	if err := j.Append(head); err != nil {
+		return nil, false, err
+	}
+	if err := syncDir(dir); err != nil {
+		return nil, false, err
+	}
+	return j, len(files) == 0, nil
+}
+
+// Append writes entries and returns when they are on disk. After an error none
+// of them counts, and the same Append can be tried again.
+func (j *Journal) Append(entries ...Entry) error {
+	var buf bytes.Buffer
+	for i := range entries {
+		line, err := json.Marshal(&entries[i])
+		if err != nil {
+			return fmt.Errorf("journal: encode %s: %w", entries[i].Kind, err)
+		}
+		fmt.Fprintf(&buf, "%08x ", crc32.ChecksumIEEE(line))
+		buf.Write(line)
+		buf.WriteByte('\n')
+	}
+	if j.bad {
+		if err := j.file.Truncate(j.good); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+		j.bad = false
+	}
+	_, err := j.file.WriteAt(buf.Bytes(), j.good)
+	if err == nil {
+		err = j.file.Sync()
+	}
+	if err != nil {
+		j.bad = true
+		return fmt.Errorf("journal: %w", err)
+	}
+	j.good += int64(buf.Len())
+	return nil
+}
+
+// Close closes the file.
+func (j *Journal) Close() error { return j.file.Close() }
+
+// Replay folds every file of dir without starting one of its own, for
+// commands that only look. A missing dir is an empty journal.
+func Replay(dir string, fold func(Entry)) error {
+	files, err := history(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := read(f.path, fold); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Prune removes the files of dir whose last change is older than before and
+// in which no entry names a job that keep accepts. own is never removed.
+func Prune(dir, own string, before time.Time, keep func(job string) bool) error {
+	files, err := history(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if f.instance == own || f.changed.After(before) {
+			continue
+		}
+		needed := false
+		err := read(f.path, func(e Entry) {
+			needed = needed || e.Job != "" && keep(e.Job) || e.Order != nil && keep(e.Order.JobID)
+		})
+		if err == nil && !needed {
+			err = os.Remove(f.path)
+		}
+		if err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+	}
+	return nil
+}
+
+type past struct {
+	path     string
+	instance string
+	term     int64
+	started  time.Time
+	changed  time.Time
+}
+
+// history lists the files of dir by term, then by start. An instance that
+// was never granted a term has read and done nothing: term 0 sorts it first.
+func history(dir string) ([]past, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*"+suffix))
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	var files []past
+	for _, name := range names {
+		p := past{path: name, instance: strings.TrimSuffix(filepath.Base(name), suffix)}
+		if info, err := os.Stat(name); err == nil {
+			p.changed = info.ModTime()
+		}
+		count := 0
+		err := read(name, func(e Entry) {
+			if count++; e.Kind == KindInstance {
+				p.started = e.At
+			}
+			if e.Kind == KindTerm {
+				p.term = max(p.term, e.Term)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, p)
+	}
+	slices.SortFunc(files, func(a, b past) int {
+		if a.term != b.term {
+			return int(a.term - b.term)
+		}
+		return a.started.Compare(b.started)
+	})
+	return files, nil
+}
+
+func read(path string, fold func(Entry)) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	defer file.Close()
+	r := bufio.NewReaderSize(file, 1<<20)
+	for number := 1; ; number++ {
+		line, err := r.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return nil // what stands after the last newline is torn
+		}
+		if err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+		e, err := decode(line)
+		if err != nil {
+			if _, next := r.Peek(1); errors.Is(next, io.EOF) {
+				return nil // torn, though its newline reached the disk
+			}
+			return fmt.Errorf("journal: %s line %d is damaged (%w). Nothing was started. Restore the file from a backup, or enrol this agent anew", path, number, err)
+		}
+		fold(e)
+	}
+}
+
+func decode(line []byte) (Entry, error) {
+	var e Entry
+	if len(line) < 10 || line[8] != ' ' {
+		return e, errors.New("no checksum")
+	}
+	body := bytes.TrimSuffix(line[9:], []byte("\n"))
+	if fmt.Sprintf("%08x", crc32.ChecksumIEEE(body)) != string(line[:8]) {
+		return e, errors.New("wrong checksum")
+	}
+	return e, json.Unmarshal(body, &e)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,269 @@
+// Package wrapper is what really runs in a batch job: it takes the start
+// claim, checks the bytes once more, runs the step's program as the user
+// signed it, and records how it ended. The batch system starts it through the
+// script that the agent submitted; nothing else calls it.
+//
+// It promises: without the claim nothing runs. With the claim the program is
+// started at most once, and the end record is on disk before the wrapper
+// ends. The program gets data only through arguments, files and variables
+// that are set here; nothing of it passes a shell or the batch system's
+// command line.
+package wrapper
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hpcsera/hpcsera/internal/agent/spool"
+	"github.com/hpcsera/hpcsera/internal/failpoint"
+)
+
+// NotRun is the exit status of a wrapper that ran nothing because somebody
+// else owns the start.
+const NotRun = 75
+
+// Run is the whole wrapper: spool directory and tag from its command line,
+// the environment as the batch system gave it. It returns the exit status.
+func Run(dir, tag string, environ []string, stderr io.Writer) int {
+	w := &wrapper{env: environ, stderr: stderr}
+	status, err := w.run(dir, tag)
+	if err != nil {
+		fmt.Fprintf(stderr, "hpcsera-agent step: %v\n", err)
+		return max(status, 1)
+	}
+	return status
+}
+
+type wrapper struct {
+	env    []string
+	stderr io.Writer
+	spool  *spool.Spool
+	member spool.Member
+	task   spool.Task
+	host   string
+}
+
+func (w *wrapper) run(dir, tag string) (int, error) {
+	// Signals that the batch system sends to end a job must reach the program,
+	// not end this process before the end record is written.
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGXCPU)
+	defer signal.Stop(signals)
+
+	var err error
+	if w.spool, err = spool.Open(dir); err != nil {
+		return 1, err
+	}
+	sub, err := w.spool.Submission(tag)
+	if err != nil {
+		return 1, err
+	}
+	index := 0
+	if text := w.lookup(sub.IndexVariable); text != "" {
+		if index, err = strconv.Atoi(text); err != nil {
+			return 1, fmt.Errorf("%s is %q", sub.IndexVariable, text)
+		}
+	}
+	if index < 0 || index >= len(sub.Members) {
+		return 1, fmt.Errorf("submission %s has no member %d", tag, index)
+	}
+	w.member = sub.Members[index]
+	if w.task, err = w.spool.Task(w.member.Job, w.member.Step); err != nil {
+		return 1, err
+	}
+	w.host, _ = os.Hostname()
+	n, won, err := w.claim(sub)
+	if err != nil {
+		return 1, err
+	}
+	if !won {
+		fmt.Fprintln(w.stderr, "hpcsera-agent step: this start belongs to another submission; nothing was run")
+		return NotRun, nil
+	}
+	failpoint.Hit("wrapper.after-claim")
+	end := w.program(n, signals)
+	failpoint.Hit("wrapper.before-end")
+	if err := w.spool.Finish(w.member.Job, w.member.Step, n, end); err != nil {
+		return 1, err
+	}
+	if end.Exit.Signal != 0 {
+		return 128 + end.Exit.Signal, nil
+	}
+	return end.Exit.Code, nil
+}
+
+// claim takes this submission's start. A start that is held by this very
+// native job means that the batch system requeued it: with requeue allowed
+// the next start is taken, unless the agent has taken it to stop the job.
+func (w *wrapper) claim(sub spool.Submission) (n int, won bool, err error) {
+	mine := spool.Claim{
+		Owner: spool.OwnerWrapper, Tag: sub.Tag, Cluster: w.lookup(sub.ClusterVariable),
+		Host: w.host, PID: os.Getpid(), At: time.Now().UTC(),
+	}
+	for _, name := range sub.IDVariables {
+		if mine.NativeID = w.lookup(name); mine.NativeID != "" {
+			break
+		}
+	}
+	for n = w.member.N; ; n++ {
+		owner, won, err := w.spool.Take(w.member.Job, w.member.Step, n, mine)
+		if err != nil || won {
+			return n, won, err
+		}
+		same := owner.Owner == spool.OwnerWrapper && owner.Tag == mine.Tag && owner.NativeID == mine.NativeID && owner.Cluster == mine.Cluster
+		if !same || !w.task.Requeue {
+			return n, false, nil
+		}
+	}
+}
+
+// program runs the step and returns its end, whatever happens.
+func (w *wrapper) program(n int, signals <-chan os.Signal) spool.End {
+	end := spool.End{Started: time.Now().UTC(), Host: w.host}
+	fail := func(err error) spool.End {
+		end.Failure, end.Exit.Code, end.Ended = err.Error(), 126, time.Now().UTC()
+		return end
+	}
+	for _, c := range w.task.Check {
+		if err := verify(c); err != nil {
+			return fail(err)
+		}
+	}
+	stdout, err := w.output(n, "stdout")
+	if err != nil {
+		return fail(err)
+	}
+	defer stdout.Close()
+	stderr, err := w.output(n, "stderr")
+	if err != nil {
+		return fail(err)
+	}
+	defer stderr.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if w.task.Timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(w.task.Timeout))
+		defer cancel()
+	}
+	cmd := exec.CommandContext(ctx, w.task.Argv[0], w.task.Argv[1:]...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = w.task.Directory, stdout, stderr
+	cmd.Env = w.environment(n)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 5 * time.Second
+	if err := cmd.Start(); err != nil {
+		return fail(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	for {
+		select {
+		case s := <-signals:
+			_ = syscall.Kill(-cmd.Process.Pid, s.(syscall.Signal))
+		case err := <-done:
+			end.Ended = time.Now().UTC()
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				end.Timeout = true
+				_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			}
+			status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+			switch {
+			case ok && status.Signaled():
+				end.Exit.Signal = int(status.Signal())
+			case ok:
+				end.Exit.Code = status.ExitStatus()
+			default:
+				end.Failure, end.Exit.Code = fmt.Sprint(err), 126
+			}
+			_ = errors.Join(stdout.Sync(), stderr.Sync())
+			return end
+		}
+	}
+}
+
+func (w *wrapper) output(n int, stream string) (*os.File, error) {
+	return os.OpenFile(w.spool.OutputPath(w.member.Job, w.member.Step, n, stream), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+}
+
+// verify checks that a file still has the bytes that were signed.
+func verify(c spool.Check) error {
+	f, err := os.Open(c.Path)
+	if err != nil {
+		return fmt.Errorf("a signed file cannot be read: %w", err)
+	}
+	defer f.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, f); err != nil {
+		return fmt.Errorf("a signed file cannot be read: %w", err)
+	}
+	if hex.EncodeToString(hash.Sum(nil)) != c.SHA256 {
+		return fmt.Errorf("%s is not what was signed; nothing was run", filepath.Base(c.Path))
+	}
+	return nil
+}
+
+// passed are the variables that the program gets from the batch system's
+// environment; all others that begin with a dropped prefix, or are not named
+// here, do not reach it unless they were signed.
+var (
+	passed   = []string{"HOME", "USER", "LOGNAME", "SHELL", "TZ", "TMPDIR", "HOSTNAME", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"}
+	prefixes = []string{"SLURM_", "SLURMD_", "PMI_", "PMIX_"}
+	// SLURM_EXPORT_ENV would keep srun from passing the program's environment
+	// on; the agent submits with an empty export list.
+	dropped = []string{"SLURM_EXPORT_ENV"}
+)
+
+const defaultPath = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+
+func (w *wrapper) environment(n int) []string {
+	env := map[string]string{"PATH": defaultPath, "LANG": "C.UTF-8"}
+	for _, pair := range w.env {
+		name, value, _ := strings.Cut(pair, "=")
+		for _, p := range passed {
+			if name == p {
+				env[name] = value
+			}
+		}
+		for _, p := range prefixes {
+			if strings.HasPrefix(name, p) {
+				env[name] = value
+			}
+		}
+	}
+	for _, name := range dropped {
+		delete(env, name)
+	}
+	for name, value := range w.task.Environment {
+		env[name] = value
+	}
+	env["HPCSERA_ATTEMPT"] = strconv.Itoa(w.member.Attempt + n - w.member.N)
+	list := make([]string, 0, len(env))
+	for name, value := range env {
+		list = append(list, name+"="+value)
+	}
+	return list
+}
+
+func (w *wrapper) lookup(name string) string {
+	if name == "" {
+		return ""
+	}
+	for i := len(w.env) - 1; i >= 0; i-- {
+		if value, ok := strings.CutPrefix(w.env[i], name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}

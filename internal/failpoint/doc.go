@@ -1,0 +1,11 @@
+// Package failpoint lets the kill tests stop a program at a named point. In a
+// normal build [Hit] is an empty function; with the build tag failpoint it
+// obeys the environment variable HPCSERA_FAILPOINT:
+//
+//	NAME=kill          SIGKILL this process at the point
+//	NAME=kill@N        at its N-th passing
+//	NAME=pause:FILE    create FILE.here and wait there until FILE exists
+//
+// Several are separated by commas. Every point is named where it stands, by
+// program and moment: agent.submit.before-answer.
+package failpoint

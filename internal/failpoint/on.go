@@ -1,0 +1,50 @@
+//go:build failpoint
+
+package failpoint
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+var (
+	mu     sync.Mutex
+	passed = map[string]int{}
+)
+
+// Hit stops the process here when the environment asks for it.
+func Hit(name string) {
+	for _, item := range strings.Split(os.Getenv("HPCSERA_FAILPOINT"), ",") {
+		point, what, _ := strings.Cut(item, "=")
+		if point != name {
+			continue
+		}
+		mu.Lock()
+		passed[name]++
+		count := passed[name]
+		mu.Unlock()
+		if file, ok := strings.CutPrefix(what, "pause:"); ok {
+			pause(file)
+			continue
+		}
+		verb, at, counted := strings.Cut(what, "@")
+		n, _ := strconv.Atoi(at)
+		if verb == "kill" && (!counted || n == count) {
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {} // the signal arrives before anything else happens
+		}
+	}
+}
+
+func pause(file string) {
+	_ = os.WriteFile(file+".here", nil, 0o600)
+	for range time.Tick(20 * time.Millisecond) {
+		if _, err := os.Stat(file); err == nil {
+			return
+		}
+	}
+}
