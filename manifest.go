@@ -143,6 +143,10 @@ func ValidDigest(d string) bool { return digestPattern.MatchString(d) }
 // sites: 1 to 63 of a to z, 0 to 9 and the hyphen.
 func ValidName(s string) bool { return namePattern.MatchString(s) }
 
+// ValidWord reports whether s may be a queue, an account or a reservation of a
+// batch system: no spaces, no control characters, nothing like an option.
+func ValidWord(s string) bool { return wordPattern.MatchString(s) && s[0] != '-' }
+
 // proxyNames must never be set by a value: programs obey them.
 var proxyNames = []string{"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy", "rsync_proxy"}
 
@@ -236,7 +240,28 @@ func (m Manifest) Validate() error {
 	if m.Directives != "" && m.Directives != "converted" {
 		return Errorf(InvalidField, "%q is not known; only \"converted\" is.", m.Directives).At("directives")
 	}
+	if err := m.Limits.validate(); err != nil {
+		return err
+	}
 	return m.checkParameters()
+}
+
+// validate checks limits that may be nil.
+func (l *Limits) validate() error {
+	if l == nil {
+		return nil
+	}
+	if l.NodeCount < 0 {
+		return Errorf(InvalidField, "%d is not a sensible number.", l.NodeCount).At("limits.node_count")
+	}
+	for field, words := range map[string][]string{"queue_names": l.QueueNames, "accounts": l.Accounts, "reservation_ids": l.ReservationIDs} {
+		for i, w := range words {
+			if !ValidWord(w) {
+				return Errorf(InvalidField, "%q has characters that no batch system's name has.", w).At(fmt.Sprintf("limits.%s[%d]", field, i))
+			}
+		}
+	}
+	return nil
 }
 
 func (m Manifest) validateSteps(paths map[string]bool) error {
@@ -297,7 +322,7 @@ func (m Manifest) validateProgram(p Program, at string, paths map[string]bool) e
 	if strings.ContainsRune(p.Script, 0) {
 		return Errorf(InvalidField, "the script holds a NUL character.").At(at + "script")
 	}
-	if m.Directives == "" && directiveLines.MatchString(leadingComments(p.Script)) {
+	if m.Directives == "" && HasDirectives(p.Script) {
 		return Errorf(InvalidField, "the script has batch directives, which are inert here.").At(at + "script").
 			Hint("Let the client map them: hpcsera run FILE.sbatch, or hpcsera convert FILE.sbatch.")
 	}
@@ -328,6 +353,11 @@ func (m Manifest) validateProgram(p Program, at string, paths map[string]bool) e
 	}
 	return nil
 }
+
+// HasDirectives reports whether a script has lines for a batch system's
+// submit command before its first command. Such a script runs only from code
+// with directives: converted, so that no line of it is silently lost.
+func HasDirectives(script string) bool { return directiveLines.MatchString(leadingComments(script)) }
 
 // leadingComments returns the part of a script in which a batch system looks
 // for directives: everything before its first command.

@@ -77,6 +77,28 @@ type OrderSpec struct {
 	Signature   string          `json:"signature,omitempty"` // armored SSHSIG
 	Run         RunPart         `json:"run"`
 	Created     time.Time       `json:"created"`
+	// RunFault says what the run part held, as received, that RunPart has no
+	// place for; UnmarshalJSON sets it. An agent refuses such a job: what it
+	// does not know, it cannot hold against the signed limits.
+	RunFault string `json:"run_fault,omitempty"`
+}
+
+// UnmarshalJSON reads a spec and notes what it had to drop from the run part.
+func (o *OrderSpec) UnmarshalJSON(b []byte) error {
+	type plain OrderSpec
+	if err := json.Unmarshal(b, (*plain)(o)); err != nil {
+		return err
+	}
+	var received struct {
+		Run json.RawMessage `json:"run"`
+	}
+	if err := json.Unmarshal(b, &received); err != nil || received.Run == nil {
+		return err
+	}
+	if err := Decode(received.Run, new(RunPart)); err != nil {
+		o.RunFault = err.Error()
+	}
+	return nil
 }
 
 // Read is a range of a file in a job's directory that somebody asked for. This

@@ -116,7 +116,7 @@ func (r RunPart) Validate() error {
 	for field, word := range map[string]string{
 		"queue_name": r.Attributes.QueueName, "account": r.Attributes.Account, "reservation_id": r.Attributes.ReservationID,
 	} {
-		if word != "" && (!wordPattern.MatchString(word) || word[0] == '-') {
+		if word != "" && !ValidWord(word) {
 			return Errorf(InvalidField, "%q has characters that no batch system's name has.", word).At("attributes." + field)
 		}
 	}
@@ -245,8 +245,6 @@ func (m Manifest) SignedLimits(r RunPart) Limits {
 			*c.list = []string{c.word}
 		}
 	}
-	if m.Limits == nil {
-		l.Requeue = r.Requeue
-	}
+	l.Requeue = l.Requeue || r.Requeue
 	return l
 }
