@@ -1,6 +1,10 @@
 package auth
 
-import "github.com/hpcsera/hpcsera"
+import (
+	"strings"
+
+	"github.com/hpcsera/hpcsera"
+)
 
 // Action is what somebody wants to do: the operationId of the API, or a part
 // of an operation that needs a role of its own (written operation:part).
@@ -41,34 +45,86 @@ const (
 	DeleteTokenSelf Action = "deleteTokenSelf" // DELETE /tokens/self
 )
 
+// reach says how it is decided whether a principal reaches a target at all.
+type reach uint8
+
+const (
+	reachesProject reach = iota // its own project: where something is made or listed
+	reachesThing                // a thing of its project, of its client unless the whole project was granted
+	reachesOwn                  // a thing of its own user
+	reachesSite                 // a site, or nothing in particular
+	reachesAgent                // agents only: themselves, or a job they have
+)
+
 // Rule is one row of the permission table. A principal passes with any one of
-// the roles in its column.
+// the roles in its column; an empty column lets nobody of that kind in.
 type Rule struct {
 	Action  Action
 	Clients hpcsera.Roles // of client tokens
 	Agents  hpcsera.Roles // of agent credentials
 	// AnyToken lets every valid client token in, whatever its roles.
 	AnyToken bool
+
+	reach reach
+	// least is what the token's user must be in the project. Whoever changes a
+	// thing of somebody else must be owner, too, where own is set.
+	least hpcsera.MemberRole
+	own   bool
 }
 
 // Roles returns the union of both columns: what the contract's x-role says.
 func (r Rule) Roles() hpcsera.Roles { return r.Clients | r.Agents }
 
-// Rules returns the whole table, a row for each action.
-func Rules() []Rule { panic("in work") }
-
-// Target is what an action is about. Fields that a thing does not have are "".
-type Target struct {
-	Project string
-	User    string // who made it
-	Client  string // through which it was made
-	Site    string
-	Agent   string // that has the job, or that the path names
-	// Granted says that the token's user approved this code for the token's
-	// client, which makes another client's code reachable.
-	Granted bool
+// Operation returns the operationId, without the part.
+func (a Action) Operation() string {
+	operation, _, _ := strings.Cut(string(a), ":")
+	return operation
 }
 
-// Allow is the only permission check. It returns nil, not_found for what p
-// does not reach, or forbidden with the role that is missing.
-func Allow(p *Principal, action Action, t Target) error { panic("in work") }
+// Rules returns the whole table, a row for each action.
+func Rules() []Rule {
+	const (
+		viewer, member = hpcsera.Viewer, hpcsera.Member
+		project, thing = reachesProject, reachesThing
+	)
+	of := hpcsera.RolesOf
+	return []Rule{
+		{Action: SubmitJobs, Clients: of(6), reach: thing, least: member},
+		{Action: SubmitNewCode, Clients: of(4), reach: project, least: member},
+		{Action: ListJobs, Clients: of(1), reach: project, least: viewer},
+		{Action: GetJob, Clients: of(1), reach: thing, least: viewer},
+		{Action: PatchJob, Clients: of(7), reach: thing, least: member, own: true},
+		{Action: PatchValues, Clients: of(6), reach: thing, least: member, own: true},
+		{Action: DeleteJob, Clients: of(8), reach: thing, least: member, own: true},
+		{Action: RetryJob, Clients: of(6), reach: thing, least: member},
+		{Action: ListJobEvents, Clients: of(1), reach: thing, least: viewer},
+		{Action: ListEvents, Clients: of(1), reach: project, least: viewer},
+		{Action: GetJobLog, Clients: of(1), reach: thing, least: viewer},
+		{Action: AppendJobLog, Agents: of(2), reach: reachesAgent},
+		{Action: ListArtifacts, Clients: of(1), reach: thing, least: viewer},
+		{Action: GetArtifact, Clients: of(1), reach: thing, least: viewer},
+		{Action: PutJobStatus, Clients: of(2), reach: thing, least: member, own: true},
+
+		{Action: PostCode, Clients: of(4), reach: project, least: member},
+		{Action: ListCode, Clients: of(5), reach: project, least: viewer},
+		{Action: GetCode, Clients: of(5), reach: thing, least: viewer},
+		{Action: DeleteCode, Clients: of(4), reach: thing, least: member, own: true},
+		// Blobs belong to projects. Whoever uploads asks first what is here.
+		{Action: HeadBlob, Clients: of(4, 5, 6), Agents: of(2, 5), reach: project, least: viewer},
+		{Action: GetBlob, Clients: of(5), Agents: of(5), reach: project, least: viewer},
+		// Role 2 in a client's token is for annotations, progress and message
+		// only; it is the agents' role 2 that brings artifacts.
+		{Action: PutBlob, Clients: of(4, 6), Agents: of(2), reach: project, least: member},
+		{Action: PostApproval, Clients: of(4), reach: reachesOwn, least: member},
+		{Action: ListApprovals, Clients: of(5), reach: reachesOwn, least: viewer},
+		{Action: GetApproval, Clients: of(5), reach: reachesOwn, least: viewer},
+
+		{Action: PostWork, Agents: of(3), reach: reachesAgent},
+		{Action: PostReports, Agents: of(2), reach: reachesAgent},
+
+		{Action: ListSites, AnyToken: true, reach: reachesSite, least: viewer},
+		{Action: GetSite, AnyToken: true, reach: reachesSite, least: viewer},
+		{Action: GetTokenSelf, AnyToken: true, reach: reachesSite, least: viewer},
+		{Action: DeleteTokenSelf, AnyToken: true, reach: reachesSite, least: viewer},
+	}
+}

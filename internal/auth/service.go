@@ -2,9 +2,13 @@ package auth
 
 import (
 	"context"
+	"crypto/subtle"
+	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/store"
 )
 
@@ -30,24 +34,158 @@ type Request struct {
 
 // Service authenticates. It may be used by many goroutines.
 type Service struct {
-	cfg Config
+	cfg    Config
+	nonces nonces
+	proofs *replays
 }
 
 // New returns a service, or an error when the configuration is unusable.
-func New(cfg Config) (*Service, error) { panic("in work") }
+func New(cfg Config) (*Service, error) {
+	if len(cfg.Key) < 32 {
+		return nil, errors.New("auth: the server's key has fewer than 32 bytes")
+	}
+	if cfg.PublicURL == "" || strings.HasSuffix(cfg.PublicURL, "/") {
+		return nil, errors.New("auth: the public URL is empty or ends with a slash")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Service{cfg: cfg, nonces: newNonces(cfg.Key), proofs: newReplays()}, nil
+}
 
 // Authenticate says who makes a request. Errors are unauthenticated (no
 // credential, or one that cannot be real), token_invalid, dpop_required and
 // use_dpop_nonce; the last one is answered with [Service.Nonce] in the header
 // DPoP-Nonce, as is every answer to an agent.
-func (s *Service) Authenticate(ctx context.Context, r Request) (*Principal, error) { panic("in work") }
+func (s *Service) Authenticate(ctx context.Context, r Request) (*Principal, error) {
+	scheme, text, _ := strings.Cut(r.Authorization, " ")
+	id, hash, ok := hpcsera.ParseSecret(text)
+	switch {
+	case r.Authorization == "":
+		return nil, hpcsera.Errorf(hpcsera.Unauthenticated, "the request has no Authorization header.").
+			Hint("Send Authorization: Bearer and a token.")
+	case ok && strings.EqualFold(scheme, "Bearer") && hpcsera.ValidID("t", id):
+		return s.token(ctx, id, hash)
+	case ok && strings.EqualFold(scheme, "DPoP") && hpcsera.ValidID("ag", id):
+		return s.agent(ctx, id, hash, text, r)
+	case ok:
+		return nil, hpcsera.Errorf(hpcsera.Unauthenticated, "the credential does not go with the scheme %q.", scheme).
+			Hint("Tokens (hpcsera_t…) are sent as Bearer, agents' credentials (hpcsera_ag…) as DPoP.")
+	}
+	return nil, hpcsera.Errorf(hpcsera.Unauthenticated, "the Authorization header holds no HPCSerA token.").
+		Hint("Send Authorization: Bearer and the whole token, hpcsera_t…; this one is cut or mistyped.")
+}
+
+func (s *Service) token(ctx context.Context, id string, hash []byte) (*Principal, error) {
+	var row *store.Principal
+	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
+		row, err = r.Principal(id)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, invalid("the token does not exist.")
+	} else if err != nil {
+		return nil, store.Failed("look up token "+id, err)
+	}
+	if subtle.ConstantTimeCompare(row.Hash, hash) != 1 {
+		return nil, invalid("the token does not exist.")
+	}
+	now := s.cfg.Now()
+	switch {
+	case row.Revoked != nil:
+		return nil, invalid("the token was revoked.")
+	case !now.Before(row.Expires):
+		return nil, invalid("the token expired at %s.", row.Expires.UTC().Format(time.RFC3339))
+	case row.UserDisabled:
+		return nil, invalid("the user %s is disabled.", row.User)
+	case row.ClientDisabled:
+		return nil, invalid("the client %s is disabled.", row.Client)
+	case row.Member == "":
+		return nil, invalid("%s is not a member of the project %s any more.", row.User, row.Project)
+	}
+	t := row.Token
+	return &Principal{Token: &t, Member: row.Member}, nil
+}
+
+func (s *Service) agent(ctx context.Context, id string, hash []byte, credential string, r Request) (*Principal, error) {
+	now := s.cfg.Now()
+	proof, err := readProof(r.Proofs, r.Method, s.cfg.PublicURL+r.Path, credential, now)
+	if err != nil {
+		return nil, err
+	}
+	if !s.nonces.valid(proof.Nonce, now) {
+		return nil, hpcsera.Errorf(hpcsera.UseDPoPNonce, "the proof has no nonce of this server, or an old one.").
+			Hint("Make the proof again with the nonce in DPoP-Nonce.")
+	}
+	p, err := s.agentRow(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if subtle.ConstantTimeCompare(p.Agent.Hash, hash) != 1 {
+		return nil, invalid("the agent does not exist.")
+	}
+	if subtle.ConstantTimeCompare([]byte(p.Agent.Thumbprint), []byte(proof.thumbprint)) != 1 {
+		return nil, hpcsera.Errorf(hpcsera.DPoPRequired, "the proof was made with another key than the agent's.").
+			Hint("The credential works only with the key that was made at enrolment: %s.", p.Agent.Thumbprint)
+	}
+	if err := s.proofs.first(id, proof.ID, now); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// agentRow reads an agent and refuses one that may not work any more.
+func (s *Service) agentRow(ctx context.Context, id string) (*Principal, error) {
+	var row *store.Agent
+	var user *hpcsera.User
+	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
+		if row, err = r.Agent(id); err != nil {
+			return err
+		}
+		user, err = r.User(row.User)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, invalid("the agent does not exist.")
+	} else if err != nil {
+		return nil, store.Failed("look up agent "+id, err)
+	}
+	switch {
+	case row.Removed:
+		return nil, invalid("the agent was removed.")
+	case !s.cfg.Now().Before(row.Expires):
+		return nil, invalid("the agent's enrolment ended at %s.", row.Expires.UTC().Format(time.RFC3339))
+	case user.Disabled:
+		return nil, invalid("the user %s is disabled.", row.User)
+	}
+	return &Principal{Agent: row}, nil
+}
 
 // Nonce returns a nonce for the next proof of an agent; every replica accepts
 // it for 60 seconds. Take it when the answer is written, not before a long
 // poll.
-func (s *Service) Nonce() string { panic("in work") }
+func (s *Service) Nonce() string { return s.nonces.make(s.cfg.Now()) }
 
 // Still checks a principal of a request that lasts, such as an event stream:
 // it returns the error that Authenticate would return now. Streams call it
 // every few seconds, so that they end soon after a revocation.
-func (s *Service) Still(ctx context.Context, p *Principal) error { panic("in work") }
+func (s *Service) Still(ctx context.Context, p *Principal) error {
+	if p.Agent != nil {
+		_, err := s.agentRow(ctx, p.Agent.ID)
+		return err
+	}
+	var hash []byte
+	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
+		_, hash, err = r.Token(p.Token.ID)
+		return err
+	})
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return store.Failed("look up token "+p.Token.ID, err)
+	}
+	_, err = s.token(ctx, p.Token.ID, hash)
+	return err
+}
+
+func invalid(format string, args ...any) error {
+	return hpcsera.Errorf(hpcsera.TokenInvalid, format, args...).Hint("Ask for a new one.")
+}
