@@ -1,0 +1,127 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Config is what a Server is made of.
+type Config struct {
+	Listen string      // HOST:PORT; port 0 lets the system choose
+	TLS    *tls.Config // nil serves plain HTTP
+	// Plain allows plain HTTP on an address that other hosts reach: a proxy in
+	// front of it does TLS.
+	Plain bool
+	// MaxBody is the largest request body in bytes; 0 is no limit.
+	MaxBody int64
+	// Unlimited exempts requests from MaxBody: uploads, which are limited by
+	// what they are stored in. nil exempts none.
+	Unlimited func(*http.Request) bool
+	// Grace is how long requests in flight may take after a stop began; 0 is
+	// 30 seconds.
+	Grace time.Duration
+	Log   *slog.Logger
+}
+
+// The limits of time. None of them bounds a whole answer.
+const (
+	headerTime = 10 * time.Second // to send the headers of a request
+	bodyTime   = 2 * time.Minute  // to send a limited body
+	stallTime  = time.Minute      // in which a peer must take or send something
+	idleTime   = 2 * time.Minute  // between two requests of a connection
+	headerSize = 64 << 10
+)
+
+// Server listens from its creation on and serves when told to.
+type Server struct {
+	cfg      Config
+	listener net.Listener
+	stopping chan struct{}
+}
+
+// Listen opens the listener, so that its address is known before anything is
+// served.
+func Listen(cfg Config) (*Server, error) {
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+	}
+	if cfg.TLS == nil && !cfg.Plain && !loopback(listener.Addr()) {
+		_ = listener.Close()
+		return nil, fmt.Errorf("listen on %s: without TLS tokens could be read on the way; only a loopback address can do without", cfg.Listen)
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 30 * time.Second
+	}
+	return &Server{cfg: cfg, listener: listener, stopping: make(chan struct{})}, nil
+}
+
+func loopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// Addr returns the address that is listened on.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// URL returns the address as a URL without a trailing slash.
+func (s *Server) URL() string {
+	if s.cfg.TLS != nil {
+		return "https://" + s.Addr().String()
+	}
+	return "http://" + s.Addr().String()
+}
+
+// Stopping is closed when a stop begins: long polls and streams end then.
+func (s *Server) Stopping() <-chan struct{} { return s.stopping }
+
+// Close gives up a server that was never told to Serve.
+func (s *Server) Close() error { return s.listener.Close() }
+
+// Serve answers requests with h until ctx ends, then stops as the package
+// comment says. It returns nil after a stop in time. It can be called once.
+func (s *Server) Serve(ctx context.Context, h http.Handler) error {
+	// Requests keep their values of ctx and outlive its end.
+	base, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	web := &http.Server{
+		Handler:           s.wrap(h),
+		TLSConfig:         s.cfg.TLS,
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    headerSize,
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+	}
+	listener := s.listener
+	if s.cfg.TLS != nil {
+		// ServeTLS would do the same, and needs the certificate's files.
+		web.TLSConfig = s.cfg.TLS.Clone()
+		web.TLSConfig.NextProtos = []string{"h2", "http/1.1"}
+		listener = tls.NewListener(listener, web.TLSConfig)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- web.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	close(s.stopping)
+	grace, done := context.WithTimeout(base, s.cfg.Grace)
+	defer done()
+	err := web.Shutdown(grace)
+	if errors.Is(err, context.DeadlineExceeded) {
+		cut()
+		_ = web.Close()
+		err = fmt.Errorf("stop: some requests took longer than %v and were cut", s.cfg.Grace)
+	}
+	<-ended
+	return err
+}
