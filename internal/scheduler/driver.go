@@ -13,6 +13,7 @@
 package scheduler
 
 import (
+	"errors"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -27,25 +28,35 @@ type Driver interface {
 	// Queue lists all live jobs of the user that runs the agent, those whose
 	// tag starts with hpcsera's prefix; finished ones may be among them.
 	Queue() Call[[]Status]
-	// History tells of jobs that have left the queue. ok is false where the
-	// batch system keeps none.
+	// History tells of jobs that have left the queue. Either all references
+	// have an ID, or none has and they are looked up by tag. ok is false where
+	// the batch system never keeps a history; where only this site keeps none,
+	// Parse returns [ErrNoHistory].
 	History([]Ref) (call Call[[]Status], ok bool)
-	// Act cancels, holds or releases jobs. Acting on a job that is gone is no
+	// Act cancels, holds or releases jobs that were in the queue's listing a
+	// moment ago, with ID and tag. Acting on a job that is gone since is no
 	// error.
 	Act(Action, []Ref) Call[struct{}]
-	// Probe asks for version and queues, and fails when the batch system does
-	// not answer.
-	Probe() Call[hpcsera.Facts]
+	// Probe asks for version, cluster and queues, and fails when the batch
+	// system does not answer. Each command fills some of the facts.
+	Probe() []Call[hpcsera.Facts]
 }
+
+// ErrNoHistory says that this site keeps no history of jobs.
+var ErrNoHistory = errors.New("the site keeps no history of jobs")
 
 // Call is one command of the batch system and how to read what it prints.
 type Call[T any] struct {
 	Argv  []string // Argv[0] is the bare command name; Scheduler finds its absolute path
 	Env   []string // beside the allow-listed environment, such as SLURM_TIME_FORMAT=%s
 	Parse func(Output) (T, error)
+	// Refusal is set when the driver cannot put into a command what was asked
+	// of it; then there is nothing to run.
+	Refusal *Refused
 }
 
-// Output is what a command printed and how it ended.
+// Output is what a command printed, whole, and its exit status. A command that
+// was killed or printed too much never gets as far as Parse.
 type Output struct {
 	Stdout, Stderr []byte
 	Exit           int
@@ -68,6 +79,14 @@ type Ref struct {
 	Cluster string
 	ID      string // with the array index where there is one, as the system writes it
 	Tag     string // the submission's id, which is the batch job's name
+}
+
+// Is reports whether r and o can be the same job: the tags are equal, and
+// where both know an ID or a cluster, these are equal too. A submission whose
+// answer was lost is known by its tag alone.
+func (r Ref) Is(o Ref) bool {
+	return r.Tag == o.Tag && (r.ID == o.ID || r.ID == "" || o.ID == "") &&
+		(r.Cluster == o.Cluster || r.Cluster == "" || o.Cluster == "")
 }
 
 // Submission is one call of the submit command.
@@ -109,13 +128,17 @@ type Status struct {
 	Submitted time.Time // zero where unknown
 	Estimated time.Time
 	Restarts  int // native requeues
+	// Incomplete says that the history may know more of the end, such as who
+	// cancelled the job.
+	Incomplete bool
 }
 
 // Refused is the error of a Submit that the batch system rejected: nothing is
 // queued. Any other error of a submit is ambiguous: the job may be queued.
 type Refused struct {
 	Message   string // the batch system's own words
-	Throttled bool   // a limit on submissions or queued jobs: try again later
+	Throttled bool   // try again later: a limit on submissions or queued jobs, or Unreached
+	Unreached bool   // the batch system never saw the call: it is down, or its command is missing
 }
 
 // Error returns the batch system's words.

@@ -1,0 +1,185 @@
+package scheduler
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+)
+
+// After the end or the killing of a command, its pipes are waited for this
+// long: something it started may hold them open.
+const pipeDelay = 2 * time.Second
+
+// picked are the variables a command gets from the agent's own environment.
+// Everything else stays out, above all what changes commands' meaning or runs
+// code: LD_*, BASH_ENV, SBATCH_*, SQUEUE_FORMAT.
+var picked = []string{"HOME", "USER", "LOGNAME", "TZ", "SLURM_CONF"}
+
+// environment returns the variables every command gets. Locale C makes batch
+// systems print what parsers know.
+func environment(from, path []string) []string {
+	env := []string{"PATH=" + strings.Join(path, ":"), "LANG=C", "LC_ALL=C"}
+	set := map[string]bool{}
+	for _, kv := range from {
+		if name, _, ok := strings.Cut(kv, "="); ok && slices.Contains(picked, name) && !set[name] {
+			set[name] = true
+			env = append(env, kv)
+		}
+	}
+	if me, err := user.Current(); err == nil { // under cron HOME may be all there is
+		for name, value := range map[string]string{"HOME": me.HomeDir, "USER": me.Username, "LOGNAME": me.Username} {
+			if !set[name] {
+				env = append(env, name+"="+value)
+			}
+		}
+	}
+	return env
+}
+
+// do runs one call and reads its output.
+func do[T any](ctx context.Context, s *Scheduler, k kind, call Call[T]) (T, error) {
+	var zero T
+	if call.Refusal != nil {
+		return zero, call.Refusal
+	}
+	start := time.Now()
+	out, err := s.run(ctx, k, call.Argv, call.Env)
+	var result T
+	if err == nil {
+		result, err = call.Parse(out)
+	}
+	took := time.Since(start)
+	_, refused := errors.AsType[*Refused](err)
+	s.count(k, took, err != nil && !(refused && k == submitKind) && !errors.Is(err, ErrNoHistory))
+	s.cfg.Log.Debug("batch system command", "kind", string(k), "argv", call.Argv, "exit", out.Exit,
+		"stdout_bytes", len(out.Stdout), "took", took, "error", err)
+	if err != nil {
+		return zero, err
+	}
+	return result, nil
+}
+
+// run executes one command in a process group of its own and kills the whole
+// group at the deadline. A *Refused error means that it never ran.
+func (s *Scheduler) run(ctx context.Context, k kind, argv, extra []string) (Output, error) {
+	path, err := s.lookup(argv[0])
+	if err != nil {
+		return Output{}, &Refused{Message: err.Error(), Throttled: true, Unreached: true}
+	}
+	timeout := s.cfg.QueryTimeout
+	if k == submitKind {
+		timeout = s.cfg.SubmitTimeout
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	stdout, stderr := &bounded{limit: s.cfg.MaxOutput, full: cancel}, &bounded{limit: s.cfg.MaxOutput, full: cancel}
+	cmd := exec.CommandContext(limited, path)
+	cmd.Args = append([]string{path}, argv[1:]...)
+	cmd.Env = slices.Concat(s.env, extra)
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
+	cmd.WaitDelay = pipeDelay
+	if err := cmd.Start(); err != nil {
+		return Output{}, &Refused{Message: err.Error(), Throttled: true, Unreached: true}
+	}
+	err = cmd.Wait()
+	out := Output{Stdout: stdout.buf.Bytes(), Stderr: stderr.buf.Bytes(), Exit: cmd.ProcessState.ExitCode()}
+	if err == nil {
+		return out, nil
+	}
+	name := filepath.Base(path)
+	switch exit, _ := errors.AsType[*exec.ExitError](err); {
+	case stdout.over || stderr.over:
+		return Output{}, unavailable("%s printed more than %d bytes.", name, s.cfg.MaxOutput)
+	case ctx.Err() != nil:
+		return Output{}, unavailable("%s was interrupted: %w", name, context.Cause(ctx))
+	case errors.Is(limited.Err(), context.DeadlineExceeded):
+		return Output{}, unavailable("%s did not answer within %v and was killed.", name, timeout)
+	case exit != nil && exit.ExitCode() < 0:
+		return Output{}, unavailable("%s: %v.%s", name, exit, words(out.Stderr))
+	case exit == nil:
+		return Output{}, unavailable("%s: %w", name, err)
+	}
+	return out, nil // a status other than 0 is the parser's to judge
+}
+
+func unavailable(format string, args ...any) error {
+	return hpcsera.Errorf(hpcsera.Unavailable, format, args...)
+}
+
+func words(stderr []byte) string {
+	if s := FirstLine(stderr); s != "" {
+		return " " + s
+	}
+	return ""
+}
+
+// FirstLine returns the first line of text that says something, cut to 500
+// bytes, for errors.
+func FirstLine(text []byte) string {
+	for line := range bytes.Lines(text) {
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			return strings.ToValidUTF8(string(line[:min(len(line), 500)]), "")
+		}
+	}
+	return ""
+}
+
+// killGroup ends a command with everything it started. A command that ended
+// by itself in the meantime was not killed.
+func killGroup(pid int) error {
+	err := syscall.Kill(-pid, syscall.SIGKILL)
+	if errors.Is(err, syscall.ESRCH) {
+		return os.ErrProcessDone
+	}
+	return err
+}
+
+// lookup finds a command's absolute path. It is done for every call: a file
+// system that was away may be back.
+func (s *Scheduler) lookup(name string) (string, error) {
+	if p, ok := s.cfg.Commands[name]; ok {
+		if !filepath.IsAbs(p) {
+			return "", hpcsera.Errorf(hpcsera.InvalidField, "the path of %s is not absolute: %s.", name, p).At("commands." + name)
+		}
+		return p, nil
+	}
+	for _, dir := range s.cfg.Path {
+		p := filepath.Join(dir, name)
+		if info, err := os.Stat(p); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return p, nil
+		}
+	}
+	return "", hpcsera.Errorf(hpcsera.Unavailable, "there is no command %s in %s.", name, strings.Join(s.cfg.Path, ":")).
+		Hint("Name its path in the agent's configuration.")
+}
+
+// bounded keeps what a command prints, up to a limit: a list that was cut off
+// must not be read as a whole one.
+type bounded struct {
+	buf   bytes.Buffer
+	limit int64
+	over  bool
+	full  func()
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if int64(b.buf.Len()+len(p)) > b.limit {
+		b.over = true
+		b.full()
+		return 0, errors.New("too much output")
+	}
+	return b.buf.Write(p)
+}

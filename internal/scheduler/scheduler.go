@@ -1,0 +1,168 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+)
+
+// Config is how a Scheduler runs commands. The zero value works.
+type Config struct {
+	// Commands maps a command's bare name to its absolute path, for sites that
+	// keep it elsewhere, and for commands that are this program itself.
+	Commands map[string]string
+	// Path lists the folders in which other commands are looked for, and is the
+	// PATH the commands get. Default: DefaultPath.
+	Path []string
+	// Environment is what commands' variables are picked from, as
+	// os.Environ gives it; only allow-listed names are. Default: os.Environ().
+	Environment []string
+	// SubmitTimeout and QueryTimeout are how long a command may take before it
+	// is killed. Defaults: 60 s and 30 s. Actions take QueryTimeout.
+	SubmitTimeout, QueryTimeout time.Duration
+	// MaxOutput is how many bytes a command may print on each stream; more is
+	// an error. Default: 64 MiB.
+	MaxOutput int64
+	// Log gets each command at debug level. Default: none.
+	Log *slog.Logger
+}
+
+// DefaultPath is where batch systems' commands are looked for. It is a list
+// of its own, and not the user's PATH, so that no file in a folder that others
+// write to is ever run.
+var DefaultPath = []string{"/usr/bin", "/usr/local/bin", "/usr/sbin", "/usr/local/sbin", "/bin", "/opt/slurm/bin", "/opt/slurm/current/bin", "/cm/shared/apps/slurm/current/bin"}
+
+// The most references that go into one command: far below what a command line
+// can hold (128 KiB for one argument on Linux).
+const batch = 1000
+
+// A site without history is asked again after this time, for it may have got one.
+const historyRetry = time.Hour
+
+// Scheduler runs one driver's commands. Its methods can be called
+// concurrently.
+type Scheduler struct {
+	driver Driver
+	cfg    Config
+	env    []string
+	now    func() time.Time
+
+	mu        sync.Mutex
+	stats     Stats
+	noHistory time.Time // when the site last said that it keeps none
+}
+
+// New makes a Scheduler. It runs nothing yet; see Probe.
+func New(d Driver, cfg Config) *Scheduler {
+	if cfg.Path == nil {
+		cfg.Path = DefaultPath
+	}
+	if cfg.Environment == nil {
+		cfg.Environment = os.Environ()
+	}
+	if cfg.SubmitTimeout == 0 {
+		cfg.SubmitTimeout = 60 * time.Second
+	}
+	if cfg.QueryTimeout == 0 {
+		cfg.QueryTimeout = 30 * time.Second
+	}
+	if cfg.MaxOutput == 0 {
+		cfg.MaxOutput = 64 << 20
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Scheduler{driver: d, cfg: cfg, env: environment(cfg.Environment, cfg.Path), now: time.Now}
+}
+
+// System returns the name of the batch system.
+func (s *Scheduler) System() string { return s.driver.System() }
+
+// Submit runs the submit command. A *[Refused] error means that nothing is
+// queued. After any other error the job may be queued, or may be queued later
+// by a command that was thought dead: take the start claim before anything
+// else is done for this job.
+func (s *Scheduler) Submit(ctx context.Context, sub Submission) (Ref, error) {
+	if !hpcsera.ValidID("s", sub.Tag) || !filepath.IsAbs(sub.Script) || !filepath.IsAbs(sub.Output) || !filepath.IsAbs(sub.Directory) {
+		return Ref{}, &Refused{Message: fmt.Sprintf("submission %q: its tag is not an id, or a path of it is not absolute", sub.Tag)}
+	}
+	ref, err := do(ctx, s, submitKind, s.driver.Submit(sub))
+	if err != nil {
+		if r, ok := errors.AsType[*Refused](err); ok {
+			return Ref{}, r
+		}
+		return Ref{}, fmt.Errorf("submit %s (the job may be queued): %w", sub.Tag, err)
+	}
+	ref.Tag = sub.Tag
+	return ref, nil
+}
+
+// Probe asks the batch system what it is. Version is the batch system's.
+func (s *Scheduler) Probe(ctx context.Context) (hpcsera.Facts, error) {
+	facts := hpcsera.Facts{System: s.driver.System()}
+	for _, call := range s.driver.Probe() {
+		f, err := do(ctx, s, probeKind, call)
+		if err != nil {
+			return hpcsera.Facts{}, fmt.Errorf("probe %s: %w", s.driver.System(), err)
+		}
+		if f.Version != "" {
+			facts.Version = f.Version
+		}
+		if f.Cluster != "" {
+			facts.Cluster = f.Cluster
+		}
+		facts.Queues = append(facts.Queues, f.Queues...)
+	}
+	return facts, nil
+}
+
+// Act cancels, holds or releases those of refs that the queue still lists
+// under exactly that identity, and for which the action still means something:
+// a running job is not held. The others are left alone, without an error. Refs
+// may lack an ID. The queue is listed first, since an id may be another job's
+// by now.
+func (s *Scheduler) Act(ctx context.Context, action Action, refs []Ref) error {
+	if len(refs) == 0 {
+		return nil
+	}
+	rows, err := s.queue(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", action, err)
+	}
+	var todo []Ref
+	for _, ref := range refs {
+		for _, row := range rows[ref.Tag] {
+			if ref.Is(row.Ref) && action.applies(row) {
+				todo = append(todo, row.Ref)
+			}
+		}
+	}
+	for len(todo) > 0 {
+		part := todo[:min(len(todo), batch)]
+		todo = todo[len(part):]
+		if _, err := do(ctx, s, actKind, s.driver.Act(action, part)); err != nil {
+			return fmt.Errorf("%s %d jobs: %w", action, len(part), err)
+		}
+	}
+	return nil
+}
+
+// applies reports whether the action means anything for a job in this state.
+// A job that the site held may be the user's to release; the batch system
+// decides.
+func (a Action) applies(st Status) bool {
+	switch a {
+	case Hold:
+		return st.Phase == PhaseQueued
+	case Release:
+		return st.Phase == PhaseHeld || st.Phase == PhaseQueued && st.Reason == hpcsera.HeldBySite
+	}
+	return st.Phase != PhaseEnded
+}
