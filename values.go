@@ -55,8 +55,13 @@ func (m Manifest) compile(name string) (*jsonschema.Schema, error) {
 
 // Complete checks values against the manifest's closed parameter schema and
 // returns them with defaults filled in. The error names the value and what is
-// wrong with it.
+// wrong with it. Whoever checks many jobs of one code part uses
+// [CodePart.Complete].
 func (m Manifest) Complete(values Values) (Values, error) {
+	return m.complete(values, m.compile)
+}
+
+func (m Manifest) complete(values Values, schema func(name string) (*jsonschema.Schema, error)) (Values, error) {
 	full := Values{}
 	for name, raw := range values {
 		if _, ok := m.Parameters[name]; !ok {
@@ -65,33 +70,33 @@ func (m Manifest) Complete(values Values) (Values, error) {
 		}
 		full[name] = raw
 	}
-	for name, schema := range m.Parameters {
+	for name, text := range m.Parameters {
 		if _, given := full[name]; !given {
 			var s struct {
 				Default json.RawMessage `json:"default"`
 			}
-			if err := json.Unmarshal(schema, &s); err != nil || s.Default == nil {
+			if err := json.Unmarshal(text, &s); err != nil || s.Default == nil {
 				return nil, Errorf(InvalidValue, "%q has no value and no default.", name).At("values."+name).
 					Hint("Give one: values: {%s: …}, or -p %s=….", name, name)
 			}
 			full[name] = s.Default
 		}
-		if err := m.checkValue(name, full[name]); err != nil {
+		compiled, err := schema(name)
+		if err != nil {
+			return nil, Errorf(InvalidField, "the schema does not compile: %v", err).At("parameters." + name)
+		}
+		if err := checkValue(name, full[name], compiled); err != nil {
 			return nil, err
 		}
 	}
 	return full, nil
 }
 
-func (m Manifest) checkValue(name string, raw json.RawMessage) error {
+func checkValue(name string, raw json.RawMessage, schema *jsonschema.Schema) error {
 	field := "values." + name
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	if err != nil {
 		return Errorf(InvalidValue, "not JSON: %v", err).At(field)
-	}
-	schema, err := m.compile(name)
-	if err != nil {
-		return Errorf(InvalidField, "the schema does not compile: %v", err).At("parameters." + name)
 	}
 	if err := schema.Validate(value); err != nil {
 		return Errorf(InvalidValue, "%s", schemaSentence(err)).At(field)
