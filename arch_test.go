@@ -58,11 +58,12 @@ var imports = []struct {
 	{"internal/scheduler", ".", "a seam, and what exists once above the drivers"},
 	{"internal/scheduler/schedulertest", ". internal/scheduler", "the suite knows the seam only"},
 	{"internal/scheduler/...", ". internal/scheduler", "a driver is pure: argument vectors out, output in"},
-	{"internal/agent/...", ". approval client internal/scheduler internal/agent/... internal/failpoint",
+	{"internal/agent/...", ". approval client internal/scheduler internal/agent/... internal/failpoint internal/strictyaml",
 		"the agent trusts no server code; drivers are handed in by its main"},
 	{"internal/failpoint", "", "kill tests name a point in the code; the point knows nobody"},
 
-	{"internal/jobfile", ".", "job.yaml and batch scripts to a JobSpec, for the command line and for tests"},
+	{"internal/strictyaml", ".", "one reader for every file that a person writes; it knows YAML and the root's errors"},
+	{"internal/jobfile", ". internal/strictyaml", "job.yaml and batch scripts to a JobSpec, for the command line and for tests"},
 	{"internal/cli", ". api approval client internal/jobfile",
 		"the command line is a client like any other: what it can do, an SDK user can do"},
 
