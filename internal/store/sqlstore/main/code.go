@@ -1,0 +1,142 @@
+package sqlstore
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/store"
+	"github.com/hpcsera/hpcsera/internal/store/sqlstore/main/gen"
+)
+
+// Code returns a code part.
+func (r *reader) Code(project, digest string) (*store.Code, error) {
+	row, err := r.q.Code(r.ctx, gen.CodeParams{Project: project, Digest: digest})
+	if err != nil {
+		return nil, r.failed(err, "code %s in %s", digest, project)
+	}
+	return decodeCode(row)
+}
+
+func decodeCode(row gen.Code) (*store.Code, error) {
+	c := &store.Code{User: row.User, Client: row.Client}
+	c.Project, c.Digest, c.Name, c.Created = row.Project, row.Digest, row.Name, moment(row.Created)
+	if err := json.Unmarshal([]byte(row.Manifest), &c.Manifest); err != nil {
+		return nil, fmt.Errorf("code %s in %s: %w", row.Digest, row.Project, err)
+	}
+	return c, nil
+}
+
+// CodeList returns a project's code parts, newest first.
+func (r *reader) CodeList(project, user, client string, limit int) ([]*store.Code, error) {
+	rows, err := r.q.CodeList(r.ctx, gen.CodeListParams{Project: project, User: user, Client: client, Limit: int32(limited(limit, maxJobs))})
+	if err != nil {
+		return nil, r.failed(err, "code of %s", project)
+	}
+	list := make([]*store.Code, len(rows))
+	for i, row := range rows {
+		if list[i], err = decodeCode(row); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// HasBlob reports whether someone of the project handed in these bytes.
+func (r *reader) HasBlob(project, digest string) (bool, error) {
+	has, err := r.q.HasBlob(r.ctx, gen.HasBlobParams{Project: project, Digest: digest})
+	if err != nil {
+		return false, r.failed(err, "blob %s of %s", digest, project)
+	}
+	return has, nil
+}
+
+// Approval returns an approval.
+func (r *reader) Approval(id string) (*hpcsera.Approval, error) {
+	doc, err := r.q.Approval(r.ctx, id)
+	if err != nil {
+		return nil, r.failed(err, "approval %s", id)
+	}
+	return decodeApproval(doc)
+}
+
+func decodeApproval(doc string) (*hpcsera.Approval, error) {
+	a := &hpcsera.Approval{}
+	if err := json.Unmarshal([]byte(doc), a); err != nil {
+		return nil, fmt.Errorf("read approval: %w", err)
+	}
+	return a, nil
+}
+
+// Approvals returns a user's approvals in a project, newest first.
+func (r *reader) Approvals(user, project, digest, name string, limit int) ([]*hpcsera.Approval, error) {
+	docs, err := r.q.Approvals(r.ctx, gen.ApprovalsParams{
+		User: user, Project: project, Digest: digest, Name: name, Limit: int32(limited(limit, maxJobs)),
+	})
+	if err != nil {
+		return nil, r.failed(err, "approvals of %s in %s", user, project)
+	}
+	list := make([]*hpcsera.Approval, len(docs))
+	for i, doc := range docs {
+		if list[i], err = decodeApproval(doc); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// PutCode files a code part; the first to file it stays its owner.
+func (t *tx) PutCode(c store.Code) error {
+	if err := t.touch(); err != nil {
+		return err
+	}
+	manifest, err := json.Marshal(c.Manifest)
+	if err != nil {
+		return fmt.Errorf("file code %s: %w", c.Digest, err)
+	}
+	err = t.q.PutCode(t.ctx, gen.PutCodeParams{
+		Project: c.Project, Digest: c.Digest, Name: c.Name, User: c.User, Client: c.Client, Created: micros(c.Created), Manifest: string(manifest),
+	})
+	if err != nil {
+		return t.failed(err, "file code %s", c.Digest)
+	}
+	return nil
+}
+
+// DeleteCode removes a code part.
+func (t *tx) DeleteCode(project, digest string) error {
+	if err := t.touch(); err != nil {
+		return err
+	}
+	n, err := t.q.DeleteCode(t.ctx, gen.DeleteCodeParams{Project: project, Digest: digest})
+	return t.changed(n, err, "delete code %s of %s", digest, project)
+}
+
+// PutBlob files that someone of the project handed in these bytes.
+func (t *tx) PutBlob(project, digest string, size int64) error {
+	if err := t.touch(); err != nil {
+		return err
+	}
+	if err := t.q.PutBlob(t.ctx, gen.PutBlobParams{Project: project, Digest: digest, Size: size}); err != nil {
+		return t.failed(err, "file blob %s of %s", digest, project)
+	}
+	return nil
+}
+
+// PutApproval files an approval.
+func (t *tx) PutApproval(a hpcsera.Approval) error {
+	if err := t.touch(); err != nil {
+		return err
+	}
+	doc, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("file approval %s: %w", a.ID, err)
+	}
+	err = t.q.PutApproval(t.ctx, gen.PutApprovalParams{
+		ID: a.ID, User: a.User, Project: a.Project, Digest: a.Digest, Name: a.Name, Filed: micros(a.Filed), Doc: string(doc),
+	})
+	if err != nil {
+		return t.failed(err, "file approval %s", a.ID)
+	}
+	return nil
+}

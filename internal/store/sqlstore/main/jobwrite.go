@@ -1,0 +1,172 @@
+package sqlstore
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/store"
+	"github.com/hpcsera/hpcsera/internal/store/sqlstore/main/gen"
+)
+
+const jobColumns = `id, created_seq, created, project, "user", client, site, name, state, agent, order_seq, unfinished, takeable, awaits, doc, own`
+
+// InsertJobs files jobs. Each has its own seq in Version. If an id is taken,
+// the closure has to fail when there were several, since the others are filed.
+func (t *tx) InsertJobs(jobs []*store.Job) error {
+	if err := t.touch(); err != nil {
+		return err
+	}
+	var rows, tags, needs [][]any
+	for _, j := range jobs {
+		if j.Version <= 0 {
+			return fmt.Errorf("insert job %s: it has no version", j.ID)
+		}
+		e, err := encodeJob(j)
+		if err != nil {
+			return fmt.Errorf("insert job %s: %w", j.ID, err)
+		}
+		rows = append(rows, []any{
+			j.ID, j.Version, micros(j.Times.Created), j.Project, j.User, j.Client, j.Site, j.Name, string(j.State), j.Agent,
+			j.OrderSeq, e.unfinished, e.takeable, e.awaits, e.doc, e.own,
+		})
+		for _, tag := range tagsOf(&j.Job) {
+			tags = append(tags, []any{tag, j.Project, j.Version, j.ID})
+		}
+		for _, d := range j.Depends {
+			needs = append(needs, []any{d.Job, j.ID})
+		}
+	}
+	n, err := t.insert("jobs", jobColumns, "ON CONFLICT DO NOTHING", rows)
+	if err != nil {
+		return t.failed(err, "insert %d jobs", len(jobs))
+	}
+	if n < int64(len(jobs)) {
+		err := fmt.Errorf("insert %d jobs: an id %w", len(jobs), store.ErrExists)
+		if len(jobs) > 1 && t.err == nil {
+			t.err = err
+		}
+		return err
+	}
+	if _, err := t.insert("job_tags", "tag, project, created_seq, job", "ON CONFLICT DO NOTHING", tags); err != nil {
+		return t.failed(err, "labels of %d jobs", len(jobs))
+	}
+	if _, err := t.insert("job_dependencies", "needs, job", "ON CONFLICT DO NOTHING", needs); err != nil {
+		return t.failed(err, "dependencies of %d jobs", len(jobs))
+	}
+	return nil
+}
+
+// UpdateJob stores a job's new state. What it was made for (id, project, user,
+// client, dependencies, time) stays as inserted.
+func (t *tx) UpdateJob(j *store.Job) error {
+	if err := t.touch(); err != nil {
+		return err
+	}
+	e, err := encodeJob(j)
+	if err != nil {
+		return fmt.Errorf("update job %s: %w", j.ID, err)
+	}
+	n, err := t.q.UpdateJob(t.ctx, gen.UpdateJobParams{
+		Site: j.Site, Name: j.Name, State: string(j.State), Agent: j.Agent, OrderSeq: j.OrderSeq,
+		Unfinished: e.unfinished, Takeable: e.takeable, Awaits: e.awaits, Doc: e.doc, Own: e.own, ID: j.ID,
+	})
+	if err := t.changed(n, err, "update job %s", j.ID); err != nil {
+		return err
+	}
+	return t.retag(&j.Job)
+}
+
+// retag makes the tags in the table those of j.
+func (t *tx) retag(j *hpcsera.Job) error {
+	now := tagsOf(j)
+	have, known := t.tags[j.ID]
+	if !known {
+		var err error
+		if have, err = t.q.JobTags(t.ctx, j.ID); err != nil {
+			return t.failed(err, "labels of job %s", j.ID)
+		}
+		slices.Sort(have)
+	}
+	t.tags[j.ID] = now
+	if slices.Equal(have, now) {
+		return nil
+	}
+	for _, tag := range have {
+		if !slices.Contains(now, tag) {
+			if err := t.q.DeleteJobTag(t.ctx, gen.DeleteJobTagParams{Job: j.ID, Tag: tag}); err != nil {
+				return t.failed(err, "labels of job %s", j.ID)
+			}
+		}
+	}
+	for _, tag := range now {
+		if !slices.Contains(have, tag) {
+			if err := t.q.InsertJobTag(t.ctx, gen.InsertJobTagParams{Tag: tag, ID: j.ID}); err != nil {
+				return t.failed(err, "labels of job %s", j.ID)
+			}
+		}
+	}
+	return nil
+}
+
+// DeleteJob removes a job and its events but the last.
+func (t *tx) DeleteJob(id string) error {
+	if err := t.touch(); err != nil {
+		return err
+	}
+	if err := t.flushChanges(); err != nil {
+		return err
+	}
+	n, err := t.q.DeleteJob(t.ctx, id)
+	if err := t.changed(n, err, "delete job %s", id); err != nil {
+		return err
+	}
+	delete(t.tags, id)
+	if err := t.q.DeleteJobTags(t.ctx, id); err != nil {
+		return t.failed(err, "delete job %s", id)
+	}
+	if err := t.q.DeleteDependencies(t.ctx, id); err != nil {
+		return t.failed(err, "delete job %s", id)
+	}
+	if err := t.q.DeleteEvents(t.ctx, id); err != nil {
+		return t.failed(err, "delete job %s", id)
+	}
+	return nil
+}
+
+// tagsOf returns the tags of a job's labels and annotations, sorted.
+func tagsOf(j *hpcsera.Job) []string {
+	var tags []string
+	for _, kind := range []struct {
+		name string
+		set  map[string]string
+	}{{"label", j.Labels}, {"annotation", j.Annotation}} {
+		for _, key := range slices.Sorted(maps.Keys(kind.set)) {
+			tags = append(tags, tagOf(kind.name, key, kind.set[key]))
+		}
+	}
+	slices.Sort(tags)
+	return tags
+}
+
+func tagsOfFilter(f store.JobFilter) []string {
+	var tags []string
+	if f.Label[0] != "" {
+		tags = append(tags, tagOf("label", f.Label[0], f.Label[1]))
+	}
+	if f.Note[0] != "" {
+		tags = append(tags, tagOf("annotation", f.Note[0], f.Note[1]))
+	}
+	return tags
+}
+
+// tagOf returns what stands for a label in the table: 128 bits of a digest, so
+// that a value of any length can be found by an index.
+func tagOf(kind, key, value string) string {
+	sum := sha256.Sum256([]byte(kind + " " + strconv.Itoa(len(key)) + " " + key + "=" + value))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}

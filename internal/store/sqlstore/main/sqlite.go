@@ -1,0 +1,110 @@
+package sqlstore
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/store"
+)
+
+func sqliteDialect() dialect {
+	return dialect{
+		goose:      goose.DialectSQLite3,
+		beginWrite: "BEGIN IMMEDIATE",
+		beginRead:  "BEGIN",
+		savepoint:  []string{"RELEASE SAVEPOINT closure", "SAVEPOINT closure"},
+		readers:    max(4, 2*runtime.GOMAXPROCS(0)),
+		commit:     func([]store.Change, string) string { return "COMMIT" },
+		blame:      blameSQLite,
+	}
+}
+
+// openSQLite opens or creates a database file. WAL lets readers go on while
+// the writer writes; synchronous=FULL makes a commit outlive a power failure.
+func openSQLite(path string) (write, read *sql.DB, unlock func(), err error) {
+	path, err = filepath.Abs(path)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if unlock, err = lockFile(path); err != nil {
+		return nil, nil, nil, err
+	}
+	// Created by us, because it holds hashes of secrets: the engine would make
+	// it readable for all. The engine gives its side files the same mode.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		unlock()
+		return nil, nil, nil, err
+	}
+	pragmas := "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)"
+	name := "file:" + (&url.URL{Path: path}).EscapedPath() + pragmas
+	write, err = sql.Open("sqlite", name+"&_pragma=cache_size(-32000)&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)&_txlock=immediate")
+	if err == nil {
+		read, err = sql.Open("sqlite", name+"&_pragma=query_only(1)")
+	}
+	if err != nil {
+		unlock()
+		return nil, nil, nil, err
+	}
+	write.SetMaxOpenConns(1)
+	return write, read, unlock, nil
+}
+
+// lockFile keeps a second process out: its changes would not reach our feed.
+// The lock is beside the database, because closing any descriptor of the
+// database itself would drop the engine's own locks. The kernel frees it when
+// the process ends, however it ends.
+func lockFile(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, hpcsera.Errorf(hpcsera.Conflict, "another process has the database %s open.", path).
+				Hint("Stop it first; several servers can share a PostgreSQL database only.")
+		}
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return func() { f.Close() }, nil
+}
+
+func blameSQLite(err error) fault {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return ordinary
+	}
+	switch code := e.Code(); {
+	case code&0xff == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR_SHMSIZE:
+		return full
+	case code&0xff == sqlite3.SQLITE_BUSY, code&0xff == sqlite3.SQLITE_LOCKED:
+		return transient
+	case code&0xff == sqlite3.SQLITE_IOERR:
+		return lost
+	}
+	return ordinary
+}
+
+// sqlitePath returns the file that a database setting names, if it names one.
+func sqlitePath(databaseURL string) (string, bool) {
+	if rest, ok := strings.CutPrefix(databaseURL, "sqlite:"); ok {
+		return rest, true
+	}
+	return databaseURL, !strings.Contains(databaseURL, "://")
+}
