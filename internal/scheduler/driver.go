@@ -23,6 +23,8 @@ import (
 type Driver interface {
 	// System returns the name of the batch system: slurm, local.
 	System() string
+	// Environment says what the batch system tells a job about itself.
+	Environment() Environment
 	// Submit hands a complete wrapper script to the batch system.
 	Submit(Submission) Call[Ref]
 	// Queue lists all live jobs of the user that runs the agent, those whose

@@ -116,6 +116,10 @@ type Submission struct {
 	IDVariables     []string `json:"id_variables"`
 	IndexVariable   string   `json:"index_variable,omitempty"`
 	ClusterVariable string   `json:"cluster_variable,omitempty"`
+	// Which of the batch system's variables the program gets: those with one of
+	// the prefixes Pass, apart from Drop.
+	Pass []string `json:"pass,omitempty"`
+	Drop []string `json:"drop,omitempty"`
 }
 
 // Member is the start that one index of a submission may claim.

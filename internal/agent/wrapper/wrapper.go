@@ -21,6 +21,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,6 +51,7 @@ type wrapper struct {
 	env    []string
 	stderr io.Writer
 	spool  *spool.Spool
+	sub    spool.Submission
 	member spool.Member
 	task   spool.Task
 	host   string
@@ -66,10 +68,10 @@ func (w *wrapper) run(dir, tag string) (int, error) {
 	if w.spool, err = spool.Open(dir); err != nil {
 		return 1, err
 	}
-	sub, err := w.spool.Submission(tag)
-	if err != nil {
+	if w.sub, err = w.spool.Submission(tag); err != nil {
 		return 1, err
 	}
+	sub := w.sub
 	index := 0
 	if text := w.lookup(sub.IndexVariable); text != "" {
 		if index, err = strconv.Atoi(text); err != nil {
@@ -84,7 +86,7 @@ func (w *wrapper) run(dir, tag string) (int, error) {
 		return 1, err
 	}
 	w.host, _ = os.Hostname()
-	n, won, err := w.claim(sub)
+	n, won, err := w.claim()
 	if err != nil {
 		return 1, err
 	}
@@ -107,7 +109,8 @@ func (w *wrapper) run(dir, tag string) (int, error) {
 // claim takes this submission's start. A start that is held by this very
 // native job means that the batch system requeued it: with requeue allowed
 // the next start is taken, unless the agent has taken it to stop the job.
-func (w *wrapper) claim(sub spool.Submission) (n int, won bool, err error) {
+func (w *wrapper) claim() (n int, won bool, err error) {
+	sub := w.sub
 	mine := spool.Claim{
 		Owner: spool.OwnerWrapper, Tag: sub.Tag, Cluster: w.lookup(sub.ClusterVariable),
 		Host: w.host, PID: os.Getpid(), At: time.Now().UTC(),
@@ -214,16 +217,9 @@ func verify(c spool.Check) error {
 	return nil
 }
 
-// passed are the variables that the program gets from the batch system's
-// environment; all others that begin with a dropped prefix, or are not named
-// here, do not reach it unless they were signed.
-var (
-	passed   = []string{"HOME", "USER", "LOGNAME", "SHELL", "TZ", "TMPDIR", "HOSTNAME", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"}
-	prefixes = []string{"SLURM_", "SLURMD_", "PMI_", "PMIX_"}
-	// SLURM_EXPORT_ENV would keep srun from passing the program's environment
-	// on; the agent submits with an empty export list.
-	dropped = []string{"SLURM_EXPORT_ENV"}
-)
+// passed are the variables that the program gets as they are, besides the
+// batch system's own; no other reaches it unless it was signed.
+var passed = []string{"HOME", "USER", "LOGNAME", "SHELL", "TZ", "TMPDIR", "HOSTNAME", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"}
 
 const defaultPath = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -231,19 +227,10 @@ func (w *wrapper) environment(n int) []string {
 	env := map[string]string{"PATH": defaultPath, "LANG": "C.UTF-8"}
 	for _, pair := range w.env {
 		name, value, _ := strings.Cut(pair, "=")
-		for _, p := range passed {
-			if name == p {
-				env[name] = value
-			}
+		own := slices.ContainsFunc(w.sub.Pass, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+		if slices.Contains(passed, name) || own && !slices.Contains(w.sub.Drop, name) {
+			env[name] = value
 		}
-		for _, p := range prefixes {
-			if strings.HasPrefix(name, p) {
-				env[name] = value
-			}
-		}
-	}
-	for _, name := range dropped {
-		delete(env, name)
 	}
 	for name, value := range w.task.Environment {
 		env[name] = value

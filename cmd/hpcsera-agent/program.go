@@ -1,0 +1,339 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/client"
+	"github.com/hpcsera/hpcsera/internal/agent"
+)
+
+// program is one invocation.
+type program struct {
+	environ        []string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	file           string // --config
+	output         string // --output
+}
+
+func (p *program) execute(ctx context.Context, args []string) int {
+	root := p.root()
+	root.SetArgs(args)
+	root.SetIn(p.stdin)
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	if err := root.ExecuteContext(ctx); err != nil {
+		var usage *usageError
+		fmt.Fprintln(p.stderr, "hpcsera-agent:", err)
+		if errors.As(err, &usage) {
+			return 2
+		}
+		return 1
+	}
+	return 0
+}
+
+// usageError is a wrong command line: exit status 2.
+type usageError struct{ error }
+
+func (p *program) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "hpcsera-agent",
+		Short: "Runs your HPCSerA jobs on this HPC system, with your own rights",
+		Long: `hpcsera-agent pulls jobs over outgoing HTTPS, checks that you signed their code,
+drives the batch system of this site, and reports back. It opens no port.
+
+First steps:
+  1. Write ~/.hpcsera/agent.yaml:    server, user, site, projects
+  2. hpcsera-agent status            prints the thumbprint for the operator
+  3. hpcsera-agent enroll            takes the credential that the operator made
+  4. hpcsera-agent trust add KEY.pub says whose signatures count
+  5. hpcsera-agent doctor            looks whether all is well
+  6. hpcsera-agent run               in tmux, screen or systemd --user`,
+		SilenceUsage: true, SilenceErrors: true, Version: version,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	standard := p.getenv("HPCSERA_AGENT_CONFIG")
+	if standard == "" {
+		standard = filepath.Join(p.getenv("HOME"), ".hpcsera", "agent.yaml")
+	}
+	root.PersistentFlags().StringVar(&p.file, "config", standard, "configuration file")
+	root.PersistentFlags().StringVarP(&p.output, "output", "o", "table", "of status and doctor: table or json")
+	root.AddCommand(p.runCommand(), p.onceCommand(), p.statusCommand(), p.enrollCommand(), p.doctorCommand(), p.trustCommand())
+	return root
+}
+
+func (p *program) getenv(name string) string {
+	for i := len(p.environ) - 1; i >= 0; i-- {
+		if value, ok := strings.CutPrefix(p.environ[i], name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+func (p *program) config() (agent.Config, error) { return agent.LoadConfig(p.file, p.getenv) }
+
+func (p *program) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "run", Short: "Serve until stopped (Ctrl-C, SIGTERM)", Args: cobra.NoArgs,
+		Long: `run serves until it is stopped. Jobs in the batch system go on without it, and the
+next start picks up where this one ended, on this host or another one that sees
+the same files.`,
+		Example: "  hpcsera-agent run\n  tmux new -d hpcsera-agent run",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := p.agent(false)
+			if err != nil {
+				return err
+			}
+			return a.Run(cmd.Context())
+		},
+	}
+}
+
+func (p *program) onceCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "once", Short: "Do what there is to do, then end (for cron)", Args: cobra.NoArgs,
+		Long: `once fetches orders, acts on them, asks the batch system, reports, and ends. Runs may
+overlap: the later one sees the earlier one and ends at once with status 0.
+Between two runs nothing happens: orders, cancels included, wait for the next.`,
+		Example: "  */2 * * * * $HOME/bin/hpcsera-agent once",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Minute)
+			defer cancel()
+			a, err := p.agent(true)
+			if err != nil {
+				return err
+			}
+			return a.Once(ctx)
+		},
+	}
+}
+
+// agent wires one instance.
+func (p *program) agent(once bool) (*agent.Agent, error) {
+	c, err := p.config()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	log, err := p.logger(c)
+	if err != nil {
+		return nil, err
+	}
+	if once {
+		c = c.Once()
+	}
+	shown, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	log.Info("starting", "version", version, "config", string(shown))
+	key, err := p.key(c)
+	if err != nil {
+		return nil, err
+	}
+	credential, err := readCredential(c)
+	if err != nil {
+		return nil, err
+	}
+	transport, err := newTransport(c)
+	if err != nil {
+		return nil, err
+	}
+	api, err := client.NewAgent(c.Server, credential, key, transport)
+	if err != nil {
+		return nil, err
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	batch, login, err := p.systems(c, binary, log)
+	if err != nil {
+		return nil, err
+	}
+	return agent.New(agent.Deps{Config: c, Version: version, API: api, Key: key, Batch: batch, Login: login, Log: log, Binary: binary})
+}
+
+func (p *program) key(c agent.Config) (*client.Key, error) {
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		return nil, err
+	}
+	return client.LoadKey(filepath.Join(c.StateDir, "key.pem"))
+}
+
+func credentialPath(c agent.Config) string { return filepath.Join(c.StateDir, "credential") }
+
+func readCredential(c agent.Config) (string, error) {
+	b, err := os.ReadFile(credentialPath(c))
+	if err != nil {
+		return "", fmt.Errorf("this agent is not enrolled (%w). Type `hpcsera-agent status` for the thumbprint, have the operator run `hpcserad agent create`, then type `hpcsera-agent enroll`", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+func (p *program) enrollCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "enroll", Short: "Store the credential that the operator made for this agent's key", Args: cobra.NoArgs,
+		Long: `enroll reads the credential from standard input and stores it for you alone. The
+credential is useless without the key on this machine, whose thumbprint
+` + "`hpcsera-agent status`" + ` prints.`,
+		Example: "  hpcsera-agent enroll < credential.txt",
+		RunE: func(*cobra.Command, []string) error {
+			c, err := p.config()
+			if err != nil {
+				return err
+			}
+			if f, ok := p.stdin.(*os.File); ok && isTerminal(f) {
+				fmt.Fprint(p.stderr, "Paste the credential (hpcsera_ag…) and press Enter: ")
+			}
+			line, err := bufio.NewReader(p.stdin).ReadString('\n')
+			if err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+			text := strings.TrimSpace(line)
+			key, err := p.key(c)
+			if err != nil {
+				return err
+			}
+			if _, err := client.NewAgent("https://localhost", text, key, nil); err != nil {
+				return err
+			}
+			if err := os.WriteFile(credentialPath(c), []byte(text+"\n"), 0o600); err != nil {
+				return err
+			}
+			fmt.Fprintln(p.stdout, "Stored. Next: hpcsera-agent doctor, then hpcsera-agent run")
+			return nil
+		},
+	}
+}
+
+func (p *program) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Print the key's thumbprint and what the agent is doing", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			c, err := p.config()
+			if err != nil {
+				return err
+			}
+			key, err := p.key(c)
+			if err != nil {
+				return err
+			}
+			status, alive, known, err := agent.ReadStatus(c.StateDir)
+			if err != nil {
+				return err
+			}
+			if p.output == "json" {
+				return json.NewEncoder(p.stdout).Encode(map[string]any{"thumbprint": key.Thumbprint(), "server": c.Server, "user": c.User, "site": c.Site, "alive": alive, "last": status})
+			}
+			fmt.Fprintf(p.stdout, "thumbprint  %s\nserver      %s\nuser        %s\nsite        %s\n", key.Thumbprint(), c.Server, c.User, c.Site)
+			p.printStatus(status, alive, known)
+			return nil
+		},
+	}
+}
+
+func (p *program) printStatus(s agent.Status, alive, known bool) {
+	host, _ := os.Hostname()
+	switch {
+	case !known:
+		fmt.Fprintln(p.stdout, "state       never ran")
+		return
+	case alive:
+		fmt.Fprintf(p.stdout, "state       running as process %d\n", s.PID)
+	case s.Host != host && time.Since(s.At) < time.Minute:
+		fmt.Fprintf(p.stdout, "state       running on %s as process %d\n", s.Host, s.PID)
+	default:
+		fmt.Fprintf(p.stdout, "state       not running; last seen on %s, %s\n", s.Host, s.At.Local().Format(time.DateTime))
+	}
+	fmt.Fprintf(p.stdout, "jobs        %d unfinished, %d reports to be delivered\n", s.Jobs, s.Unsent)
+	for name, trouble := range map[string]string{"server": s.Server, "scheduler": s.Batch, "journal": s.Journal} {
+		if trouble != "" {
+			fmt.Fprintf(p.stdout, "TROUBLE     %s: %s\n", name, trouble)
+		}
+	}
+}
+
+func (p *program) doctorCommand() *cobra.Command {
+	submit := true
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "Look whether server, spool and batch system are as the agent needs them", Args: cobra.NoArgs,
+		Long: `doctor checks the server, the clock, the batch system and the spool, and runs one
+empty batch job to see the spool from a compute node. It touches no other job.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := p.config()
+			if err != nil {
+				return err
+			}
+			if err := c.Check(); err != nil {
+				return err
+			}
+			transport, err := newTransport(c)
+			if err != nil {
+				return err
+			}
+			binary, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			batch, _, err := p.systems(c, binary, slog.New(slog.DiscardHandler))
+			if err != nil {
+				return err
+			}
+			d := &agent.Doctor{Config: c, HTTP: transport, Batch: batch, Binary: binary, Submit: submit, Tell: p.tell}
+			if !d.Examine(cmd.Context()) {
+				return errors.New("not all is well")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&submit, "submit", true, "run one empty batch job")
+	return cmd
+}
+
+func (p *program) tell(f agent.Finding) {
+	if p.output == "json" {
+		_ = json.NewEncoder(p.stdout).Encode(f)
+		return
+	}
+	mark := "ok  "
+	if !f.OK {
+		mark = "FAIL"
+	}
+	fmt.Fprintf(p.stdout, "%s  %-12s  %s\n", mark, f.Check, f.Found)
+	if f.Advice != "" {
+		fmt.Fprintf(p.stdout, "%20s%s\n", "", f.Advice)
+	}
+}
+
+func (p *program) logger(c agent.Config) (*slog.Logger, error) {
+	var level slog.Level
+	if c.LogLevel != "" {
+		if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+			return nil, hpcsera.Errorf(hpcsera.InvalidField, "%q is not a level.", c.LogLevel).At("log_level").Hint("Use debug, info, warn or error.")
+		}
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if c.Log == "json" {
+		return slog.New(slog.NewJSONHandler(p.stderr, options)), nil
+	}
+	return slog.New(slog.NewTextHandler(p.stderr, options)), nil
+}

@@ -1,0 +1,282 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/client"
+	"github.com/hpcsera/hpcsera/internal/agent/journal"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
+	"github.com/hpcsera/hpcsera/internal/agent/spool"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
+)
+
+// System is a batch system as the agent uses it: a scheduler.Scheduler.
+type System interface {
+	System() string
+	Environment() scheduler.Environment
+	Submit(context.Context, scheduler.Submission) (scheduler.Ref, error)
+	Statuses(context.Context, []scheduler.Ref) (map[scheduler.Ref]scheduler.Status, error)
+	Act(context.Context, scheduler.Action, []scheduler.Ref) error
+	Probe(context.Context) (hpcsera.Facts, error)
+}
+
+// Deps are what an agent works with.
+type Deps struct {
+	Config  Config
+	Version string
+	API     *client.Agent
+	Key     *client.Key
+	Batch   System // of batch steps
+	Login   System // of login steps, on this host
+	Log     *slog.Logger
+	Binary  string // this program, for the wrapper
+}
+
+// Agent is one instance: one process of one enrolment.
+type Agent struct {
+	config   Config
+	log      *slog.Logger
+	api      *client.Agent
+	key      *client.Key
+	batch    System
+	login    System
+	actors   map[System]*actor
+	spool    *spool.Spool
+	journal  *journal.Journal
+	engine   *engine
+	report   *reporter
+	asker    *asker
+	state    *board
+	binary   string
+	host     string
+	instance string
+	takeover string // an instance on this host whose process is dead
+	first    bool   // there was no journal before this instance
+	granted  int64  // term; owned by the work loop until the report loop starts
+	facts    atomic.Pointer[hpcsera.Facts]
+	patience patience
+
+	spoolFailing atomic.Bool
+	stageSlots   chan struct{}
+	submitSlots  chan struct{}
+	collectSlots chan struct{}
+}
+
+// New reads the journal and prepares an instance. Nothing is sent or started
+// yet.
+func New(d Deps) (*Agent, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	if err := ownDir(d.Config.StateDir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(d.Config.WorkRoot, 0o700); err != nil {
+		return nil, fmt.Errorf("work_root: %w", err)
+	}
+	s, err := spool.Open(d.Config.SpoolDir)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		config: d.Config, log: d.Log, api: d.API, key: d.Key, batch: d.Batch, login: d.Login,
+		actors: map[System]*actor{d.Batch: newActor(d.Batch), d.Login: newActor(d.Login)},
+		spool:  s, report: newReporter(), asker: newAsker(), host: host, instance: hpcsera.NewID("i"), patience: defaultPatience,
+		stageSlots: make(chan struct{}, 8), submitSlots: make(chan struct{}, 2), collectSlots: make(chan struct{}, 4),
+	}
+	if a.binary, err = s.Binary(d.Binary); err != nil {
+		return nil, err
+	}
+	a.state = newBoard(d.Config.StateDir)
+	a.takeover = deadInstance(d.Config.StateDir, host)
+	a.facts.Store(&hpcsera.Facts{Version: d.Version, Host: host, System: d.Batch.System(), FromCron: d.Config.once})
+	a.engine = newEngine(a)
+	head := journal.Entry{Instance: a.instance, Host: host, At: time.Now().UTC()}
+	if a.journal, a.first, err = journal.Open(a.journalDir(), head, a.engine.fold); err != nil {
+		return nil, err
+	}
+	for _, j := range a.engine.jobs {
+		a.engine.touch(j)
+	}
+	return a, writeInstance(d.Config.StateDir, a.instance, host)
+}
+
+// Run serves until ctx ends (then it returns nil after handing back its
+// term), or until another instance has taken over.
+func (a *Agent) Run(ctx context.Context) error {
+	return a.serve(ctx, a.workLoop)
+}
+
+// serve runs the engine and the loops around main, which ends it.
+func (a *Agent) serve(ctx context.Context, main func(context.Context) error) error {
+	defer a.journal.Close()
+	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
+	go a.engine.run(engineCtx)
+	loopCtx, stopLoops := context.WithCancel(ctx)
+	defer stopLoops()
+	var wg sync.WaitGroup
+	failed := make(chan error, 8)
+	start := func(loop func(context.Context) error) {
+		wg.Go(func() {
+			if err := loop(loopCtx); err != nil {
+				failed <- err
+				stopLoops()
+			}
+		})
+	}
+	for _, c := range a.actors {
+		start(c.loop)
+	}
+	start(a.inboxLoop)
+	start(a.pollLoop)
+	start(a.logLoop)
+	start(a.cleanLoop)
+	start(a.reportLoop)
+	start(a.boardLoop)
+	start(a.factsLoop)
+	err := main(loopCtx)
+	stopLoops()
+	wg.Wait()
+	stopEngine()
+	<-a.engine.quit
+	select {
+	case loopErr := <-failed:
+		err = errors.Join(err, loopErr)
+	default:
+	}
+	a.sayGoodbye()
+	return err
+}
+
+// Once does what there is to do and returns: for cron. Another living
+// instance is no error: it does the work.
+func (a *Agent) Once(ctx context.Context) error {
+	err := a.serve(ctx, func(ctx context.Context) error {
+		if err := a.poll(ctx, 0, true); err != nil {
+			return err
+		}
+		a.answerRings(ctx)
+		if _, err := a.ask(ctx); err != nil {
+			a.log.Warn("the batch system did not answer; the next run asks again", "error", err)
+		}
+		for quiet := 0; quiet < 3 && ctx.Err() == nil; {
+			busy := false
+			if err := a.engine.call(ctx, func() { busy = a.engine.busy(time.Now()) }); err != nil {
+				return nil
+			}
+			if quiet++; busy {
+				quiet = 0
+			}
+			sleep(ctx, 200*time.Millisecond)
+		}
+		return nil
+	})
+	if errors.Is(err, errStopped) && hpcsera.CodeOf(err) == hpcsera.AgentActive {
+		a.log.Info("another instance of this agent is running; nothing to do")
+		return nil
+	}
+	return err
+}
+
+// busy reports whether something is under way that this run should finish.
+func (e *engine) busy(now time.Time) bool {
+	if len(e.unsent) > 0 || len(e.touched) > 0 {
+		return true
+	}
+	for _, j := range e.jobs {
+		if j.busy || j.decide(now, e.open, e.agent.patience).do != doNothing {
+			return true
+		}
+	}
+	return false
+}
+
+// sayGoodbye gives the term back, so that the next instance need not wait.
+func (a *Agent) sayGoodbye() {
+	if a.granted == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, err := a.api.Work(ctx, hpcsera.WorkRequest{Instance: a.instance, Term: a.granted, Epoch: a.engine.epoch, Acked: a.engine.cursor, Stopping: true})
+	if err != nil {
+		a.log.Warn("the server was not told that this agent stops", "error", err)
+	}
+	removeInstance(a.config.StateDir, a.instance)
+}
+
+// factsLoop asks the batch system what the site offers, until it has
+// answered, and again every hour. Jobs do not wait for it.
+func (a *Agent) factsLoop(ctx context.Context) error {
+	back := backoff{first: 10 * time.Second, most: 10 * time.Minute}
+	for ctx.Err() == nil {
+		found, err := a.batch.Probe(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				a.log.Warn("batch system not explored", "system", a.batch.System(), "error", err)
+			}
+			sleep(ctx, back.next())
+			continue
+		}
+		facts := *a.facts.Load()
+		facts.Cluster, facts.Queues = found.Cluster, found.Queues
+		a.facts.Store(&facts)
+		back.reset()
+		sleep(ctx, time.Hour)
+	}
+	return nil
+}
+
+func (a *Agent) system(s hpcsera.Step) System {
+	if s.Type == hpcsera.LoginStep {
+		return a.login
+	}
+	return a.batch
+}
+
+// verify checks a job against the user's signature. The trust file is read
+// each time, so that what the user withdrew counts at once.
+func (a *Agent) verify(spec hpcsera.OrderSpec, runs func(string) int) (*policy.Verdict, error) {
+	return policy.Verify(filepath.Join(a.config.StateDir, "trust.yaml"), spec, policy.Context{
+		Deployment: a.config.Server, User: a.config.User, Site: a.config.Site, Projects: a.config.Projects,
+		Thumbprint: a.key.Thumbprint(), Now: time.Now(), RunsUsed: runs,
+	})
+}
+
+func (a *Agent) jobDir(job string) string    { return filepath.Join(a.config.WorkRoot, job) }
+func (a *Agent) directory(job string) string { return a.config.Site + ":" + a.jobDir(job) }
+func (a *Agent) journalDir() string          { return filepath.Join(a.config.StateDir, "journal") }
+func (a *Agent) spoolTrouble(err error) {
+	if a.spoolFailing.Swap(err != nil) != (err != nil) {
+		if err != nil {
+			a.log.Error("spool cannot be used; no new work is taken until it can", "error", err)
+		} else {
+			a.log.Info("spool can be used again")
+		}
+	}
+}
+
+// ownDir makes a directory for its owner alone, and refuses a looser one.
+func ownDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("state_dir: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("state_dir: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("state_dir: %s can be entered by others (mode %04o). Type: chmod 700 %s", dir, info.Mode().Perm(), dir)
+	}
+	return nil
+}

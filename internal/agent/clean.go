@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/journal"
+)
+
+// How long a job's directory stays when its spec does not say.
+const (
+	keepSucceeded = 3 * 24 * time.Hour
+	keepFailed    = 14 * 24 * time.Hour
+	keepJournal   = 90 * 24 * time.Hour
+)
+
+// cleanLoop removes the directories of jobs whose time has come, now and then
+// until ctx ends.
+func (a *Agent) cleanLoop(ctx context.Context) error {
+	for {
+		if err := a.clean(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("clean-up not complete", "error", err)
+		}
+		sleep(ctx, 10*time.Minute)
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+func (a *Agent) clean(ctx context.Context) error {
+	due := map[string]ended{}
+	now := time.Now()
+	err := a.engine.call(ctx, func() {
+		for id, j := range a.engine.ended {
+			if now.After(j.at.Add(keepFor(j))) {
+				due[id] = j
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for id, j := range due {
+		if err := os.RemoveAll(a.jobDir(id)); err != nil {
+			return err
+		}
+		if err := a.spool.Remove(id, j.tags); err != nil {
+			return err
+		}
+		if err := a.engine.call(ctx, func() { a.engine.write(journal.Entry{Kind: journal.KindForgotten, Job: id}) }); err != nil {
+			return err
+		}
+	}
+	live := map[string]bool{}
+	if err := a.engine.call(ctx, func() {
+		for id := range a.engine.jobs {
+			live[id] = true
+		}
+		for id := range a.engine.ended {
+			live[id] = true
+		}
+	}); err != nil {
+		return err
+	}
+	return journal.Prune(a.journalDir(), a.instance, now.Add(-keepJournal), func(job string) bool { return live[job] })
+}
+
+func keepFor(j ended) time.Duration {
+	keep, standard := j.keep.Failed, keepFailed
+	if j.state == hpcsera.Succeeded {
+		keep, standard = j.keep.Succeeded, keepSucceeded
+	}
+	if keep > 0 {
+		return time.Duration(keep)
+	}
+	return standard
+}

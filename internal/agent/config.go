@@ -1,0 +1,197 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/strictyaml"
+)
+
+// Config is the agent's one file, agent.yaml. Every setting can also come
+// from an environment variable: HPCSERA_AGENT_ and the key in capitals
+// (HPCSERA_AGENT_SERVER). Nothing in it comes from the server.
+type Config struct {
+	Server        string            `json:"server"`         // public URL of the API server
+	User          string            `json:"user"`           // the user's name at that server
+	Site          string            `json:"site"`           // this HPC system's name there
+	Projects      []string          `json:"projects"`       // whose jobs this agent runs
+	StateDir      string            `json:"state_dir"`      // key, credential, trust file, journal; default ~/.hpcsera
+	SpoolDir      string            `json:"spool_dir"`      // shared with the compute nodes; default STATE_DIR/spool
+	WorkRoot      string            `json:"work_root"`      // jobs' directories, shared with the compute nodes; default STATE_DIR/work
+	Scheduler     string            `json:"scheduler"`      // slurm, local, or auto (default): slurm where it answers
+	Commands      map[string]string `json:"commands"`       // absolute paths of the batch system's commands, where not found
+	Launcher      string            `json:"launcher"`       // MPI launch line; {process_count} and {node_count} are filled in; default srun with slurm
+	MaxJobs       int               `json:"max_jobs"`       // unfinished jobs at once; default 2000
+	SubmitTimeout Seconds           `json:"submit_timeout"` // of the submit command; default 60s
+	QueryTimeout  Seconds           `json:"query_timeout"`  // of other commands; default 30s
+	PollInterval  Seconds           `json:"poll_interval"`  // between queries of the batch system when nothing is urgent; default 15s
+	SpoolInterval Seconds           `json:"spool_interval"` // between listings of the spool's inbox; default 1s
+	CAFile        string            `json:"ca_file"`        // certificates of the server's own authority, beside the system's
+	Log           string            `json:"log"`            // text (default) or json
+	LogLevel      string            `json:"log_level"`      // debug, info (default), warn, error
+
+	once     bool
+	pollWait int
+}
+
+// Seconds is a length of time in a configuration, such as 500ms or 1m.
+type Seconds time.Duration
+
+// Std returns s as the standard library's type.
+func (s Seconds) Std() time.Duration { return time.Duration(s) }
+
+// UnmarshalJSON reads a string with units.
+func (s *Seconds) UnmarshalJSON(b []byte) error {
+	var text string
+	if err := json.Unmarshal(b, &text); err != nil {
+		return hpcsera.Errorf(hpcsera.InvalidField, "a length of time is written with its unit, such as 30s")
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a length of time. Write it with its unit, such as 30s", text)
+	}
+	*s = Seconds(d)
+	return nil
+}
+
+// MarshalJSON writes the length with its unit.
+func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).String()) }
+
+// settings are the keys that an environment variable can set.
+var settings = []string{
+	"server", "user", "site", "projects", "state_dir", "spool_dir", "work_root", "scheduler", "launcher", "max_jobs", "submit_timeout",
+	"query_timeout", "poll_interval", "spool_interval", "ca_file", "log", "log_level",
+}
+
+// LoadConfig reads the file, lays the environment over it and fills in the
+// defaults. A missing file is an empty one. getenv is os.Getenv.
+func LoadConfig(file string, getenv func(string) string) (Config, error) {
+	text, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	doc, err := strictyaml.Parse(file, text)
+	if err != nil {
+		return Config{}, err
+	}
+	var c Config
+	if err := doc.Decode(&c); err != nil {
+		return Config{}, err
+	}
+	if err := c.overlay(getenv); err != nil {
+		return Config{}, err
+	}
+	return c, c.complete(getenv)
+}
+
+func (c *Config) overlay(getenv func(string) string) error {
+	for _, key := range settings {
+		name := "HPCSERA_AGENT_" + strings.ToUpper(key)
+		text := getenv(name)
+		if text == "" {
+			continue
+		}
+		var value any = text
+		switch key {
+		case "projects":
+			value = strings.Split(text, ",")
+		case "max_jobs":
+			value = json.RawMessage(text)
+		}
+		b, err := json.Marshal(map[string]any{key: value})
+		if err == nil {
+			err = json.Unmarshal(b, c)
+		}
+		if err != nil {
+			return hpcsera.Errorf(hpcsera.InvalidField, "%v", err).At(name)
+		}
+	}
+	return nil
+}
+
+func (c *Config) complete(getenv func(string) string) error {
+	home := getenv("HOME")
+	if c.StateDir == "" {
+		if home == "" {
+			return hpcsera.Errorf(hpcsera.InvalidField, "there is no HOME to put it in").At("state_dir")
+		}
+		c.StateDir = filepath.Join(home, ".hpcsera")
+	}
+	for _, dir := range []struct {
+		path     *string
+		standard string
+	}{{&c.StateDir, ""}, {&c.SpoolDir, filepath.Join(c.StateDir, "spool")}, {&c.WorkRoot, filepath.Join(c.StateDir, "work")}} {
+		if *dir.path == "" {
+			*dir.path = dir.standard
+		}
+		if rest, ok := strings.CutPrefix(*dir.path, "~/"); ok {
+			*dir.path = filepath.Join(home, rest)
+		}
+		abs, err := filepath.Abs(*dir.path)
+		if err != nil {
+			return fmt.Errorf("configuration: %w", err)
+		}
+		*dir.path = abs
+	}
+	for _, d := range []struct {
+		value    *Seconds
+		standard time.Duration
+	}{
+		{&c.SubmitTimeout, time.Minute}, {&c.QueryTimeout, 30 * time.Second}, {&c.PollInterval, 15 * time.Second}, {&c.SpoolInterval, time.Second},
+	} {
+		if *d.value == 0 {
+			*d.value = Seconds(d.standard)
+		}
+	}
+	if c.MaxJobs == 0 {
+		c.MaxJobs = 2000
+	}
+	if c.Scheduler == "" {
+		c.Scheduler = "auto"
+	}
+	c.pollWait = 30
+	c.Server = strings.TrimRight(c.Server, "/")
+	return nil
+}
+
+// Check refuses what the agent cannot run with.
+func (c Config) Check() error {
+	u, err := url.Parse(c.Server)
+	if c.Server == "" || err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a server's URL.", c.Server).At("server").
+			Hint("Write it in agent.yaml, such as server: https://hpcsera.example.org")
+	}
+	for field, name := range map[string]string{"user": c.User, "site": c.Site} {
+		if !hpcsera.ValidName(name) {
+			return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a name.", name).At(field).
+				Hint("Write into agent.yaml what the operator registered: %s: NAME", field)
+		}
+	}
+	if !slices.Contains([]string{"auto", "slurm", "local"}, c.Scheduler) {
+		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a batch system this agent knows.", c.Scheduler).At("scheduler").Hint("Use slurm, local or auto.")
+	}
+	if c.MaxJobs < 1 {
+		return hpcsera.Errorf(hpcsera.InvalidField, "%d jobs are none.", c.MaxJobs).At("max_jobs")
+	}
+	for name, path := range c.Commands {
+		if !filepath.IsAbs(path) {
+			return hpcsera.Errorf(hpcsera.InvalidField, "%q is not an absolute path.", path).At("commands." + name)
+		}
+	}
+	return nil
+}
+
+// Once returns the configuration of a run from cron.
+func (c Config) Once() Config {
+	c.once, c.pollWait = true, 0
+	return c
+}

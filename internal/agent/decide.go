@@ -1,0 +1,239 @@
+package agent
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/journal"
+	"github.com/hpcsera/hpcsera/internal/agent/spool"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
+)
+
+// verb is what to do next for a job.
+type verb string
+
+const (
+	doNothing  verb = ""
+	doStage    verb = "stage"    // verify, fetch, lay out
+	doSubmit   verb = "submit"   // hand the current step to its batch system
+	doLook     verb = "look"     // read claim and end record from the spool
+	doBlock    verb = "block"    // take the start claim, so that this submission cannot run any more
+	doCancel   verb = "cancel"   // natively
+	doHold     verb = "hold"     // natively
+	doRelease  verb = "release"  // natively
+	doRequeued verb = "requeued" // the batch system queued it again after a start
+	doAdvance  verb = "advance"  // to the next step
+	doConclude verb = "conclude" // the job's steps have ended
+	doCollect  verb = "collect"  // rest of the log, artifacts, result
+	doFinish   verb = "finish"   // the final fact
+)
+
+// action is a decision: a verb, and the outcome that holds once it is done
+// (of doConclude at once, of doBlock when the claim was won).
+type action struct {
+	do      verb
+	outcome *journal.Outcome
+}
+
+// patience are the waits of decisions. Tests shorten them.
+type patience struct {
+	absence time.Duration // between two answers that count as absent; three make a job vanished
+	record  time.Duration // for an end record after the batch system said that the job ended
+	act     time.Duration // before a native cancel, hold or release is repeated
+}
+
+var defaultPatience = patience{absence: time.Minute, record: 10 * time.Second, act: 20 * time.Second}
+
+// decide is the whole life of a job as a pure function: what to do next,
+// given what is known. open says that this instance holds the term and spoke
+// to the server since its last loss of contact: without, nothing is submitted.
+func (j *job) decide(now time.Time, open bool, p patience) action {
+	switch {
+	case j.final || j.busy || now.Before(j.retryAt):
+		return action{}
+	case j.outcome != nil && j.collected == nil:
+		return action{do: doCollect}
+	case j.outcome != nil:
+		return action{do: doFinish}
+	case j.tag == "":
+		return j.decideUnsubmitted(open)
+	case j.start != nil && j.start.N != j.requeued:
+		return j.decideStarted(now, p)
+	}
+	return j.decideSubmitted(now, p)
+}
+
+func (j *job) decideUnsubmitted(open bool) action {
+	switch {
+	case j.order.Desired == hpcsera.DesiredCancel:
+		return conclude(hpcsera.Cancelled, hpcsera.CancelledByUser, "", nil)
+	case j.verdict == nil:
+		return action{do: doStage}
+	case j.order.Desired == hpcsera.DesiredHold || !open:
+		return action{}
+	}
+	return action{do: doSubmit}
+}
+
+// decideSubmitted: the submission was made or tried, and no wrapper is known
+// to own its start.
+func (j *job) decideSubmitted(now time.Time, p patience) action {
+	look, wait := j.record(now, p)
+	switch {
+	case j.looked.IsZero():
+		return action{do: doLook} // a start of before this process
+	case j.native == nil:
+		// The submit command's answer is unknown: if the claim can be taken, that
+		// submission can never run, and another one may be made.
+		return action{do: doBlock}
+	case j.order.Desired == hpcsera.DesiredCancel:
+		return action{do: doBlock, outcome: outcome(hpcsera.Cancelled, hpcsera.CancelledByUser, "", nil)}
+	case look:
+		return action{do: doLook}
+	case wait:
+		return action{}
+	case !j.endedAt.IsZero():
+		return action{do: doBlock, outcome: neverRan(j.status)}
+	case j.absent >= 3:
+		return action{do: doBlock, outcome: outcome(hpcsera.Failed, hpcsera.LostByScheduler,
+			"The batch system does not know this job any more, and it never started.", nil)}
+	case j.order.Desired == hpcsera.DesiredHold && j.phase() == scheduler.PhaseQueued && now.Sub(j.acted) > p.act:
+		return action{do: doHold}
+	case j.order.Desired == hpcsera.DesiredRun && j.phase() == scheduler.PhaseHeld && j.held && now.Sub(j.acted) > p.act:
+		return action{do: doRelease}
+	}
+	return action{}
+}
+
+// decideStarted: a wrapper owns the start.
+func (j *job) decideStarted(now time.Time, p patience) action {
+	end, fresh := j.start.End, j.asked.After(j.looked)
+	queuedAgain := fresh && j.spec.Run.Requeue && (j.phase() == scheduler.PhaseQueued || j.phase() == scheduler.PhaseHeld)
+	ended := !j.endedAt.IsZero()
+	look, wait := j.record(now, p)
+	switch {
+	case end != nil && end.Failure == "" && end.Exit == (hpcsera.Exit{}):
+		if j.step+1 < len(j.plan) {
+			return action{do: doAdvance}
+		}
+		return conclude(hpcsera.Succeeded, "", "", end)
+	case queuedAgain:
+		return action{do: doRequeued}
+	case end != nil && (fresh && (ended || j.absent > 0) || end.Failure != "" || end.Timeout):
+		return action{do: doConclude, outcome: howItEnded(end, j.status, j.order.Desired == hpcsera.DesiredCancel)}
+	case end != nil:
+		return action{} // the batch system's word is awaited
+	case look:
+		return action{do: doLook}
+	case wait:
+		return action{}
+	case ended:
+		return action{do: doConclude, outcome: howItEnded(nil, j.status, j.order.Desired == hpcsera.DesiredCancel)}
+	case j.absent >= 3:
+		return conclude(hpcsera.Failed, hpcsera.OutcomeUnknown,
+			"It started on "+j.start.Host+", but left no end record, and the batch system does not know it any more.", nil)
+	case j.order.Desired == hpcsera.DesiredCancel && now.Sub(j.acted) > p.act:
+		return action{do: doCancel}
+	}
+	return action{}
+}
+
+// record says what to do about a record that the spool does not show although
+// the batch system says that the job has ended: it may be on its way through
+// a network file system, so look at once, wait, and look once more.
+func (j *job) record(now time.Time, p patience) (look, wait bool) {
+	if j.endedAt.IsZero() {
+		return false, false
+	}
+	due := j.endedAt.Add(p.record)
+	return j.looked.Before(j.endedAt) || !now.Before(due) && j.looked.Before(due), now.Before(due)
+}
+
+func (j *job) phase() scheduler.Phase {
+	if j.status == nil {
+		return ""
+	}
+	return j.status.Phase
+}
+
+// awaitsWord reports whether the next answer of the batch system decides how
+// the job ended, so that it is worth asking soon.
+func (j *job) awaitsWord() bool {
+	return j.outcome == nil && j.tag != "" && j.start != nil && j.start.End != nil
+}
+
+func conclude(s hpcsera.State, r hpcsera.Reason, message string, end *spool.End) action {
+	return action{do: doConclude, outcome: outcome(s, r, message, end)}
+}
+
+func outcome(s hpcsera.State, r hpcsera.Reason, message string, end *spool.End) *journal.Outcome {
+	o := &journal.Outcome{State: s, Reason: r, Message: message, Ended: time.Now().UTC()}
+	if end != nil {
+		exit := end.Exit
+		o.Exit, o.Nodes, o.Ended = &exit, end.Host, end.Ended
+	}
+	return o
+}
+
+// neverRan is the outcome of a submission that ended before its wrapper took
+// the claim. It holds only once the agent owns that claim.
+func neverRan(s *scheduler.Status) *journal.Outcome {
+	message := s.Native
+	if s.Message != "" && s.Message != "None" {
+		message += " (" + s.Message + ")"
+	}
+	if s.Reason == hpcsera.CancelledBySite {
+		return outcome(hpcsera.Cancelled, s.Reason, message, nil)
+	}
+	reason := s.Reason
+	if reason == "" {
+		reason = hpcsera.LostByScheduler
+	}
+	return outcome(hpcsera.Failed, reason, message+": the batch system ended it before the program started.", nil)
+}
+
+// howItEnded tells the end of a program that did not succeed: the batch
+// system's word first where it knows more than an exit code, then the end
+// record, then the batch system's exit code.
+func howItEnded(end *spool.End, s *scheduler.Status, cancelled bool) *journal.Outcome {
+	o := outcome(hpcsera.Failed, hpcsera.OutcomeUnknown, "", end)
+	if s != nil {
+		o.Message = s.Native
+		if s.Message != "" && s.Message != "None" {
+			o.Message += " (" + s.Message + ")"
+		}
+		if o.Exit == nil && s.Exit != nil {
+			exit := *s.Exit
+			o.Exit = &exit
+		}
+		if s.Nodes != "" {
+			o.Nodes = s.Nodes
+		}
+	}
+	stopped := s != nil && s.Reason == hpcsera.CancelledBySite ||
+		o.Exit != nil && (o.Exit.Signal == int(syscall.SIGTERM) || o.Exit.Signal == int(syscall.SIGKILL) || o.Exit.Code == 128+int(syscall.SIGTERM))
+	switch {
+	case end != nil && end.Failure != "":
+		o.Reason, o.Message = hpcsera.StageInFailed, end.Failure
+	case end != nil && end.Timeout:
+		o.Reason, o.Message = hpcsera.Timeout, "The step ran into its timeout."
+	case cancelled && stopped:
+		o.State, o.Reason = hpcsera.Cancelled, hpcsera.CancelledByUser
+	case s != nil && s.Reason == hpcsera.CancelledBySite:
+		o.State, o.Reason = hpcsera.Cancelled, hpcsera.CancelledBySite
+	case s != nil && s.Phase == scheduler.PhaseEnded && s.Reason != "":
+		o.Reason = s.Reason
+	case o.Exit == nil:
+	case o.Exit.Signal != 0:
+		o.Reason, o.Message = hpcsera.Signalled, fmt.Sprintf("signal %d: %v", o.Exit.Signal, syscall.Signal(o.Exit.Signal))
+	case o.Exit.Code != 0:
+		o.Reason = hpcsera.ExitNonzero
+	}
+	if end == nil && o.Exit != nil && *o.Exit == (hpcsera.Exit{}) && o.Reason == hpcsera.OutcomeUnknown {
+		o.Exit = nil
+		o.Message += ": it started, but left no end record."
+	}
+	return o
+}

@@ -1,0 +1,350 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/journal"
+	"github.com/hpcsera/hpcsera/internal/failpoint"
+)
+
+// engine owns every job. All its fields belong to the goroutine of run; other
+// goroutines reach them through do and call.
+type engine struct {
+	agent *Agent
+	log   *slog.Logger
+	in    chan func()
+	quit  chan struct{} // closed when run has returned
+
+	jobs     map[string]*job
+	ended    map[string]ended // final and reported; their directories may still stand
+	runs     map[string]int   // counted starts per approval
+	leftover map[string]leftover
+	seq      int64 // of the newest fact
+	sent     int64 // every fact up to here was answered
+	unsent   []hpcsera.Report
+	cursor   string
+	epoch    int64
+	term     int64
+	open     bool // this instance may submit
+	failing  error
+
+	touched map[string]*job
+	entries []journal.Entry // to be written
+	acts    []func()        // to be begun after that
+	workers sync.WaitGroup
+}
+
+// ended is what is kept of a job whose end was reported.
+type ended struct {
+	state hpcsera.State
+	at    time.Time
+	tags  []string
+	keep  hpcsera.Keep
+}
+
+func newEngine(a *Agent) *engine {
+	return &engine{
+		agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}),
+		jobs: map[string]*job{}, ended: map[string]ended{}, runs: map[string]int{}, leftover: map[string]leftover{}, touched: map[string]*job{},
+	}
+}
+
+// do hands fn to the engine's goroutine. After the engine has ended it is
+// dropped: what it would have told is read again at the next start.
+func (e *engine) do(fn func()) {
+	select {
+	case e.in <- fn:
+	case <-e.quit:
+	}
+}
+
+// call runs fn in the engine's goroutine and returns after what it caused is
+// in the journal.
+func (e *engine) call(ctx context.Context, fn func()) error {
+	done := make(chan struct{})
+	e.do(func() {
+		fn()
+		e.acts = append(e.acts, func() { close(done) })
+	})
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.quit:
+		return errors.New("the agent has stopped")
+	}
+}
+
+// run is the engine's goroutine. When ctx ends it waits for the workers, so
+// that no answer of a batch system is lost, journals what they found, and
+// returns.
+func (e *engine) run(ctx context.Context) {
+	defer close(e.quit)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	idle := make(chan struct{})
+	stopping := ctx.Done()
+	for {
+		select {
+		case fn := <-e.in:
+			fn()
+			e.drain()
+		case now := <-tick.C:
+			e.wake(now)
+		case <-stopping:
+			stopping = nil
+			e.flush()
+			e.acts = nil // not begun, so not done: decided again at the next start
+			go func() { e.workers.Wait(); close(idle) }()
+		case <-idle:
+			e.drain()
+			e.flush()
+			return
+		}
+		e.advance(ctx)
+		e.flush()
+	}
+}
+
+// drain runs the closures that wait already, so that one fsync serves all.
+func (e *engine) drain() {
+	for range 1000 {
+		select {
+		case fn := <-e.in:
+			fn()
+		default:
+			return
+		}
+	}
+}
+
+// wake touches the jobs whose next decision depends on the clock.
+func (e *engine) wake(now time.Time) {
+	for _, j := range e.jobs {
+		waits := j.retryAt.After(now.Add(-2*time.Second)) || !j.endedAt.IsZero() || j.order.Desired != hpcsera.DesiredRun || j.held || j.absent > 0
+		if waits && !j.busy {
+			e.touch(j)
+		}
+	}
+	e.searchLeftovers(now)
+}
+
+func (e *engine) touch(j *job) { e.touched[j.id] = j }
+
+// write appends an entry for the next flush and folds it at once.
+func (e *engine) write(entry journal.Entry) {
+	entry.At = time.Now().UTC()
+	e.entries = append(e.entries, entry)
+	e.fold(entry)
+}
+
+// fold applies an entry to the state, at the replay and when it is written.
+func (e *engine) fold(entry journal.Entry) {
+	switch entry.Kind {
+	case journal.KindTerm:
+		e.term, e.epoch, e.seq = entry.Term, entry.Epoch, max(e.seq, entry.Seq)
+	case journal.KindCursor:
+		e.cursor = entry.Cursor
+	case journal.KindRun:
+		e.runs[entry.Approval]++
+	case journal.KindBlocked:
+		e.leftover[entry.Tag] = leftover{since: entry.At}
+	case journal.KindSent:
+		e.foldSent(entry.Seq)
+	case journal.KindForgotten:
+		delete(e.ended, entry.Job)
+	case journal.KindFact:
+		e.seq = max(e.seq, entry.Fact.Seq)
+		e.unsent = append(e.unsent, *entry.Fact)
+	}
+	id := entry.Job
+	if entry.Order != nil {
+		id = entry.Order.JobID
+	}
+	if entry.Fact != nil {
+		id = entry.Fact.JobID
+	}
+	j := e.jobs[id]
+	_, over := e.ended[id]
+	if j == nil && !over && entry.Kind == journal.KindOrder && entry.Order.Spec != nil {
+		j = newJob(*entry.Order)
+		e.jobs[id] = j
+	}
+	if j != nil {
+		j.fold(entry)
+	}
+}
+
+// foldSent drops the facts that were answered and lets go of jobs whose end
+// was among them.
+func (e *engine) foldSent(seq int64) {
+	e.sent = max(e.sent, seq)
+	kept := e.unsent[:0]
+	for _, r := range e.unsent {
+		if r.Seq > e.sent {
+			kept = append(kept, r)
+			continue
+		}
+		if j := e.jobs[r.JobID]; j != nil && j.final && j.last.Seq == r.Seq {
+			e.ended[j.id] = ended{state: r.State, at: r.At, tags: j.tags, keep: j.spec.Run.Keep}
+			delete(e.jobs, j.id)
+		}
+	}
+	clear(e.unsent[len(kept):])
+	e.unsent = kept
+}
+
+// advance decides for every touched job and collects entries and acts.
+func (e *engine) advance(ctx context.Context) {
+	for len(e.touched) > 0 {
+		batch := e.touched
+		e.touched = map[string]*job{}
+		for _, j := range batch {
+			if e.jobs[j.id] != j {
+				continue
+			}
+			if ctx.Err() == nil {
+				e.perform(ctx, j, j.decide(time.Now(), e.open, e.agent.patience))
+			}
+			e.tell(j)
+		}
+	}
+}
+
+// perform starts an action. What takes time runs in a worker, begun only
+// after the flush; its result comes back as a closure.
+func (e *engine) perform(ctx context.Context, j *job, a action) {
+	switch a.do {
+	case doNothing:
+	case doStage:
+		e.begin(j, func() func() { return e.stage(ctx, j) })
+	case doSubmit:
+		e.submit(ctx, j)
+	case doLook:
+		e.begin(j, func() func() { return e.look(j) })
+	case doBlock:
+		e.begin(j, func() func() { return e.block(ctx, j, a.outcome) })
+	case doCancel, doHold, doRelease:
+		e.begin(j, func() func() { return e.act(ctx, j, a.do) })
+	case doRequeued:
+		j.requeued = j.start.N
+		j.endedAt, j.absent = time.Time{}, 0
+		e.touch(j)
+	case doAdvance:
+		e.write(journal.Entry{Kind: journal.KindStep, Job: j.id, Step: j.step + 1, N: j.start.N})
+		e.touch(j)
+	case doConclude:
+		e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: a.outcome})
+		e.touch(j)
+	case doCollect:
+		e.begin(j, func() func() { return e.collect(ctx, j) })
+	case doFinish:
+		e.finish(j)
+	}
+}
+
+// begin runs work in a worker after the next flush. work must not touch the
+// engine; the closure it returns may.
+func (e *engine) begin(j *job, work func() func()) {
+	j.busy = true
+	e.acts = append(e.acts, func() {
+		e.workers.Add(1)
+		go func() {
+			defer e.workers.Done()
+			result := work()
+			e.do(func() {
+				j.busy = false
+				if result != nil {
+					result()
+				}
+				e.touch(j)
+			})
+		}()
+	})
+}
+
+// tell makes a fact of what is new about a job.
+func (e *engine) tell(j *job) {
+	if j.final || j.outcome != nil && j.collected != nil {
+		return
+	}
+	if view := j.view(); differs(view, j.last) && hpcsera.CanFollow(position(j.last), position(view), j.spec.Run.Requeue) {
+		e.fact(view)
+	}
+}
+
+func position(r hpcsera.Report) hpcsera.Position {
+	p := hpcsera.Position{State: r.State, Step: r.Step, Attempt: max(r.Attempt, 1)}
+	if p.State == "" {
+		p.State = hpcsera.Pending
+	}
+	return p
+}
+
+// fact gives a report its seq and writes it.
+func (e *engine) fact(r hpcsera.Report) {
+	e.seq++
+	r.Seq = e.seq
+	if r.At.IsZero() {
+		r.At = time.Now().UTC()
+	}
+	e.write(journal.Entry{Kind: journal.KindFact, Fact: &r})
+	e.acts = append(e.acts, e.agent.report.wake)
+}
+
+// finish writes the final fact: the last thing ever said of a job.
+func (e *engine) finish(j *job) {
+	o, c := j.outcome, j.collected
+	r := j.view()
+	r.State, r.Reason, r.Message, r.At, r.Exit = o.State, o.Reason, o.Message, o.Ended, o.Exit
+	r.Result, r.Artifacts, r.Warning, r.Estimated = c.result, c.artifacts, c.warning, nil
+	if o.Nodes != "" {
+		r.Nodes = o.Nodes
+	}
+	if c.failed != "" && o.State == hpcsera.Succeeded {
+		r.State, r.Reason, r.Message = hpcsera.Failed, hpcsera.StageOutFailed, c.failed
+	}
+	r.Directory = e.agent.directory(j.id)
+	e.fact(r)
+}
+
+// flush writes the entries in one fsync and then begins the acts. While the
+// journal cannot be written (a full disk, a quota) nothing is begun and no
+// new work is taken; it is tried again until it succeeds or the agent stops.
+func (e *engine) flush() {
+	if len(e.entries) > 0 {
+		failpoint.Hit("agent.before-journal")
+		if err := e.agent.journal.Append(e.entries...); err != nil {
+			if e.failing == nil {
+				e.log.Error("journal cannot be written; nothing is started until it can", "error", err)
+			}
+			e.failing = err
+			return
+		}
+		failpoint.Hit("agent.after-journal")
+		e.entries = e.entries[:0]
+	}
+	if e.failing != nil {
+		e.log.Info("journal can be written again")
+		e.failing = nil
+	}
+	acts := e.acts
+	e.acts = nil
+	for _, act := range acts {
+		act()
+	}
+}
+
+// free is how many new jobs the agent can take.
+func (e *engine) free() int {
+	if e.failing != nil || e.agent.spoolFailing.Load() {
+		return 0
+	}
+	return max(0, e.agent.config.MaxJobs-len(e.jobs))
+}

@@ -1,0 +1,213 @@
+package agent
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/journal"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
+	"github.com/hpcsera/hpcsera/internal/agent/spool"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
+)
+
+// job is what the agent knows of one job. The upper half is the fold of the
+// journal; the lower half is observed anew after a start.
+type job struct {
+	id      string
+	order   hpcsera.Order // of the highest revision; its Spec is in spec
+	spec    *hpcsera.OrderSpec
+	plan    []hpcsera.Step
+	counted bool // this job's run is counted against its approval
+
+	step    int             // index into plan
+	n       int             // the start that the next or current submission may claim
+	tag     string          // of the current submission; "" when none is under way
+	native  *hpcsera.Native // of the current submission; nil while its answer is unknown
+	held    bool            // we asked the batch system to hold it
+	tags    []string        // of all submissions
+	attempt int             // of the job when start n is claimed
+	parts   []part          // starts of earlier steps, for the log
+	outcome *journal.Outcome
+	last    hpcsera.Report // the newest fact
+	final   bool           // last is final
+
+	busy      bool // a worker is acting for this job
+	verdict   *policy.Verdict
+	start     *spool.Start // newest start of the current step that a wrapper owns
+	requeued  int          // N of the start after which the batch system queued it again
+	looked    time.Time    // when start was last read from the spool
+	status    *scheduler.Status
+	asked     time.Time // when the query behind status, or its absence, began
+	endedAt   time.Time // when an answer first said that the batch job has ended
+	absent    int       // successive answers, at least a minute apart, that do not know it
+	absentAt  time.Time
+	submitted time.Time
+	acted     time.Time // of the last native cancel, hold or release
+	acts      int
+	tries     int
+	retryAt   time.Time
+	trouble   string // why it is tried again
+	waiting   hpcsera.Reason
+	collected *collected
+}
+
+// part is a start whose output belongs to the log of an attempt.
+type part struct {
+	attempt, step, n int
+}
+
+func newJob(o hpcsera.Order) *job {
+	j := &job{id: o.JobID, order: o, spec: o.Spec, n: 1, attempt: 1}
+	j.order.Spec = nil
+	var m hpcsera.Manifest
+	if json.Unmarshal(o.Spec.Manifest, &m) == nil {
+		j.plan = m.Plan() // of use only after the manifest was verified
+	}
+	return j
+}
+
+// fold applies one journal entry.
+func (j *job) fold(e journal.Entry) {
+	switch e.Kind {
+	case journal.KindOrder:
+		if e.Order.Revision > j.order.Revision {
+			j.order.Revision, j.order.Desired = e.Order.Revision, e.Order.Desired
+		}
+	case journal.KindRun:
+		j.counted = true
+	case journal.KindSubmit:
+		j.tag, j.n, j.native, j.held = e.Tag, e.N, nil, e.Held
+		j.tags = append(j.tags, e.Tag)
+		j.submitted = e.At
+		j.forgetObservations()
+	case journal.KindSubmitted:
+		j.native = e.Native
+	case journal.KindRefused:
+		j.tag, j.native = "", nil
+	case journal.KindBlocked:
+		j.tag, j.native, j.n = "", nil, e.N+1
+		j.forgetObservations()
+	case journal.KindStep:
+		j.parts = append(j.parts, part{attempt: j.attempt + e.N - j.n, step: j.step, n: e.N})
+		j.attempt += e.N - j.n
+		j.step, j.n, j.tag, j.native, j.held = e.Step, 1, "", nil, false
+		j.forgetObservations()
+	case journal.KindOutcome:
+		j.outcome = e.Outcome
+	case journal.KindFact:
+		j.last, j.final = *e.Fact, e.Fact.State.Final()
+	}
+}
+
+func (j *job) forgetObservations() {
+	j.start, j.status, j.requeued = nil, nil, 0
+	j.absent, j.absentAt, j.asked, j.looked = 0, time.Time{}, time.Time{}, time.Time{}
+	j.acted, j.acts, j.endedAt = time.Time{}, 0, time.Time{}
+}
+
+// current returns the step that the job is at.
+func (j *job) current() hpcsera.Step {
+	if j.step < len(j.plan) {
+		return j.plan[j.step]
+	}
+	return hpcsera.Step{}
+}
+
+func (j *job) ref() scheduler.Ref {
+	r := scheduler.Ref{Tag: j.tag}
+	if j.native != nil {
+		r.Cluster, r.ID = j.native.Cluster, j.native.ID
+	}
+	return r
+}
+
+// attemptNow counts the claims that wrappers won, at least 1.
+func (j *job) attemptNow() int {
+	a := j.attempt
+	if j.start != nil {
+		a += j.start.N - j.n
+	}
+	if j.requeued > 0 && j.start != nil && j.start.N == j.requeued {
+		a++ // the run that comes next
+	}
+	return max(a, j.last.Attempt, 1)
+}
+
+// view returns the fact that stands now, without its seq and time.
+func (j *job) view() hpcsera.Report {
+	r := hpcsera.Report{JobID: j.id, Step: j.step, Attempt: j.attemptNow(), Revision: j.order.Revision, Native: j.native}
+	if j.native != nil && j.status != nil {
+		native := *j.native
+		native.State = j.status.Native
+		r.Native = &native
+	}
+	if j.status != nil {
+		r.Nodes = j.status.Nodes
+		if !j.status.Estimated.IsZero() {
+			r.Estimated = &j.status.Estimated
+		}
+		r.AsOf = &j.asked
+	}
+	running := j.start != nil && j.start.N != j.requeued
+	switch {
+	case j.outcome != nil:
+		r.State = hpcsera.Finishing
+		r.Nodes = j.outcome.Nodes
+	case j.current().Type == hpcsera.LoginStep:
+		r.State = hpcsera.Staging
+		if j.step > 0 && j.lastBatch() < j.step {
+			r.State = hpcsera.Finishing
+		}
+		if j.tag == "" && j.order.Desired == hpcsera.DesiredHold && r.State == hpcsera.Staging {
+			r.State = hpcsera.Held
+		}
+		r.Native, r.Estimated, r.AsOf = nil, nil, nil
+	case running:
+		r.State = hpcsera.Running
+		r.Estimated = nil
+		if r.Nodes == "" {
+			r.Nodes = j.start.Host
+		}
+		if j.start.End != nil {
+			r.Message = "The program has ended; the batch system's word is awaited."
+		}
+	case j.tag != "" && j.native != nil:
+		r.State = hpcsera.Queued
+		if j.status != nil {
+			r.Reason, r.Message = j.status.Reason, j.status.Message
+			if j.status.Phase == scheduler.PhaseHeld {
+				r.State, r.Reason = hpcsera.Held, ""
+			}
+		}
+	case j.order.Desired == hpcsera.DesiredHold && j.tag == "":
+		r.State = hpcsera.Held
+	default:
+		r.State, r.Reason, r.Message = hpcsera.Staging, j.waiting, j.trouble
+	}
+	return r
+}
+
+func (j *job) lastBatch() int {
+	last := -1
+	for i, s := range j.plan {
+		if s.Type == hpcsera.BatchStep {
+			last = i
+		}
+	}
+	return last
+}
+
+// differs reports whether a new fact says something that the last one did not.
+func differs(a, b hpcsera.Report) bool {
+	if a.State != b.State || a.Reason != b.Reason || a.Message != b.Message || a.Step != b.Step || a.Attempt != b.Attempt || a.Nodes != b.Nodes {
+		return true
+	}
+	if (a.Native == nil) != (b.Native == nil) || a.Native != nil && (a.Native.ID != b.Native.ID || a.Native.State != b.Native.State) {
+		return true
+	}
+	if a.Estimated == nil || b.Estimated == nil {
+		return a.Estimated != nil
+	}
+	return a.Estimated.Sub(*b.Estimated).Abs() > 5*time.Minute
+}

@@ -1,0 +1,56 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/hpcsera/hpcsera/internal/scheduler"
+)
+
+// leftover is a submission that can never run because the agent owns its
+// claim. It may still stand in the queue, or appear there late.
+type leftover struct {
+	since time.Time
+	login bool
+	done  int // searches begun
+}
+
+// leftoverSearches are the ages at which leftovers are looked for and removed.
+var leftoverSearches = []time.Duration{0, 5 * time.Second, time.Minute, 10 * time.Minute, time.Hour}
+
+// searchLeftovers removes what may stand in a queue for nothing, all of it
+// with one command. Correctness does not rest on it: a leftover that starts
+// finds its claim taken.
+func (e *engine) searchLeftovers(now time.Time) {
+	due := map[bool][]scheduler.Ref{}
+	for tag, l := range e.leftover {
+		begun := l.done
+		for l.done < len(leftoverSearches) && now.Sub(l.since) >= leftoverSearches[l.done] {
+			l.done++
+		}
+		if l.done > begun {
+			due[l.login] = append(due[l.login], scheduler.Ref{Tag: tag})
+		}
+		e.leftover[tag] = l
+		if l.done == len(leftoverSearches) {
+			delete(e.leftover, tag)
+		}
+	}
+	for login, refs := range due {
+		system := e.agent.batch
+		if login {
+			system = e.agent.login
+		}
+		e.acts = append(e.acts, func() {
+			e.workers.Add(1)
+			go func() {
+				defer e.workers.Done()
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				if err := system.Act(ctx, scheduler.Cancel, refs); err != nil {
+					e.log.Warn("left-over submissions not removed", "count", len(refs), "error", err)
+				}
+			}()
+		})
+	}
+}

@@ -1,0 +1,171 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+)
+
+// chunk bounds one log request.
+const chunk = 1 << 20
+
+// stream is one output stream of an attempt: the files of its steps, one
+// after another, and how much of them the server has.
+type stream struct {
+	job     string
+	name    string // stdout or stderr
+	attempt int
+	files   []string
+
+	mu    sync.Mutex
+	sent  int64
+	quiet int       // looks in a row that found nothing
+	due   time.Time // of the next look
+	back  backoff
+}
+
+// logLoop streams the output of running jobs until ctx ends. A stream that is
+// quiet is looked at less often, down to every ten seconds.
+func (a *Agent) logLoop(ctx context.Context) error {
+	streams := map[string]*stream{}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		var live []*stream
+		if a.engine.call(ctx, func() { live = a.engine.liveStreams() }) != nil {
+			return nil
+		}
+		kept := map[string]*stream{}
+		for _, s := range live {
+			key := s.job + s.name
+			if old := streams[key]; old != nil && old.attempt == s.attempt {
+				old.files = s.files
+				s = old
+			}
+			kept[key] = s
+			if now := time.Now(); now.After(s.due) {
+				s.look(ctx, a, now)
+			}
+		}
+		streams = kept
+	}
+}
+
+// look sends what is new and decides when to look again.
+func (s *stream) look(ctx context.Context, a *Agent, now time.Time) {
+	grew, err := s.send(ctx, a)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		s.due = now.Add(s.back.next())
+		a.log.Warn("log not delivered", "job", s.job, "stream", s.name, "error", err)
+	case grew:
+		s.quiet, s.due = 0, time.Time{}
+		s.back.reset()
+	default:
+		s.quiet = min(s.quiet+1, 10)
+		s.due = now.Add(time.Duration(s.quiet) * time.Second)
+	}
+}
+
+// send brings the server's copy up to the end of the files as they are now.
+func (s *stream) send(ctx context.Context, a *Agent) (grew bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.back.first == 0 {
+		s.back = backoff{first: time.Second, most: time.Minute}
+	}
+	corrected := false
+	for {
+		b, err := s.read()
+		if err != nil || len(b) == 0 {
+			return grew, err
+		}
+		err = a.api.PutLog(ctx, s.job, s.name, s.attempt, s.sent, b)
+		var e *hpcsera.Error
+		if errors.As(err, &e) && e.Code == hpcsera.WrongOffset && !corrected {
+			s.sent, corrected = e.Expected, true
+			continue
+		}
+		if err != nil {
+			return grew, err
+		}
+		s.sent += int64(len(b))
+		grew = true
+	}
+}
+
+// read returns the next bytes after what was sent.
+func (s *stream) read() ([]byte, error) {
+	offset := s.sent
+	for _, name := range s.files {
+		f, err := os.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		info, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if offset >= info.Size() {
+			offset -= info.Size()
+			f.Close()
+			continue
+		}
+		b := make([]byte, min(chunk, info.Size()-offset))
+		n, err := f.ReadAt(b, offset)
+		f.Close()
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		return b[:n], nil
+	}
+	return nil, nil
+}
+
+// liveStreams lists the streams of jobs that have started and not ended.
+func (e *engine) liveStreams() []*stream {
+	var list []*stream
+	for _, j := range e.jobs {
+		if j.start != nil && j.outcome == nil {
+			list = append(list, e.streams(j)...)
+		}
+	}
+	return list
+}
+
+// streams returns both streams of a job's current attempt, from their first
+// byte on.
+func (e *engine) streams(j *job) []*stream {
+	parts := append([]part{}, j.parts...)
+	attempt := j.attempt
+	if j.start != nil {
+		attempt += j.start.N - j.n
+		parts = append(parts, part{attempt: attempt, step: j.step, n: j.start.N})
+	}
+	var list []*stream
+	for _, name := range []string{"stdout", "stderr"} {
+		s := &stream{job: j.id, name: name, attempt: attempt}
+		for _, p := range parts {
+			if p.attempt == attempt {
+				s.files = append(s.files, e.agent.spool.OutputPath(j.id, p.step, p.n, name))
+			}
+		}
+		list = append(list, s)
+	}
+	return list
+}

@@ -1,0 +1,322 @@
+package agent
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/journal"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
+	"github.com/hpcsera/hpcsera/internal/agent/spool"
+)
+
+// stage verifies a job against what the user signed, fetches its bytes and
+// lays out its directory. It can be repeated at will: nothing of the job runs
+// before its first submission. A job whose earlier steps have run keeps its
+// directory as they left it.
+func (e *engine) stage(ctx context.Context, j *job) func() {
+	a := e.agent
+	select {
+	case a.stageSlots <- struct{}{}:
+		defer func() { <-a.stageSlots }()
+	case <-ctx.Done():
+		return nil
+	}
+	verdict, err := a.verify(*j.spec, func(approval string) int { return e.countedRuns(ctx, j, approval) })
+	if err == nil {
+		err = a.layOut(ctx, j, verdict)
+	}
+	return func() {
+		if err != nil {
+			e.stageFailed(j, err)
+			return
+		}
+		id := verdict.Statement.ID
+		if !j.counted && e.runs[id] >= verdict.Runs {
+			e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, hpcsera.RunsExhausted,
+				fmt.Sprintf("Approval %s allows %d runs on this agent, and all are used.", id, verdict.Runs), nil)})
+			return
+		}
+		if !j.counted {
+			e.write(journal.Entry{Kind: journal.KindRun, Job: j.id, Approval: id})
+		}
+		j.verdict, j.plan = verdict, verdict.Manifest.Plan()
+		j.tries, j.trouble, j.waiting = 0, "", ""
+	}
+}
+
+// countedRuns asks the engine how many starts an approval has had, this job's
+// own not counted.
+func (e *engine) countedRuns(ctx context.Context, j *job, approval string) int {
+	count := 0
+	_ = e.call(ctx, func() {
+		count = e.runs[approval]
+		if j.counted {
+			count--
+		}
+	})
+	return count
+}
+
+// stageFailed tries again what a later try can mend, and ends the job
+// otherwise.
+func (e *engine) stageFailed(j *job, err error) {
+	code := hpcsera.CodeOf(err)
+	if code == hpcsera.Unavailable || code == hpcsera.Internal || errors.Is(err, errLocal) {
+		j.tries++
+		delay := retryDelay(j.tries, time.Second, time.Minute)
+		j.retryAt, j.trouble = time.Now().Add(delay), err.Error()
+		e.log.Warn("job not prepared", "job", j.id, "error", err, "again_in", delay.String())
+		return
+	}
+	reason := hpcsera.StageInFailed
+	var refusal *policy.Refusal
+	if errors.As(err, &refusal) {
+		reason = refusal.Reason
+		e.log.Error("ALERT: job refused: it is not what the user signed", "job", j.id, "reason", string(reason), "error", err)
+	}
+	e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, reason, err.Error(), nil)})
+}
+
+// errLocal marks troubles of this host, such as a full disk, that say nothing
+// about the job.
+var errLocal = errors.New("this host")
+
+func local(err error) error { return fmt.Errorf("%w: %w", errLocal, err) }
+
+// layOut fills the job's directory and writes the task of each step.
+func (a *Agent) layOut(ctx context.Context, j *job, v *policy.Verdict) error {
+	dir := a.jobDir(j.id)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return local(err)
+	}
+	if j.step == 0 {
+		if err := a.layOutFiles(ctx, j.id, dir, v.Manifest.Files); err != nil {
+			return err
+		}
+	}
+	for i, s := range v.Manifest.Plan() {
+		if i < j.step {
+			continue
+		}
+		if err := a.layOutStep(j, i, s, v, dir); err != nil {
+			return local(err)
+		}
+	}
+	return nil
+}
+
+// layOutFiles writes the code's files, each checked against its digest.
+func (a *Agent) layOutFiles(ctx context.Context, job, dir string, files []hpcsera.File) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return local(err)
+	}
+	defer root.Close()
+	for _, f := range files {
+		cached, err := a.fetch(ctx, job, f)
+		if err != nil {
+			return err
+		}
+		if sub := path.Dir(f.Path); sub != "." {
+			if err := root.MkdirAll(sub, 0o700); err != nil {
+				return local(err)
+			}
+		}
+		mode := os.FileMode(0o600)
+		if f.Mode == "0755" {
+			mode = 0o700
+		}
+		if err := copyInto(root, f.Path, cached, mode); err != nil {
+			return local(err)
+		}
+	}
+	return nil
+}
+
+func copyInto(root *os.Root, name, from string, mode os.FileMode) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if err := root.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	dst, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Close())
+}
+
+// fetch returns the path of a file's bytes in the agent's own cache, fetched
+// from the server and checked when they are not there.
+func (a *Agent) fetch(ctx context.Context, job string, f hpcsera.File) (string, error) {
+	dir := filepath.Join(a.config.StateDir, "blobs")
+	name := filepath.Join(dir, f.SHA256)
+	if info, err := os.Stat(name); err == nil && info.Size() == f.Size {
+		return name, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", local(err)
+	}
+	tmp, err := os.CreateTemp(dir, ".fetch-")
+	if err != nil {
+		return "", local(err)
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	hash := sha256.New()
+	limited := &capped{w: io.MultiWriter(tmp, hash), left: f.Size}
+	if err := a.api.GetBlob(ctx, job, "sha256:"+f.SHA256, limited); err != nil {
+		if limited.over {
+			return "", hpcsera.Errorf(hpcsera.DigestMismatch, "The server sent more bytes for %s than were signed.", f.Path)
+		}
+		return "", err
+	}
+	if hex.EncodeToString(hash.Sum(nil)) != f.SHA256 {
+		return "", hpcsera.Errorf(hpcsera.DigestMismatch, "The server sent other bytes for %s than were signed.", f.Path)
+	}
+	if err := errors.Join(tmp.Close(), os.Rename(tmp.Name(), name)); err != nil {
+		return "", local(err)
+	}
+	return name, nil
+}
+
+// capped refuses to write more than left bytes.
+type capped struct {
+	w    io.Writer
+	left int64
+	over bool
+}
+
+func (c *capped) Write(b []byte) (int, error) {
+	if int64(len(b)) > c.left {
+		c.over = true
+		return 0, errors.New("too many bytes")
+	}
+	c.left -= int64(len(b))
+	return c.w.Write(b)
+}
+
+// layOutStep writes a step's script and values beside its task.
+func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict, dir string) error {
+	folder, err := a.spool.StepDir(j.id, index)
+	if err != nil {
+		return err
+	}
+	t := spool.Task{Job: j.id, Step: index, Directory: dir, Requeue: j.spec.Run.Requeue, Environment: map[string]string{}}
+	resources := j.spec.Run.Resources
+	if s.Resources != nil {
+		resources = *s.Resources
+	}
+	launch := a.launchLine(s, resources)
+	switch {
+	case s.Script != "":
+		script := filepath.Join(folder, "script")
+		if err := replaceFile(script, []byte(s.Script), 0o700); err != nil {
+			return err
+		}
+		t.Argv = []string{script}
+		if !strings.HasPrefix(s.Script, "#!") {
+			t.Argv = []string{"/bin/bash", script}
+		}
+		sum := sha256.Sum256([]byte(s.Script))
+		t.Check = append(t.Check, spool.Check{Path: script, SHA256: hex.EncodeToString(sum[:])})
+	case s.ScriptFile != "":
+		script := filepath.Join(dir, s.ScriptFile)
+		t.Argv = scriptArgv(script, a.cached(v.Manifest, s.ScriptFile))
+	default:
+		t.Argv = []string{s.Executable}
+		if s.Launcher == "mpi" {
+			t.Argv = append(strings.Fields(launch), s.Executable)
+		}
+	}
+	for _, argument := range s.Arguments {
+		t.Argv = append(t.Argv, v.Values.Expand(argument))
+	}
+	for _, f := range v.Manifest.Files {
+		if index == 0 || f.Path == s.ScriptFile {
+			t.Check = append(t.Check, spool.Check{Path: filepath.Join(dir, f.Path), SHA256: f.SHA256})
+		}
+	}
+	values, err := json.Marshal(v.Values)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(folder, "values.json")
+	if err := replaceFile(file, values, 0o600); err != nil {
+		return err
+	}
+	for name, value := range v.Manifest.Environment {
+		t.Environment[name] = value
+	}
+	for name, value := range v.Values {
+		t.Environment[name] = hpcsera.EnvironmentText(value)
+	}
+	for name, value := range map[string]string{
+		"HPCSERA_JOB_ID": j.id, "HPCSERA_STEP": s.Name, "HPCSERA_DIR": dir, "HPCSERA_VALUES": file, "HPCSERA_SITE": j.spec.Site,
+		"HPCSERA_PROJECT": j.spec.Project, "HPCSERA_LAUNCH": launch,
+		"HPCSERA_NODE_COUNT": strconv.Itoa(resources.Nodes()), "HPCSERA_PROCESS_COUNT": strconv.Itoa(resources.Processes()),
+	} {
+		t.Environment[name] = value
+	}
+	if s.Type == hpcsera.LoginStep {
+		t.Timeout = s.Timeout
+		if t.Timeout == 0 {
+			t.Timeout = hpcsera.Duration(time.Hour)
+		}
+	}
+	return a.spool.PutTask(t)
+}
+
+// scriptArgv starts a script by its own first line, or by bash when it has
+// none; source is a copy of the script that is known to be right.
+func scriptArgv(script, source string) []string {
+	head := make([]byte, 2)
+	f, err := os.Open(source)
+	if err == nil {
+		_, err = io.ReadFull(f, head)
+		f.Close()
+	}
+	if err == nil && string(head) == "#!" {
+		if info, err := os.Stat(script); err == nil && info.Mode()&0o100 != 0 {
+			return []string{script}
+		}
+	}
+	return []string{"/bin/bash", script}
+}
+
+func (a *Agent) cached(m hpcsera.Manifest, name string) string {
+	f, _ := m.File(name)
+	return filepath.Join(a.config.StateDir, "blobs", f.SHA256)
+}
+
+// launchLine is the site's MPI launch line for a step.
+func (a *Agent) launchLine(s hpcsera.Step, r hpcsera.Resources) string {
+	if s.Type == hpcsera.LoginStep {
+		return ""
+	}
+	return strings.NewReplacer("{process_count}", strconv.Itoa(r.Processes()), "{node_count}", strconv.Itoa(r.Nodes())).Replace(a.config.Launcher)
+}
+
+func replaceFile(name string, b []byte, mode os.FileMode) error {
+	tmp := name + ".new"
+	if err := os.WriteFile(tmp, b, mode); err != nil {
+		return err
+	}
+	return os.Rename(tmp, name)
+}

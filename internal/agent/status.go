@@ -1,0 +1,89 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Status is what a running agent says of itself, in STATE_DIR/status.json,
+// for `hpcsera-agent status`.
+type Status struct {
+	Instance string    `json:"instance"`
+	Host     string    `json:"host"`
+	PID      int       `json:"pid"`
+	At       time.Time `json:"at"`
+	Spoke    time.Time `json:"spoke"`            // last answer of the server
+	Server   string    `json:"server,omitempty"` // what is wrong with it
+	System   string    `json:"system"`
+	Batch    string    `json:"batch,omitempty"`   // what is wrong with the batch system
+	Journal  string    `json:"journal,omitempty"` // what is wrong with the journal
+	Jobs     int       `json:"jobs"`              // unfinished
+	Unsent   int       `json:"unsent"`            // facts the server has not answered
+	Commands any       `json:"commands,omitempty"`
+}
+
+// board keeps the status and writes it now and then.
+type board struct {
+	path string
+	mu   sync.Mutex
+	now  Status
+}
+
+func newBoard(dir string) *board { return &board{path: statusPath(dir)} }
+
+func statusPath(dir string) string { return filepath.Join(dir, "status.json") }
+
+func (b *board) set(change func(*Status)) {
+	b.mu.Lock()
+	change(&b.now)
+	b.mu.Unlock()
+}
+
+// boardLoop writes the status every few seconds until ctx ends.
+func (a *Agent) boardLoop(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := a.engine.call(ctx, func() {
+			e := a.engine
+			a.state.set(func(s *Status) {
+				s.Instance, s.Host, s.PID, s.At, s.System = a.instance, a.host, os.Getpid(), time.Now().UTC(), a.batch.System()
+				s.Jobs, s.Unsent, s.Journal = len(e.jobs), len(e.unsent), errorText(e.failing)
+			})
+		})
+		if err == nil {
+			a.state.set(func(s *Status) {
+				if counted, ok := a.batch.(interface{ Counts() any }); ok {
+					s.Commands = counted.Counts()
+				}
+				if text, err := json.Marshal(s); err == nil {
+					_ = replaceFile(a.state.path, text, 0o600) // a full disk is told elsewhere
+				}
+			})
+		}
+		sleep(ctx, 5*time.Second)
+	}
+	return nil
+}
+
+// ReadStatus returns what the last instance wrote, and whether its process
+// lives on this host. ok is false when there was none.
+func ReadStatus(dir string) (s Status, alive, ok bool, err error) {
+	b, err := os.ReadFile(statusPath(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, false, false, nil
+	}
+	if err != nil {
+		return s, false, false, err
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, false, false, err
+	}
+	f, known := readInstance(dir)
+	host, _ := os.Hostname()
+	return s, known && f.Host == host && f.Boot == bootID() && f.alive(), true, nil
+}

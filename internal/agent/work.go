@@ -1,0 +1,146 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/journal"
+)
+
+// errStopped ends the agent: another instance holds the term, or this one's
+// memory is not the one the server knows.
+var errStopped = errors.New("stopped")
+
+// workLoop polls for orders until ctx ends or another instance takes over.
+func (a *Agent) workLoop(ctx context.Context) error {
+	back := backoff{first: time.Second, most: time.Minute}
+	var told *hpcsera.Facts
+	for ctx.Err() == nil {
+		facts := a.facts.Load()
+		err := a.poll(ctx, a.config.pollWait, facts != told)
+		if err == nil {
+			told = facts
+		}
+		switch {
+		case err == nil:
+			back.reset()
+		case errors.Is(err, errStopped):
+			return err
+		case ctx.Err() != nil:
+			return nil
+		default:
+			delay := back.next()
+			a.state.set(func(s *Status) { s.Server = err.Error() })
+			a.log.Warn("no work from the server", "error", err, "again_in", delay.String())
+			sleep(ctx, delay)
+		}
+	}
+	return nil
+}
+
+// poll makes one work request and applies its answer. wait is in seconds.
+func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
+	var req hpcsera.WorkRequest
+	err := a.engine.call(ctx, func() {
+		e := a.engine
+		req = hpcsera.WorkRequest{Instance: a.instance, Term: a.granted, Epoch: e.epoch, Acked: e.cursor, Free: e.free(), Wait: wait}
+	})
+	if err != nil {
+		return err
+	}
+	if a.granted == 0 {
+		req.Takeover, req.Wait = a.takeover, 0
+	}
+	if facts {
+		req.Facts = a.facts.Load()
+	}
+	answer, err := a.api.Work(ctx, req)
+	if err != nil {
+		return a.refusedWork(err)
+	}
+	if answer.Term != a.granted {
+		if err := a.grant(ctx, answer); err != nil {
+			return err
+		}
+	}
+	a.state.set(func(s *Status) { s.Server, s.Spoke = "", time.Now().UTC() })
+	return a.engine.call(ctx, func() { a.engine.takeOrders(answer) })
+}
+
+// refusedWork closes the gate: after a loss of contact nothing is submitted
+// before the next answer.
+func (a *Agent) refusedWork(err error) error {
+	a.engine.do(func() { a.engine.open = false })
+	switch hpcsera.CodeOf(err) {
+	case hpcsera.StaleTerm:
+		return fmt.Errorf("%w: another instance of this agent took over: %w", errStopped, err)
+	case hpcsera.AgentActive:
+		if a.config.once {
+			return fmt.Errorf("%w: another instance of this agent is running", errStopped)
+		}
+	}
+	return err
+}
+
+// grant records a term. An agent without a past that is granted a later term,
+// or whose past is shorter than what the server applied, has lost its
+// journal: going on could run jobs twice.
+func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) error {
+	var behind bool
+	err := a.engine.call(ctx, func() {
+		e := a.engine
+		behind = answer.AppliedSeq > e.seq || a.first && answer.Term > 1
+		if !behind {
+			// Seq and cursor stand in this file too, so that older ones can go.
+			e.write(journal.Entry{Kind: journal.KindTerm, Term: answer.Term, Epoch: answer.Epoch, Seq: e.seq})
+			e.write(journal.Entry{Kind: journal.KindCursor, Cursor: e.cursor})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if behind {
+		return fmt.Errorf("%w: the journal in %s is not the one this agent wrote last (the server knows reports that it does not), so jobs could run twice. "+
+			"Put the journal back, or have the operator remove this agent (hpcserad agent remove --abandon) and enrol anew", errStopped, a.config.StateDir)
+	}
+	a.granted = answer.Term
+	a.log.Info("connected", "agent", a.api.ID(), "term", answer.Term)
+	return nil
+}
+
+// takeOrders journals an answer's orders and then its cursor, so that what is
+// acknowledged is on disk.
+func (e *engine) takeOrders(answer hpcsera.WorkAnswer) {
+	e.open = true
+	for i := range answer.Orders {
+		o := answer.Orders[i]
+		j := e.jobs[o.JobID]
+		_, over := e.ended[o.JobID]
+		switch {
+		case !hpcsera.ValidID("j", o.JobID):
+			e.log.Error("order refused: not a job id", "job", o.JobID)
+		case over:
+			// It ended and the server had been told; the order was older than that.
+		case j == nil && o.Spec == nil:
+			e.fact(hpcsera.Report{JobID: o.JobID, Attempt: max(o.Attempt, 1), Revision: o.Revision, State: hpcsera.Failed, Reason: hpcsera.OutcomeUnknown,
+				Message: "The agent's journal does not know this job."})
+		case j == nil || o.Revision > j.order.Revision:
+			if j != nil {
+				o.Spec = nil // what a job is was decided by its first order
+			}
+			e.write(journal.Entry{Kind: journal.KindOrder, Order: &o})
+			e.touch(e.jobs[o.JobID])
+		}
+	}
+	if answer.Cursor != e.cursor {
+		e.write(journal.Entry{Kind: journal.KindCursor, Cursor: answer.Cursor})
+	}
+	for _, j := range e.jobs {
+		if j.tag == "" && j.outcome == nil {
+			e.touch(j) // the gate may have been closed
+		}
+	}
+}
