@@ -1,0 +1,77 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/hpcsera/hpcsera"
+)
+
+// readSpecs reads the body of POST /jobs: one JobSpec, or a BulkRequest. It is
+// read with the strict reader of everything that is signed or submitted
+// instead of the contract's validator: that is quicker by far for thousands of
+// jobs, knows the keys of later versions, and refuses names given twice. The
+// rules on values are the features' (JobSpec.Validate).
+func readSpecs(body []byte) (specs []hpcsera.JobSpec, bulk bool, err error) {
+	if !isBulk(body) {
+		specs = make([]hpcsera.JobSpec, 1)
+		return specs, false, hpcsera.Decode(body, &specs[0])
+	}
+	var request hpcsera.BulkRequest
+	if err := hpcsera.Decode(body, &request); err != nil {
+		return nil, true, indexed(err)
+	}
+	switch n := len(request.Jobs); {
+	case n == 0:
+		return nil, true, hpcsera.Errorf(hpcsera.InvalidField, "there is no job in it.").At("jobs")
+	case n > maxBulk:
+		return nil, true, hpcsera.Errorf(hpcsera.InvalidField, "%d jobs are too many for one request.", n).At("jobs").
+			Hint("Send at most %d, and the others in another request.", maxBulk)
+	}
+	return request.Jobs, true, nil
+}
+
+// maxBulk is how many jobs one request may carry.
+const maxBulk = 10_000
+
+// isBulk reports whether an object has the member jobs. Members before it are
+// skipped, not read.
+func isBulk(body []byte) bool {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return false
+	}
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			return false
+		}
+		if name == "jobs" {
+			return true
+		}
+		if err := dec.Decode(new(json.RawMessage)); err != nil {
+			return false
+		}
+	}
+	return false
+}
+
+// indexed gives an error in one job of many its index.
+func indexed(err error) error {
+	e, ok := err.(*hpcsera.Error)
+	if !ok {
+		return err
+	}
+	index, digits := 0, 0
+	rest, found := bytes.CutPrefix([]byte(e.Field), []byte("jobs["))
+	for _, c := range rest {
+		if c < '0' || c > '9' || index > maxBulk {
+			break
+		}
+		index, digits = index*10+int(c-'0'), digits+1
+	}
+	if found && digits > 0 {
+		e.Index = index
+	}
+	return e
+}
