@@ -1,0 +1,143 @@
+// Package slurm drives Slurm 22.05 and newer by its command line: sbatch,
+// squeue, sacct, scancel and scontrol. The agent's scheduler.Scheduler is its
+// only caller.
+//
+// What shaped it, each seen on a real system:
+//   - the text listings are used, not --json: squeue's ignores its filters and
+//     is ten times as slow, and sacct's of 22.05 calls failed jobs successful;
+//   - names are printed raw, with newlines and anything else, so the name is
+//     the last field of a row and the row ends in a mark of its own;
+//   - listings are asked for with their header: a command that prints nothing,
+//     and a command that found no job, are different answers;
+//   - SLURM_TIME_FORMAT=%s gives times since the epoch; the default is local
+//     time without its zone;
+//   - squeue -t all shows ended jobs for the site's MinJobAge with their exit,
+//     so a site without accounting database can be used too.
+package slurm
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
+)
+
+// Driver is the Slurm driver. The zero value works.
+type Driver struct{}
+
+// System returns "slurm".
+func (Driver) System() string { return "slurm" }
+
+var epochTimes = []string{"SLURM_TIME_FORMAT=%s"}
+
+// queueFields are what squeue is asked for. parseQueue knows their order.
+var queueFields = []string{"JobArrayID", "Cluster", "State", "Reason", "RestartCnt", "exit_code", "SubmitTime", "StartTime", "NodeList", "Name"}
+
+// Queue lists the user's own jobs in all states: one call that asks the
+// controller for this user's jobs only.
+func (Driver) Queue() scheduler.Call[[]scheduler.Status] {
+	format := strings.Join(queueFields, ":"+separator+",") + ":" + separator
+	return scheduler.Call[[]scheduler.Status]{
+		Argv:  []string{"squeue", "--me", "--states=all", "--Format=" + format},
+		Env:   epochTimes,
+		Parse: parseQueue,
+	}
+}
+
+// historyFields are what sacct is asked for. parseHistory knows their order.
+var historyFields = []string{"JobID", "Cluster", "State", "ExitCode", "Submit", "UID", "NodeList", "JobName"}
+
+// searchWindow is how far back a job is looked for by its name alone. Without
+// a start sacct knows only today.
+const searchWindow = "now-30days"
+
+// History asks the accounting database. It asks for duplicates, or else a job
+// whose id was reused would be hidden behind the later one.
+func (Driver) History(refs []scheduler.Ref) (scheduler.Call[[]scheduler.Status], bool) {
+	argv := []string{"sacct", "--allocations", "--duplicates", "--parsable", "--delimiter=" + separator, "--format=" + strings.Join(historyFields, ",")}
+	if len(refs) > 0 && refs[0].ID != "" {
+		argv = append(argv, "--jobs="+strings.Join(ids(refs), ","))
+	} else {
+		argv = append(argv, "--starttime="+searchWindow, "--name="+strings.Join(tags(refs), ","))
+	}
+	return scheduler.Call[[]scheduler.Status]{Argv: argv, Env: epochTimes, Parse: parseHistory}, true
+}
+
+// Act cancels, holds or releases. uhold is the hold that the job's owner can
+// end, whoever set it.
+func (Driver) Act(action scheduler.Action, refs []scheduler.Ref) scheduler.Call[struct{}] {
+	var argv []string
+	switch action {
+	case scheduler.Cancel:
+		argv = []string{"scancel"}
+		if len(refs) == 1 { // the filter takes one name only
+			argv = append(argv, "--name="+refs[0].Tag)
+		}
+		argv = append(argv, ids(refs)...)
+	case scheduler.Hold:
+		argv = []string{"scontrol", "uhold", strings.Join(ids(refs), ",")}
+	case scheduler.Release:
+		argv = []string{"scontrol", "release", strings.Join(ids(refs), ",")}
+	}
+	return scheduler.Call[struct{}]{Argv: argv, Parse: parseAct}
+}
+
+// gone matches what Slurm says of a job on which nothing can be done any more,
+// or not yet again.
+var gone = regexp.MustCompile(`(?i)invalid job id|already (finished|completing)|no longer pending|not pending nor running`)
+
+func parseAct(out scheduler.Output) (struct{}, error) {
+	if out.Exit == 0 {
+		return struct{}{}, nil
+	}
+	said := false
+	for line := range bytes.Lines(out.Stderr) {
+		// scontrol adds a summary line in which it repeats the last job's error.
+		if line = bytes.TrimSpace(line); len(line) == 0 || gone.Match(line) {
+			said = said || len(line) > 0
+			continue
+		}
+		return struct{}{}, failed(scheduler.Output{Stderr: line, Exit: out.Exit})
+	}
+	if !said {
+		return struct{}{}, failed(out)
+	}
+	return struct{}{}, nil
+}
+
+// Probe asks for the configuration and the partitions. Partitions hidden from
+// the user are not among them.
+func (Driver) Probe() []scheduler.Call[hpcsera.Facts] {
+	return []scheduler.Call[hpcsera.Facts]{
+		{Argv: []string{"scontrol", "show", "config"}, Parse: parseConfig},
+		{Argv: []string{"scontrol", "--oneliner", "show", "partition"}, Parse: parsePartitions},
+	}
+}
+
+func ids(refs []scheduler.Ref) []string {
+	var list []string
+	for _, r := range refs {
+		list = append(list, r.ID)
+	}
+	return list
+}
+
+func tags(refs []scheduler.Ref) []string {
+	var list []string
+	for _, r := range refs {
+		list = append(list, r.Tag)
+	}
+	return list
+}
+
+// failed is the error of a command that did not do its work.
+func failed(out scheduler.Output) error {
+	said := scheduler.FirstLine(out.Stderr)
+	if said == "" {
+		said = fmt.Sprintf("it ended with status %d and said nothing", out.Exit)
+	}
+	return hpcsera.Errorf(hpcsera.Unavailable, "Slurm: %s", said)
+}
