@@ -775,7 +775,8 @@ type ClientInterface interface {
 	//
 	// The bytes as the job wrote them, while it runs too. With `follow=true`
 	// the answer goes on until the job is final and its output is here; a
-	// Range then says only where to start (`bytes=1024-`). A job without output yet has an
+	// Range then says only where to start (`bytes=1024-`), and the answer is
+	// 206 with an end that is not meant. A job without output yet has an
 	// empty log.
 	//
 	// Corresponds with GET /api/v1/jobs/{id}/logs/{stream} (the `GetJobLog` operationId).
@@ -1338,7 +1339,8 @@ func (c *Client) ListJobEvents(ctx context.Context, id JobID, params *ListJobEve
 //
 // The bytes as the job wrote them, while it runs too. With `follow=true`
 // the answer goes on until the job is final and its output is here; a
-// Range then says only where to start (`bytes=1024-`). A job without output yet has an
+// Range then says only where to start (`bytes=1024-`), and the answer is
+// 206 with an end that is not meant. A job without output yet has an
 // empty log.
 //
 // Corresponds with GET /api/v1/jobs/{id}/logs/{stream} (the `GetJobLog` operationId).
@@ -3401,7 +3403,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// The bytes as the job wrote them, while it runs too. With `follow=true`
 	// the answer goes on until the job is final and its output is here; a
-	// Range then says only where to start (`bytes=1024-`). A job without output yet has an
+	// Range then says only where to start (`bytes=1024-`), and the answer is
+	// 206 with an end that is not meant. A job without output yet has an
 	// empty log.
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -4667,7 +4670,8 @@ func (c *ClientWithResponses) ListJobEventsWithResponse(ctx context.Context, id 
 //
 // The bytes as the job wrote them, while it runs too. With `follow=true`
 // the answer goes on until the job is final and its output is here; a
-// Range then says only where to start (`bytes=1024-`). A job without output yet has an
+// Range then says only where to start (`bytes=1024-`), and the answer is
+// 206 with an end that is not meant. A job without output yet has an
 // empty log.
 //
 // Returns a wrapper object for the known response body format(s).
