@@ -1,12 +1,21 @@
 package jobs
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/store"
 )
+
+// maxBulk is how many jobs one request may hold.
+const maxBulk = 10_000
 
 // Idempotency makes a request safe to repeat. The zero value is a request
 // without a key.
@@ -21,10 +30,304 @@ type Idempotency struct {
 // a repeated key is the first one's, byte for byte. An error in one job of a
 // bulk has its Index.
 func (s *Service) Submit(ctx context.Context, p *auth.Principal, specs []hpcsera.JobSpec, bulk bool, key Idempotency) (store.Answer, error) {
-	panic("in work")
+	if err := s.maySubmit(p, specs); err != nil {
+		return store.Answer{}, inBulk(err, bulk)
+	}
+	if !bulk && len(specs) != 1 || len(specs) == 0 || len(specs) > maxBulk {
+		return store.Answer{}, hpcsera.Errorf(hpcsera.InvalidField, "%d jobs in one request.", len(specs)).At("jobs").
+			Hint("Send 1 to %d.", maxBulk)
+	}
+	if answer, err := s.replay(ctx, p, key); answer != nil || err != nil {
+		return orNone(answer), err
+	}
+	drafts, err := s.draft(ctx, p, specs)
+	if err != nil {
+		return store.Answer{}, inBulk(err, bulk)
+	}
+	return s.accept(ctx, p, drafts, bulk, key)
+}
+
+// maySubmit checks the permission before anything else is looked at. Reading
+// the specs is safe: they are the sender's own words.
+func (s *Service) maySubmit(p *auth.Principal, specs []hpcsera.JobSpec) error {
+	if p.Token == nil {
+		return auth.Allow(p, auth.SubmitJobs, auth.Target{})
+	}
+	target := auth.Target{Project: p.Token.Project, User: p.Token.User, Client: p.Token.Client}
+	for i, spec := range specs {
+		target.Site = spec.Site
+		if err := auth.Allow(p, auth.SubmitJobs, target); err != nil {
+			return at(err, i)
+		}
+		if spec.Code == "" {
+			if err := auth.Allow(p, auth.SubmitNewCode, target); err != nil {
+				return at(err, i)
+			}
+		}
+	}
+	if len(specs) == 0 {
+		return auth.Allow(p, auth.SubmitJobs, target)
+	}
+	return nil
+}
+
+// draft is a job that has passed every check but those that need the
+// transaction.
+type draft struct {
+	job  store.Job
+	part *hpcsera.CodePart
+	file bool // the part is new code
+}
+
+// draft checks the specs and makes jobs of them, outside any transaction.
+func (s *Service) draft(ctx context.Context, p *auth.Principal, specs []hpcsera.JobSpec) ([]draft, error) {
+	drafts := make([]draft, len(specs))
+	err := s.cfg.Store.Read(ctx, func(r store.Reader) error {
+		known := map[string]*hpcsera.CodePart{} // by the reference: a bulk mostly repeats one
+		sites := map[string]bool{}
+		for i, spec := range specs {
+			if err := s.draftOne(r, p, spec, &drafts[i], known, sites); err != nil {
+				return at(err, i)
+			}
+		}
+		return nil
+	})
+	return drafts, store.Failed("check a submission", err)
+}
+
+func (s *Service) draftOne(r store.Reader, p *auth.Principal, spec hpcsera.JobSpec, d *draft, known map[string]*hpcsera.CodePart, sites map[string]bool) (err error) {
+	if err := checkSpec(spec); err != nil {
+		return err
+	}
+	if spec.Site == "" {
+		spec.Site = p.Token.Site
+	}
+	if err := checkSite(r, spec.Site, sites); err != nil {
+		return err
+	}
+	d.part, d.file = known[spec.Code], spec.Code == ""
+	if d.part == nil || d.file {
+		if d.part, err = s.cfg.Code.Prepare(r, p, spec); err != nil {
+			return err
+		}
+		known[spec.Code] = d.part
+	}
+	if spec.Values, err = d.part.Complete(spec.Values); err != nil {
+		return err
+	}
+	if err := d.part.Admits(spec.RunPart); err != nil {
+		return err
+	}
+	for i, dep := range spec.Dependencies {
+		other, err := r.Job(dep.Job)
+		if err == nil {
+			err = auth.Allow(p, auth.SubmitJobs, auth.Target{Project: other.Project, User: other.User, Client: other.Client})
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) && hpcsera.CodeOf(err) != hpcsera.NotFound {
+			return err
+		} else if err != nil {
+			return hpcsera.Errorf(hpcsera.InvalidField, "there is no job %s.", dep.Job).At(fmt.Sprintf("dependencies[%d].job", i))
+		}
+	}
+	d.job = newJob(p, spec.RunPart, d.part)
+	return nil
+}
+
+// checkSpec is JobSpec.Validate without the manifest, which Prepare checks
+// and remembers.
+func checkSpec(spec hpcsera.JobSpec) error {
+	if spec.Code != "" {
+		return spec.Validate()
+	}
+	return spec.RunPart.Validate()
+}
+
+func checkSite(r store.Reader, site string, known map[string]bool) error {
+	if site == "" {
+		return hpcsera.Errorf(hpcsera.InvalidField, "the job names no site.").At("site").Hint("Write site: and the name of one; GET /sites lists them.")
+	}
+	if known[site] {
+		return nil
+	}
+	_, err := r.Site(site)
+	if errors.Is(err, store.ErrNotFound) {
+		return hpcsera.Errorf(hpcsera.UnknownSite, "there is no site %q.", site).At("site").Hint("GET /sites lists them. Nothing was submitted.")
+	}
+	known[site] = err == nil
+	return err
+}
+
+// newJob makes the row of an accepted job, without id and times.
+func newJob(p *auth.Principal, run hpcsera.RunPart, part *hpcsera.CodePart) store.Job {
+	t := p.Token
+	desired := hpcsera.DesiredRun
+	if run.Hold {
+		desired = hpcsera.DesiredHold
+	}
+	run.Hold = false // Desired says it from here on
+	return store.Job{
+		Job: hpcsera.Job{
+			Name: part.Manifest.Name, Project: t.Project, User: t.User, Client: t.Client, Site: run.Site,
+			State: hpcsera.Pending, Attempt: 1, Desired: desired,
+			Code:   hpcsera.CodeRef{Digest: part.Digest, Name: part.Manifest.Name},
+			Values: run.Values, Resources: run.Resources, Attributes: run.Attributes, Requeue: run.Requeue,
+			Depends: run.Dependencies, Labels: orEmpty(run.Labels), Annotation: orEmpty(run.Annotations),
+			Warnings: []string{}, Keep: run.Keep,
+		},
+		Run: run, Token: t.ID, Revision: 1,
+	}
+}
+
+func orEmpty(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+// accept stores drafts and their answer in one closure.
+func (s *Service) accept(ctx context.Context, p *auth.Principal, drafts []draft, bulk bool, key Idempotency) (store.Answer, error) {
+	now := s.now()
+	ids := make([]string, len(drafts))
+	for i := range ids {
+		if ids[i] = hpcsera.NewID("j"); key.Key != "" {
+			ids[i] = hpcsera.DerivedJobID(p.Token.Project, p.Token.Client, key.Path, key.Key, i)
+		}
+	}
+	scope := key.scope(p)
+	var answer store.Answer
+	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+		ledger, err := store.NewLedger(tx, now)
+		if err != nil {
+			return err
+		}
+		if key.Key != "" {
+			if found, err := kept(tx, scope, key); found != nil || err != nil {
+				answer = orNone(found)
+				return err
+			}
+		}
+		rows, err := s.insert(tx, ledger, p, drafts, ids, scope)
+		if err != nil {
+			return inBulk(err, bulk)
+		}
+		if answer, err = answerOf(rows, bulk, now); err != nil || key.Key == "" {
+			return err
+		}
+		answer.BodySHA256 = key.BodySHA256
+		return tx.KeepAnswer(scope, key.Key, answer)
+	})
+	return answer, store.Failed(fmt.Sprintf("accept %d jobs", len(drafts)), err)
+}
+
+// insert stores the drafts, or finds the jobs that an earlier try of the same
+// request made and whose answer is not kept any more.
+func (s *Service) insert(tx store.Tx, ledger *store.Ledger, p *auth.Principal, drafts []draft, ids []string, scope string) ([]*store.Job, error) {
+	rows := make([]*store.Job, len(drafts))
+	memo, onFile := covers{}, map[string]bool{}
+	for i := range drafts {
+		d := &drafts[i]
+		if scope != "" {
+			if met, err := meets(tx, ids[i], &d.job); err != nil {
+				return nil, at(err, i)
+			} else if met != nil {
+				rows[i] = met
+				continue
+			}
+		}
+		if err := s.fileOrFind(tx, p, d, ledger.At(), onFile); err != nil {
+			return nil, at(err, i)
+		}
+		j := d.job
+		j.ID, j.Idempotency, j.Times.Created = ids[i], scope, ledger.At()
+		if err := s.settle(tx, &j, ledger.At(), memo); err != nil {
+			return nil, at(err, i)
+		}
+		rows[i] = &j
+	}
+	fresh := make([]*store.Job, 0, len(rows))
+	for _, j := range rows {
+		if j.Version == 0 {
+			fresh = append(fresh, j)
+		}
+	}
+	return rows, ledger.Insert(fresh)
+}
+
+// fileOrFind files new code, and makes sure that other code is still there.
+func (s *Service) fileOrFind(tx store.Tx, p *auth.Principal, d *draft, now time.Time, onFile map[string]bool) error {
+	if onFile[d.part.Digest] {
+		return nil
+	}
+	onFile[d.part.Digest] = true
+	if d.file {
+		return s.cfg.Code.File(tx, p, d.part, now)
+	}
+	_, err := tx.Code(p.Token.Project, d.part.Digest)
+	if errors.Is(err, store.ErrNotFound) {
+		return hpcsera.Errorf(hpcsera.UnknownCode, "the code %s was deleted just now.", d.part.Digest).At("code")
+	}
+	return err
+}
+
+// meets returns the job that has the derived id already, if it is the same.
+func meets(tx store.Tx, id string, want *store.Job) (*store.Job, error) {
+	j, err := tx.Job(id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if j.Code.Digest != want.Code.Digest || !sameJSON(j.Run, want.Run) {
+		return nil, hpcsera.Errorf(hpcsera.IdempotencyKeyReused, "the key was used before, for the job %s, which is another one.", id).
+			Hint("Use a new key for a new request.")
+	}
+	return j, nil
+}
+
+func sameJSON(a, b any) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+func answerOf(rows []*store.Job, bulk bool, now time.Time) (store.Answer, error) {
+	var body any = rows[0].Job
+	if bulk {
+		list := hpcsera.BulkAnswer{Jobs: make([]hpcsera.Submitted, len(rows))}
+		for i, j := range rows {
+			list.Jobs[i] = hpcsera.Submitted{ID: j.ID, Version: j.Version, State: j.State, Reason: j.Reason}
+		}
+		body = list
+	}
+	text, err := json.Marshal(body)
+	return store.Answer{Status: http.StatusCreated, Body: text, Created: now}, err
 }
 
 // Retry makes a new job like a finished one, with RetryOf: 201 with the Job.
+// Its dependencies are not taken over: the user decided to run it now.
 func (s *Service) Retry(ctx context.Context, p *auth.Principal, id string, key Idempotency) (store.Answer, error) {
-	panic("in work")
+	var old *store.Job
+	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
+		old, err = s.load(r, p, auth.RetryJob, id)
+		return err
+	})
+	if err != nil {
+		return store.Answer{}, store.Failed("read job "+id, err)
+	}
+	if answer, err := s.replay(ctx, p, key); answer != nil || err != nil {
+		return orNone(answer), err
+	}
+	if !old.State.Final() {
+		return store.Answer{}, hpcsera.Errorf(hpcsera.JobNotFinal, "the job is %s; only a job that has ended can be tried again.", old.State).
+			Hint("Cancel it first, or submit another one.")
+	}
+	run := old.Run
+	run.Hold, run.Dependencies = false, nil
+	drafts, err := s.draft(ctx, p, []hpcsera.JobSpec{{Code: old.Code.Digest, RunPart: run}})
+	if err != nil {
+		return store.Answer{}, inBulk(err, false)
+	}
+	drafts[0].job.RetryOf = id
+	return s.accept(ctx, p, drafts, false, key)
 }

@@ -2,20 +2,298 @@ package jobs
 
 import (
 	"context"
+	"time"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/store"
+)
+
+// Bounds of one answer. What does not fit comes with the next poll, which the
+// agent sends at once.
+const (
+	maxOrders     = 500
+	maxOrderBytes = 8 << 20
 )
 
 // Work answers an agent's poll: what should be and is not acknowledged yet,
 // then new jobs. Without either it waits up to r.Wait seconds. Errors are
 // agent_active (another living instance has the term) and stale_term.
 func (s *Service) Work(ctx context.Context, p *auth.Principal, agent string, r hpcsera.WorkRequest) (hpcsera.WorkAnswer, error) {
-	panic("in work")
+	if err := auth.Allow(p, auth.PostWork, auth.Target{Agent: agent}); err != nil {
+		return hpcsera.WorkAnswer{}, err
+	}
+	if err := checkWork(r); err != nil {
+		return hpcsera.WorkAnswer{}, err
+	}
+	row, err := s.claim(ctx, p.Agent, r)
+	if err != nil {
+		return hpcsera.WorkAnswer{}, err
+	}
+	poll := poll{s: s, agent: row, instance: r.Instance, term: row.Term, free: r.Free, epoch: r.Epoch}
+	if poll.acked, err = s.acked(agent, r); err != nil {
+		return hpcsera.WorkAnswer{}, err
+	}
+	if r.Stopping {
+		poll.free = 0
+		r.Wait = 0
+	}
+	return poll.run(ctx, time.Duration(r.Wait)*time.Second)
 }
 
-// Reports applies an agent's facts in one transaction and says what became of
-// each. An error (stale_term) applies none.
-func (s *Service) Reports(ctx context.Context, p *auth.Principal, agent string, r hpcsera.ReportRequest) (hpcsera.ReportAnswer, error) {
-	panic("in work")
+func checkWork(r hpcsera.WorkRequest) error {
+	switch {
+	case !hpcsera.ValidID("i", r.Instance):
+		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not an instance.", r.Instance).At("instance")
+	case r.Term < 0:
+		return hpcsera.Errorf(hpcsera.InvalidField, "%d is not a term.", r.Term).At("term")
+	case r.Free < 0:
+		return hpcsera.Errorf(hpcsera.InvalidField, "%d jobs cannot be free.", r.Free).At("free")
+	case r.Wait < 0 || r.Wait > int(longestWait/time.Second):
+		return hpcsera.Errorf(hpcsera.InvalidField, "%d is not between 0 and %d.", r.Wait, int(longestWait/time.Second)).At("wait")
+	case r.Facts != nil && (len(r.Facts.Host) > 255 || len(r.Facts.Version) > 255 || len(r.Facts.Queues) > 2000):
+		return hpcsera.Errorf(hpcsera.InvalidField, "the facts are too long.").At("facts")
+	}
+	return nil
+}
+
+// acked returns the seq up to which the agent has journalled its orders. A
+// cursor that is not ours counts as none: the agent then gets again what it
+// has, and knows it by the revision.
+func (s *Service) acked(agent string, r hpcsera.WorkRequest) (position, error) {
+	if r.Acked == "" {
+		return position{}, nil
+	}
+	epoch, seq, ok := s.cursors.read(agent, r.Acked)
+	if !ok {
+		s.cfg.Log.Warn("an agent sent a cursor that is not ours; its orders are repeated", "agent", agent)
+		return position{}, nil
+	}
+	return position{epoch: epoch, seq: seq}, nil
+}
+
+// position is a place in the sequence of a deployment's life.
+type position struct{ epoch, seq int64 }
+
+// poll is one work request under way.
+type poll struct {
+	s        *Service
+	agent    *store.Agent
+	instance string
+	term     int64
+	epoch    int64
+	acked    position
+	free     int
+}
+
+// run looks, takes new jobs, and looks again after each change that may
+// concern the agent.
+func (w *poll) run(ctx context.Context, wait time.Duration) (hpcsera.WorkAnswer, error) {
+	sub := w.s.cfg.Store.Feed().Subscribe(w.concerns())
+	defer sub.Close()
+	limited, cancel := w.s.until(ctx, wait)
+	defer cancel()
+	for {
+		answer, ready, err := w.look(ctx)
+		if err == nil {
+			w.s.cfg.Sightings.Seen(w.agent.ID)
+		}
+		if err == nil && ready {
+			if err = w.take(ctx); err == nil {
+				answer, _, err = w.look(ctx)
+			}
+		}
+		answer.Stopping = w.s.stopping()
+		if err != nil || len(answer.Orders) > 0 || answer.Stopping || limited.Err() != nil {
+			return answer, err
+		}
+		sub.Wait(limited)
+	}
+}
+
+// concerns accepts orders to the agent, and changes of jobs that nobody has
+// and it may take.
+func (w *poll) concerns() func(*store.Change) bool {
+	agent, user, site := w.agent.ID, w.agent.User, w.agent.Site
+	projects := map[string]bool{}
+	for _, p := range w.agent.Projects {
+		projects[p] = true
+	}
+	return func(c *store.Change) bool {
+		if c.Agent != "" {
+			return c.Agent == agent && c.Type == store.OrderEvent
+		}
+		return c.User == user && c.Site == site && projects[c.Project] && c.State == hpcsera.Pending
+	}
+}
+
+// look reads what the agent has not acknowledged, and whether there are new
+// jobs that it has room for.
+func (w *poll) look(ctx context.Context) (answer hpcsera.WorkAnswer, ready bool, err error) {
+	err = w.s.cfg.Store.Read(ctx, func(r store.Reader) error {
+		row, err := r.Agent(w.agent.ID)
+		if err != nil {
+			return err
+		}
+		if err := fence(row, w.instance, w.term); err != nil {
+			return err
+		}
+		if answer.Epoch, err = w.checkEpoch(r); err != nil {
+			return err
+		}
+		answer.Term, answer.AppliedSeq, answer.Reads = row.Term, row.AppliedSeq, []hpcsera.Read{}
+		jobs, err := r.Orders(w.agent.ID, w.acked.seq, maxOrders)
+		if err != nil {
+			return err
+		}
+		var upto int64
+		if answer.Orders, upto, err = w.s.orders(r, jobs, w.acked.seq); err != nil {
+			return err
+		}
+		answer.Cursor = w.s.cursors.make(w.agent.ID, answer.Epoch, upto)
+		ready, err = w.hasReady(r, jobs)
+		return err
+	})
+	return answer, ready, store.Failed("look for work", err)
+}
+
+// checkEpoch refuses an agent that knows more of the deployment's life than
+// the database does.
+func (w *poll) checkEpoch(r store.Reader) (int64, error) {
+	epoch, err := r.Epoch()
+	if err != nil {
+		return 0, err
+	}
+	last, err := r.LastSeq()
+	switch {
+	case err != nil:
+		return 0, err
+	case w.epoch != 0 && w.epoch != epoch:
+		return 0, restored("epoch", "the agent is in epoch %d, the server in %d", w.epoch, epoch)
+	case w.acked.epoch > epoch || w.acked.seq > last:
+		return 0, restored("acked", "the agent holds orders that this server does not know")
+	}
+	return epoch, nil
+}
+
+// room is how many new jobs the agent can take. It does not count those it
+// was given and has not acknowledged: their answer may be lost.
+func (w *poll) room(unacked []*store.Job) int {
+	n := min(w.free, maxOrders-len(unacked))
+	for _, j := range unacked {
+		if j.Delivered > w.acked.seq {
+			n--
+		}
+	}
+	return n
+}
+
+func (w *poll) hasReady(r store.Reader, unacked []*store.Job) (bool, error) {
+	if w.room(unacked) <= 0 {
+		return false, nil
+	}
+	if site, err := r.Site(w.agent.Site); err != nil || site.Disabled {
+		return false, err
+	}
+	jobs, err := r.Ready(w.agent.User, w.agent.Site, w.agent.Projects, 1)
+	return len(jobs) > 0, err
+}
+
+// take gives ready jobs to the agent. From then on they are its own: no clock
+// ever moves them.
+func (w *poll) take(ctx context.Context) error {
+	now := w.s.now()
+	err := w.s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+		ledger, err := store.NewLedger(tx, now)
+		if err != nil {
+			return err
+		}
+		row, err := tx.Agent(w.agent.ID)
+		if err != nil {
+			return err
+		}
+		if err := fence(row, w.instance, w.term); err != nil {
+			return err
+		}
+		unacked, err := tx.Orders(row.ID, w.acked.seq, maxOrders)
+		if err != nil {
+			return err
+		}
+		room := w.room(unacked)
+		if room <= 0 {
+			return nil
+		}
+		jobs, err := tx.Ready(row.User, row.Site, row.Projects, room)
+		if err != nil {
+			return err
+		}
+		memo := covers{}
+		for _, j := range jobs {
+			if err := w.s.deliver(tx, ledger, row, j, memo); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return store.Failed("give jobs to "+w.agent.ID, err)
+}
+
+// deliver gives one job to an agent, or lets it wait for an approval when the
+// one it had does not hold any more or is not for this agent's key.
+func (s *Service) deliver(tx store.Tx, ledger *store.Ledger, agent *store.Agent, j *store.Job, memo covers) error {
+	found, err := s.cover(tx, j, agent, ledger.At(), memo)
+	if err != nil && hpcsera.CodeOf(err) != hpcsera.LimitExceeded {
+		return err
+	}
+	if found == nil {
+		j.Ready, j.Reason, j.Code.Approval = false, hpcsera.WaitingForApproval, ""
+		j.Message = "No approval for the agent with the key " + agent.Thumbprint + " covers this job."
+		return ledger.Update(j, store.StateEvent)
+	}
+	at := ledger.At()
+	j.Agent, j.Ready, j.Reason, j.Message, j.Code.Approval, j.Times.Delivered = agent.ID, false, "", "", found.ID, &at
+	return ledger.Order(j)
+}
+
+// orders writes orders for jobs, oldest first, as many as fit, and returns the
+// seq up to which they go.
+func (s *Service) orders(r store.Reader, jobs []*store.Job, acked int64) ([]hpcsera.Order, int64, error) {
+	list, size := []hpcsera.Order{}, 0
+	approvals := map[string]*hpcsera.Approval{}
+	for _, j := range jobs {
+		order := hpcsera.Order{JobID: j.ID, Attempt: j.Attempt, Revision: j.Revision, Desired: j.Desired}
+		if j.Delivered > acked {
+			spec, err := s.orderSpec(r, j, approvals)
+			if err != nil {
+				return nil, acked, err
+			}
+			size += len(spec.Manifest) + len(spec.Statement) + len(spec.Signature) + 4096
+			order.Spec = spec
+		}
+		if size > maxOrderBytes && len(list) > 0 {
+			break
+		}
+		list, acked = append(list, order), j.OrderSeq
+	}
+	return list, acked, nil
+}
+
+// orderSpec writes all that an agent needs to judge and run a job.
+func (s *Service) orderSpec(r store.Reader, j *store.Job, approvals map[string]*hpcsera.Approval) (*hpcsera.OrderSpec, error) {
+	part, err := s.cfg.Code.Part(r, j.Project, j.Code.Digest)
+	if err != nil {
+		return nil, err
+	}
+	a := approvals[j.Code.Approval]
+	if a == nil {
+		if a, err = r.Approval(j.Code.Approval); err != nil {
+			return nil, err
+		}
+		approvals[j.Code.Approval] = a
+	}
+	return &hpcsera.OrderSpec{
+		Name: j.Name, User: j.User, Project: j.Project, Client: j.Client, Submitter: j.User, Site: j.Site,
+		Idempotency: j.Idempotency, Digest: part.Digest, Manifest: part.Canonical,
+		Statement: a.Statement, Signature: a.Signature, Run: j.Run, Created: j.Times.Created,
+	}, nil
 }

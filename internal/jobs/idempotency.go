@@ -1,0 +1,100 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/store"
+)
+
+// scope is within what a key is one key.
+func (k Idempotency) scope(p *auth.Principal) string {
+	if k.Key == "" {
+		return ""
+	}
+	return p.Token.Project + " " + p.Token.Client + " " + k.Path
+}
+
+func (k Idempotency) check() error {
+	printable := len(k.Key) <= 200
+	for _, c := range k.Key {
+		printable = printable && c > ' ' && c < 0x7f
+	}
+	if !printable {
+		return hpcsera.Errorf(hpcsera.InvalidField, "the key is not 1 to 200 printable ASCII characters without spaces.").At("Idempotency-Key")
+	}
+	return nil
+}
+
+// replay returns the answer that a request with this key got before, without
+// writing. A try that is in flight at the same moment is met in the
+// transaction: the second of them waits for the first one's commit there.
+func (s *Service) replay(ctx context.Context, p *auth.Principal, key Idempotency) (*store.Answer, error) {
+	if key.Key == "" {
+		return nil, nil
+	}
+	if err := key.check(); err != nil {
+		return nil, err
+	}
+	var found *store.Answer
+	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
+		found, err = kept(r, key.scope(p), key)
+		return err
+	})
+	return found, store.Failed("look up an idempotency key", err)
+}
+
+// kept returns the answer under a key, nil when there is none.
+func kept(r store.Reader, scope string, key Idempotency) (*store.Answer, error) {
+	found, err := r.Idempotent(scope, key.Key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if found.BodySHA256 != key.BodySHA256 {
+		return nil, hpcsera.Errorf(hpcsera.IdempotencyKeyReused, "the key was used before with another body.").At("Idempotency-Key").
+			Hint("Use a new key for a new request; repeat a request byte for byte.")
+	}
+	return found, nil
+}
+
+func orNone(a *store.Answer) store.Answer {
+	if a == nil {
+		return store.Answer{}
+	}
+	return *a
+}
+
+// at notes which job of a request an error is about.
+func at(err error, index int) error {
+	var e *hpcsera.Error
+	if errors.As(err, &e) {
+		copied := *e
+		copied.Index = index
+		return &copied
+	}
+	return err
+}
+
+// inBulk writes the index into the field, or takes it away where the request
+// held a single job.
+func inBulk(err error, bulk bool) error {
+	var e *hpcsera.Error
+	if !errors.As(err, &e) || e.Index < 0 {
+		return err
+	}
+	copied := *e
+	switch {
+	case !bulk:
+		copied.Index = -1
+	case e.Field == "":
+		copied.Field = fmt.Sprintf("jobs[%d]", e.Index)
+	default:
+		copied.Field = fmt.Sprintf("jobs[%d].%s", e.Index, e.Field)
+	}
+	return &copied
+}
