@@ -6,6 +6,9 @@
 //	NAME=kill@N        at its N-th passing
 //	NAME=pause:FILE    create FILE.here and wait there until FILE exists
 //
+// A file named failpoints in the program's own folder is obeyed as well, for
+// wrappers, which get no environment from whoever starts the test.
+//
 // Several are separated by commas. Every point is named where it stands, by
 // program and moment: agent.submit.before-answer.
 package failpoint

@@ -1,0 +1,247 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/approval"
+)
+
+// login is a user's account on the login node with an agent of its own.
+type login struct {
+	d          *deployment
+	as         *user.User
+	home       string // the agent's state, spool and work directories
+	thumbprint string
+	signer     ssh.Signer // whose signature the agent trusts
+	key        string     // its private key's file
+	env        []string
+	agent      *process
+}
+
+// newLogin enrols an agent of alice at site lab. settings are further lines of
+// agent.yaml. With scheduler slurm it runs as alice, otherwise as whoever runs
+// the test.
+func newLogin(t *testing.T, d *deployment, scheduler string, settings ...string) *login {
+	t.Helper()
+	l := &login{d: d, home: filepath.Join(t.TempDir(), "hpcsera")}
+	if err := os.Mkdir(l.home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l.env = []string{"PATH=/usr/bin:/bin", "HPCSERA_AGENT_CONFIG=" + filepath.Join(l.home, "agent.yaml")}
+	if scheduler == "slurm" {
+		l.env = append(l.env, "SLURM_CONF="+slurmConf(t))
+		if os.Getuid() == 0 {
+			as, err := user.Lookup("alice")
+			if err != nil {
+				t.Fatalf("the test bed's user: %v", err)
+			}
+			l.as = as
+		}
+	}
+	l.env = append(l.env, "HOME="+l.home)
+	text := fmt.Sprintf("server: %s\nuser: alice\nsite: lab\nprojects: [cfd]\nstate_dir: %s\nscheduler: %s\npoll_interval: 3s\n%s\n",
+		d.url, l.home, scheduler, strings.Join(settings, "\n"))
+	write(t, filepath.Join(l.home, "agent.yaml"), text, 0o600)
+	l.own(t)
+	var status struct {
+		Thumbprint string `json:"thumbprint"`
+	}
+	if err := json.Unmarshal([]byte(l.command(t, "", "status", "-o", "json")), &status); err != nil {
+		t.Fatal(err)
+	}
+	l.thumbprint = status.Thumbprint
+	credential := secretIn(t, d.admin("agent", "create", "--user", "alice", "--site", "lab", "--project", "cfd", "--thumbprint", l.thumbprint))
+	l.command(t, credential+"\n", "enroll")
+	l.makeKey(t)
+	return l
+}
+
+// own gives the files of the account to its user.
+func (l *login) own(t *testing.T) {
+	t.Helper()
+	if l.as == nil {
+		return
+	}
+	if out, err := exec.Command("chown", "-R", l.as.Uid+":"+l.as.Gid, l.home).CombinedOutput(); err != nil {
+		t.Fatalf("chown: %v %s", err, out)
+	}
+}
+
+// makeKey makes the user's signing key and has the agent trust it.
+func (l *login) makeKey(t *testing.T) {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.signer, err = ssh.NewSignerFromKey(private); err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.key = filepath.Join(l.d.dir, "signing-key")
+	write(t, l.key, string(pem.EncodeToMemory(block)), 0o600)
+	public := string(ssh.MarshalAuthorizedKey(l.signer.PublicKey()))
+	l.command(t, public, "trust", "add", "-", "--name", "alice", "--plain", "--fingerprint", ssh.FingerprintSHA256(l.signer.PublicKey()))
+}
+
+// command runs one command of the agent and returns what it printed.
+func (l *login) command(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(bin, "hpcsera-agent"), args...)
+	cmd.Env, cmd.Stdin, cmd.SysProcAttr, cmd.Dir = l.env, strings.NewReader(stdin), credential(t, l.as), "/"
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("hpcsera-agent %s: %v\n%s%s", strings.Join(args, " "), err, &out, &errs)
+	}
+	return out.String()
+}
+
+// startAgent starts the agent's daemon with failpoints.
+func (l *login) startAgent(t *testing.T, failpoint string, env ...string) *process {
+	t.Helper()
+	l.agent = start(t, l.as, append(append(l.env, "HPCSERA_FAILPOINT="+failpoint), env...), "hpcsera-agent", "run")
+	return l.agent
+}
+
+// jobDir is where a job's own files are.
+func (l *login) jobDir(id string) string { return filepath.Join(l.home, "work", id) }
+
+// runs counts how often a job's program ran, by the lines that it wrote
+// itself into its own marker file.
+func (l *login) runs(t *testing.T, id string) int {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(l.jobDir(id), "marker"))
+	if os.IsNotExist(err) {
+		return 0
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Count(b, []byte("\n"))
+}
+
+// marking is a script that leaves one line in its marker file per run.
+func marking(then string) string {
+	return "#!/bin/sh\necho \"$HPCSERA_ATTEMPT $$\" >> marker\n" + then + "\n"
+}
+
+// manifest is a code part of one batch script.
+func manifest(name, script string) hpcsera.Manifest {
+	return hpcsera.Manifest{Name: name, Program: hpcsera.Program{Script: script}}
+}
+
+// limits wide enough for what the tests ask for.
+var wide = &hpcsera.Limits{NodeCount: 4, Duration: hpcsera.Duration(time.Hour), Memory: 1 << 36, QueueNames: []string{"debug", "batch", "nope"}, Requeue: true}
+
+// approve signs a code part as the user would and files the statement.
+func (l *login) approve(t *testing.T, m hpcsera.Manifest, options ...func(*approval.Options)) string {
+	t.Helper()
+	o := approval.Options{Deployment: l.d.url, User: "alice", Project: "cfd", Sites: []string{"lab"}, Agents: []string{l.thumbprint}}
+	for _, change := range options {
+		change(&o)
+	}
+	s, err := approval.ForManifest(m, hpcsera.RunPart{}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, err := approval.SignSSH(l.signer, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := s.Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res := l.d.call("POST", "/code", m, nil); res.StatusCode/100 != 2 {
+		t.Fatalf("POST /code: %s", res.Status)
+	}
+	var filed hpcsera.Approval
+	l.d.call("POST", "/approvals", map[string]any{"statement": text, "signature": signature}, &filed)
+	return s.Code
+}
+
+// submit sends a job on approved code and returns its id.
+func (l *login) submit(t *testing.T, code string, change ...func(*hpcsera.JobSpec)) string {
+	t.Helper()
+	spec := hpcsera.JobSpec{Code: code, RunPart: hpcsera.RunPart{Site: "lab"}}
+	for _, c := range change {
+		c(&spec)
+	}
+	var j hpcsera.Job
+	l.d.call("POST", "/jobs", jobBody(t, spec), &j, "Idempotency-Key", hpcsera.NewID("k"))
+	return j.ID
+}
+
+// jobBody is a spec without the empty fields of the code part.
+func jobBody(t *testing.T, spec hpcsera.JobSpec) map[string]any {
+	t.Helper()
+	b, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := map[string]any{}
+	if err := json.Unmarshal(b, &body); err != nil {
+		t.Fatal(err)
+	}
+	if spec.Code != "" {
+		delete(body, "name")
+	}
+	return body
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+func digestHex(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// putBlob uploads bytes as client ci.
+func (d *deployment) putBlob(content []byte) {
+	d.t.Helper()
+	req, err := http.NewRequest("PUT", d.url+"/api/v1/blobs/sha256:"+digestHex(content), bytes.NewReader(content))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+d.token)
+	req.Header.Set("Content-Type", "application/octet-stream")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode/100 != 2 {
+		d.t.Fatalf("PUT blob: %s", res.Status)
+	}
+}

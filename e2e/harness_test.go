@@ -1,0 +1,338 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+)
+
+// bin is the folder of the programs under test.
+var bin string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "hpcsera-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	bin = dir
+	build := exec.Command("go", "build", "-tags", "failpoint", "-o", dir, "../cmd/hpcserad", "../cmd/hpcsera-agent", "../cmd/hpcsera")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "e2e: the programs cannot be built: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// slurmConf returns the configuration of the test bed's Slurm. A missing one
+// fails the test: nothing here is shown on a stand-in.
+func slurmConf(t *testing.T) string {
+	t.Helper()
+	conf := os.Getenv("HPCSERA_TEST_SLURM")
+	if conf == "" {
+		t.Fatal("HPCSERA_TEST_SLURM is not set: start the test bed and take over what it prints, as `make test` does: eval \"$(test/testbed/slurm up --dbd)\"")
+	}
+	return conf
+}
+
+// process is a program that runs, with what it printed.
+type process struct {
+	cmd  *exec.Cmd
+	log  *buffer
+	done chan struct{}
+	err  error
+}
+
+// buffer collects what a program prints.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// start runs a program in the background, as uid where it is not negative.
+func start(t *testing.T, as *user.User, env []string, name string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(filepath.Join(bin, name), args...), log: &buffer{}, done: make(chan struct{})}
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, p.log, p.log
+	p.cmd.SysProcAttr = credential(t, as)
+	p.cmd.Dir = "/"
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", name, err)
+	}
+	go func() { p.err = p.cmd.Wait(); close(p.done) }()
+	t.Cleanup(func() { p.kill(); <-p.done })
+	return p
+}
+
+func credential(t *testing.T, as *user.User) *syscall.SysProcAttr {
+	t.Helper()
+	if as == nil {
+		return &syscall.SysProcAttr{}
+	}
+	uid, _ := strconv.Atoi(as.Uid)
+	gid, _ := strconv.Atoi(as.Gid)
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+}
+
+func (p *process) kill() { _ = p.cmd.Process.Kill() }
+
+// dead reports whether the process has ended.
+func (p *process) dead() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// eventually waits for a condition; what tells the reader what was missing.
+func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("not within %v: %s", limit, what)
+}
+
+// deployment is one API server with one user, project, client and site.
+type deployment struct {
+	t      *testing.T
+	dir    string
+	config string
+	url    string
+	addr   string
+	token  string // of client ci: all client roles
+	server *process
+	extra  []string // environment of the server
+	mu     sync.Mutex
+}
+
+// newDeployment starts a server on database ("" for SQLite) with the given
+// failpoints.
+func newDeployment(t *testing.T, database string, failpoint string) *deployment {
+	t.Helper()
+	d := &deployment{t: t, dir: t.TempDir()}
+	d.addr = freeAddress(t)
+	d.url = "http://" + d.addr
+	d.config = filepath.Join(d.dir, "hpcserad.yaml")
+	text := fmt.Sprintf("listen: %s\npublic_url: %s\ndata_dir: %s\nadmin_socket: %s\n", d.addr, d.url, filepath.Join(d.dir, "data"), filepath.Join(d.dir, "admin.sock"))
+	if database != "" {
+		text += "database: " + database + "\n"
+	}
+	write(t, d.config, text, 0o600)
+	d.startServer("")
+	d.admin("user", "add", "alice")
+	d.admin("project", "add", "cfd", "--member", "alice=owner")
+	d.admin("client", "add", "ci")
+	d.admin("site", "add", "lab")
+	d.token = d.newToken("--roles", "1,2,4,5,6,7,8")
+	if failpoint != "" {
+		d.stopServer()
+		d.startServer(failpoint)
+	}
+	return d
+}
+
+func (d *deployment) newToken(args ...string) string {
+	d.t.Helper()
+	out := d.admin(append([]string{"token", "create", "--user", "alice", "--project", "cfd", "--client", "ci"}, args...)...)
+	return secretIn(d.t, out)
+}
+
+// secretIn finds the token or credential in what an operator's command printed.
+func secretIn(t *testing.T, out string) string {
+	t.Helper()
+	for _, word := range strings.Fields(out) {
+		if _, _, ok := hpcsera.ParseSecret(word); ok {
+			return word
+		}
+	}
+	t.Fatalf("no token in %q", out)
+	return ""
+}
+
+func (d *deployment) startServer(failpoint string) {
+	d.t.Helper()
+	env := append(os.Environ(), "HPCSERA_FAILPOINT="+failpoint)
+	p := start(d.t, nil, append(env, d.extra...), "hpcserad", "serve", "--config", d.config)
+	d.mu.Lock()
+	d.server = p
+	d.mu.Unlock()
+	eventually(d.t, 20*time.Second, "hpcserad ready; it printed:\n"+p.log.String(), func() bool {
+		if p.dead() {
+			if failpoint != "" {
+				return true // killed at the point already
+			}
+			d.t.Fatalf("hpcserad ended: %v\n%s", p.err, p.log)
+		}
+		res, err := http.Get(d.url + "/readyz")
+		if err != nil {
+			return false
+		}
+		res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
+}
+
+func (d *deployment) stopServer() {
+	d.t.Helper()
+	_ = d.server.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-d.server.done:
+	case <-time.After(20 * time.Second):
+		d.t.Fatalf("hpcserad does not stop:\n%s", d.server.log)
+	}
+}
+
+// admin runs an operator's command and returns what it printed.
+func (d *deployment) admin(args ...string) string {
+	d.t.Helper()
+	cmd := exec.Command(filepath.Join(bin, "hpcserad"), append(args, "--config", d.config)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		d.t.Fatalf("hpcserad %s: %v\n%s%s", strings.Join(args, " "), err, &out, &errs)
+	}
+	return out.String()
+}
+
+// call makes a request as client ci and decodes the answer into out. It tries
+// again while the server cannot be reached, as our clients do.
+func (d *deployment) call(method, path string, in, out any, header ...string) *http.Response {
+	d.t.Helper()
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		res, text, err := d.try(method, path, body, header)
+		if err != nil {
+			if time.Now().After(deadline) {
+				d.t.Fatalf("%s %s: %v", method, path, err)
+			}
+			continue
+		}
+		if out != nil && res.StatusCode/100 == 2 {
+			if err := json.Unmarshal(text, out); err != nil {
+				d.t.Fatalf("%s %s: %v in %s", method, path, err, text)
+			}
+		}
+		if res.StatusCode/100 != 2 && out != nil {
+			d.t.Fatalf("%s %s: %s: %s", method, path, res.Status, text)
+		}
+		return res
+	}
+}
+
+func (d *deployment) try(method, path string, body []byte, header []string) (*http.Response, []byte, error) {
+	req, err := http.NewRequestWithContext(context.Background(), method, d.url+"/api/v1"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+d.token)
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	return res, text, err
+}
+
+func (d *deployment) job(id string) hpcsera.Job {
+	d.t.Helper()
+	var j hpcsera.Job
+	d.call("GET", "/jobs/"+id, nil, &j)
+	return j
+}
+
+// await waits until the job is final, or in one of the states.
+func (d *deployment) await(id string, limit time.Duration, states ...hpcsera.State) hpcsera.Job {
+	d.t.Helper()
+	var j hpcsera.Job
+	deadline := time.Now().Add(limit)
+	for time.Now().Before(deadline) {
+		j = d.job(id)
+		for _, s := range states {
+			if j.State == s {
+				return j
+			}
+		}
+		if j.State.Final() {
+			if len(states) > 0 {
+				d.t.Fatalf("job %s is %s (%s: %s), want one of %v", id, j.State, j.Reason, j.Message, states)
+			}
+			return j
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	d.t.Fatalf("job %s is still %s (%s: %s) after %v, want %v", id, j.State, j.Reason, j.Message, limit, states)
+	return j
+}
+
+// cli runs the client as its user would and returns its output and status.
+func (d *deployment) cli(env []string, args ...string) (stdout, stderr string, code int) {
+	d.t.Helper()
+	cmd := exec.Command(filepath.Join(bin, "hpcsera"), args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.dir, "HPCSERA_SERVER=" + d.url, "HPCSERA_TOKEN=" + d.token}, env...)
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		d.t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func write(t *testing.T, name, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+}
