@@ -3,7 +3,8 @@
 //	go test -json ./... | go run ./test/verdict
 //
 // scripts/test calls it. It prints a line per package, all output of what
-// failed, and the count. It ends 0 only when something ran and nothing
+// failed, lines that start with "| " of anything (tables that a test shows to
+// its reader), and the count. It ends 0 only when something ran and nothing
 // failed or was skipped: a test that skips where its real component is
 // missing would let a release through that nobody tested.
 package main
@@ -80,6 +81,9 @@ func (t *tally) line(line []byte) {
 	case "build-output":
 		fmt.Fprint(t.out, e.Output)
 	case "output":
+		if strings.HasPrefix(e.Output, "| ") {
+			fmt.Fprint(t.out, e.Output)
+		}
 		t.output[key] = append(t.output[key], e.Output)
 	case "pass", "fail", "skip":
 		if e.Test == "" {
