@@ -7,6 +7,11 @@
 //
 // Scalars are those of YAML 1.2's core schema: yes and 12:30 are text. A
 // number with a leading zero is refused, because readers disagree about it.
+//
+// The syntax comes from go.yaml.in/yaml, whose nodes tell how a scalar was
+// written; what it means is decided here. (goccy/go-yaml drops tabs inside
+// plain text and takes an unindented line for the value above it, which would
+// sign something else than its author reads.)
 package strictyaml
 
 import (
@@ -14,15 +19,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/hpcsera/hpcsera"
 )
@@ -49,25 +52,27 @@ func Parse(file string, text []byte) (*Document, error) {
 	case !utf8.Valid(text):
 		return nil, hpcsera.Errorf(hpcsera.MalformedRequest, "the file is not UTF-8.").At(file)
 	}
-	parsed, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
-	if err != nil {
-		return nil, syntaxError(file, err)
-	}
-	var body ast.Node
-	for _, doc := range parsed.Docs {
-		if doc.Body == nil || doc.Body.Type() == ast.DirectiveType {
-			continue
-		}
-		if body != nil {
-			return nil, d.offence(doc.Body, "", "a second document begins here.").Hint("One file holds one.")
-		}
-		body = doc.Body
-	}
-	if body == nil {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	var doc, more yaml.Node
+	switch err := dec.Decode(&doc); {
+	case errors.Is(err, io.EOF):
 		d.JSON = []byte("{}")
 		return d, nil
+	case err != nil:
+		return nil, syntaxError(file, err)
 	}
-	if _, ok := body.(ast.MapNode); !ok {
+	switch err := dec.Decode(&more); {
+	case err == nil:
+		return nil, d.offence(&more, "", "a second document begins here.").Hint("One file holds one.")
+	case !errors.Is(err, io.EOF):
+		return nil, syntaxError(file, err)
+	}
+	body := doc.Content[0]
+	if body.Kind == yaml.ScalarNode && body.Value == "" && body.Style == 0 {
+		d.JSON = []byte("{}") // a document mark and nothing below
+		return d, nil
+	}
+	if body.Kind != yaml.MappingNode {
 		return nil, d.offence(body, "", "the file is not a mapping of keys to values.").Hint("Write key: value.")
 	}
 	var out bytes.Buffer
@@ -110,81 +115,84 @@ func (d *Document) Locate(err error) error {
 	return &located
 }
 
-func (d *Document) offence(n ast.Node, path, format string, args ...any) *hpcsera.Error {
-	at := fmt.Sprintf("%s:%d %s", d.File, n.GetToken().Position.Line, path)
+func (d *Document) offence(n *yaml.Node, path, format string, args ...any) *hpcsera.Error {
+	at := fmt.Sprintf("%s:%d %s", d.File, n.Line, path)
 	return hpcsera.Errorf(hpcsera.InvalidField, format, args...).At(strings.TrimSpace(at))
 }
 
+var errorLine = regexp.MustCompile(`^yaml: line (\d+): (.*)$`)
+
 func syntaxError(file string, err error) error {
-	var syntax *yaml.SyntaxError
-	if !errors.As(err, &syntax) {
-		return hpcsera.Errorf(hpcsera.MalformedRequest, "this is not YAML: %w.", err).At(file)
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	switch m := errorLine.FindStringSubmatch(err.Error()); {
+	case m != nil:
+		file, text = file+":"+m[1], m[2]
+	case strings.HasPrefix(text, "control characters"), strings.HasPrefix(text, "unknown anchor"):
+	default:
+		file += ":1" // the parser names every line but the first
 	}
-	at := fmt.Sprintf("%s:%d", file, syntax.GetToken().Position.Line)
-	return hpcsera.Errorf(hpcsera.MalformedRequest, "this is not YAML: %s.", syntax.GetMessage()).At(at)
+	return hpcsera.Errorf(hpcsera.MalformedRequest, "this is not YAML: %s.", text).At(file)
 }
 
 // write appends n as JSON.
-func (d *Document) write(out *bytes.Buffer, n ast.Node, path string) error {
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		return d.writeMapping(out, n.Values, path)
-	case *ast.MappingValueNode:
-		return d.writeMapping(out, []*ast.MappingValueNode{n}, path)
-	case *ast.SequenceNode:
+func (d *Document) write(out *bytes.Buffer, n *yaml.Node, path string) error {
+	switch {
+	case n.Kind == yaml.AliasNode, n.Anchor != "", n.Style&yaml.TaggedStyle != 0:
+		return d.offence(n, path, "anchors, aliases and tags are not read.").Hint("Write the value itself; quote text that begins with &, * or !.")
+	case n.Kind == yaml.MappingNode:
+		return d.writeMapping(out, n.Content, path)
+	case n.Kind == yaml.SequenceNode:
 		out.WriteByte('[')
-		for i, value := range n.Values {
+		for i, value := range n.Content {
 			if i > 0 {
 				out.WriteByte(',')
 			}
 			item := fmt.Sprintf("%s[%d]", path, i)
-			d.lines[item] = value.GetToken().Position.Line
+			d.lines[item] = value.Line
 			if err := d.write(out, value, item); err != nil {
 				return err
 			}
 		}
 		out.WriteByte(']')
 		return nil
-	case *ast.LiteralNode:
-		writeText(out, n.Value.Value)
-		return nil
-	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
-		return d.offence(n, path, "anchors, aliases and tags are not read.").Hint("Write the value itself; quote text that begins with &, * or !.")
-	case ast.ScalarNode:
-		return d.writeScalar(out, n, path)
 	}
-	return d.offence(n, path, "this kind of YAML is not read.")
+	return d.writeScalar(out, n, path)
 }
 
-func (d *Document) writeMapping(out *bytes.Buffer, pairs []*ast.MappingValueNode, path string) error {
+// writeMapping appends an object; pairs are key, value, key, value.
+func (d *Document) writeMapping(out *bytes.Buffer, pairs []*yaml.Node, path string) error {
 	seen := map[string]bool{}
 	out.WriteByte('{')
-	for i, pair := range pairs {
-		key, ok := pair.Key.(ast.ScalarNode)
-		if !ok || pair.Key.IsMergeKey() {
-			return d.offence(pair.Key, path, "only plain keys are read, no merge keys and no keys of several parts.")
+	for i := 0; i+1 < len(pairs); i += 2 {
+		key, value := pairs[i], pairs[i+1]
+		if key.Kind != yaml.ScalarNode || key.Anchor != "" || key.Style&(yaml.TaggedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 ||
+			key.Value == "<<" && isPlain(key) {
+			return d.offence(key, path, "only plain keys are read, no merge keys and no keys of several parts.")
 		}
-		name := key.GetToken().Value
-		at := name
+		at := key.Value
 		if path != "" {
-			at = path + "." + name
+			at = path + "." + key.Value
 		}
-		if seen[name] {
-			return d.offence(pair.Key, at, "%q is given twice.", name)
+		if seen[key.Value] {
+			return d.offence(key, at, "%q is given twice.", key.Value)
 		}
-		seen[name] = true
-		d.lines[at] = pair.Key.GetToken().Position.Line
+		seen[key.Value] = true
+		d.lines[at] = key.Line
 		if i > 0 {
 			out.WriteByte(',')
 		}
-		writeText(out, name)
+		writeText(out, key.Value)
 		out.WriteByte(':')
-		if err := d.write(out, pair.Value, at); err != nil {
+		if err := d.write(out, value, at); err != nil {
 			return err
 		}
 	}
 	out.WriteByte('}')
 	return nil
+}
+
+func isPlain(n *yaml.Node) bool {
+	return n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
 }
 
 // The plain scalars of YAML 1.2's core schema that are not text.
@@ -199,12 +207,10 @@ var (
 	zeroFirst = regexp.MustCompile(`^[-+]?0[0-9]`)
 )
 
-func (d *Document) writeScalar(out *bytes.Buffer, n ast.ScalarNode, path string) error {
-	tk := n.GetToken()
-	s := tk.Value
-	plain := tk.Type != token.SingleQuoteType && tk.Type != token.DoubleQuoteType
+func (d *Document) writeScalar(out *bytes.Buffer, n *yaml.Node, path string) error {
+	s := n.Value
 	switch {
-	case !plain:
+	case !isPlain(n):
 		writeText(out, s)
 	case nullForm.MatchString(s):
 		out.WriteString("null")

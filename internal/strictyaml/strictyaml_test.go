@@ -18,6 +18,7 @@ func TestScalarsAreThoseOfYAML12(t *testing.T) {
 		"5": "5", "-5": "-5", "+5": "5", "0": "0", "0x1F": "31", "0o17": "15", "9999999999999999999999": "9999999999999999999999",
 		"1e3": "1e3", "-1.5E-3": "-1.5E-3", ".5": "0.5", "-.5": "-0.5", "1.": "1", "1.e2": "1e2", "0.01": "0.01", "0e1": "0e1",
 		"|\n  #!/bin/sh\n  echo \"$a: b\"  # c\n\n    x\n": `"#!/bin/sh\necho \"$a: b\"  # c\n\n  x\n"`,
+		"1\tb": `"1\tb"`, "|-\n  x  \n": `"x  "`,
 		"|-\n  x\n": `"x"`, "|+\n  x\n\n": `"x\n\n"`, ">\n  a\n  b\n": `"a b\n"`,
 		"[a, 1, {b: c}]": `["a",1,{"b":"c"}]`, "\n- a\n- b: 1\n  c: 2": `["a",{"b":1,"c":2}]`, "{}": "{}", "[]": "[]", "a\n  b": `"a b"`,
 	} {
@@ -38,9 +39,9 @@ func TestWhatCouldBeReadInTwoWaysIsRefusedWithItsLine(t *testing.T) {
 		{"a key twice in another style", "a: 1\n\"a\": 3\n", "f:2 a", "twice"},
 		{"a key twice below", "a:\n  b: 1\n  b: 2\n", "f:3 a.b", "twice"},
 		{"a key twice in braces", "a: {b: 1, b: 2}\n", "f:1 a.b", "twice"},
-		{"two documents", "a: 1\n---\nb: 1\n", "f:3", "second document"},
+		{"two documents", "a: 1\n---\nb: 1\n", "f:2", "second document"},
 		{"an anchor", "a: &x 1\n", "f:1 a", "anchors"},
-		{"an alias", "b: 1\na: *x\n", "f:2 a", "anchors"},
+		{"an alias", "b: 1\na: *x\n", "f", "unknown anchor"},
 		{"a tag", "a: !!str 5\n", "f:1 a", "tags"},
 		{"a merge key", "a: 1\n<<: {b: 1}\n", "f:2", "merge"},
 		{"a key of several parts", "? |\n  a\n: 1\n", "f:1", "keys"},
@@ -53,6 +54,7 @@ func TestWhatCouldBeReadInTwoWaysIsRefusedWithItsLine(t *testing.T) {
 		{"a colon too many", "a: b: c\n", "f:1", "not YAML"},
 		{"an open bracket", "a: [1,\n", "f:1", "not YAML"},
 		{"an open quote", "b: 1\na: 'x\n", "f:2", "not YAML"},
+		{"a value beside its key's column", "a:\nb c\n", "f:2", "not YAML"},
 		{"another encoding", "a: \xff\n", "f", "UTF-8"},
 		{"too much", "a: " + strings.Repeat("x", 9<<20), "f", "too many"},
 	} {

@@ -1,0 +1,338 @@
+package policy
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/approval"
+)
+
+// clockTolerance is how far the signer's clock may be ahead of the site's.
+const clockTolerance = 5 * time.Minute
+
+// Context is what the agent knows by itself, from its own configuration and
+// journal.
+type Context struct {
+	User       string
+	Site       string
+	Deployment string   // the server's URL as configured, in any form
+	Thumbprint string   // of the agent's own key
+	Projects   []string // those it serves; none means every project of the user
+	Now        time.Time
+	// RunsUsed returns how often an approval has been used up on this agent.
+	// For a job that was counted before, it does not count that job.
+	RunsUsed func(approvalID string) int
+}
+
+// Verdict is what the agent may act on, and nothing else of the order.
+type Verdict struct {
+	Statement   approval.Statement
+	Manifest    hpcsera.Manifest // read from the bytes that were digested
+	Digest      string           // of the code
+	Values      hpcsera.Values   // with defaults
+	Runs        int              // how often the approval may be used here: the statement's count, or the key's if lower
+	Fingerprint string           // of the key that signed
+	KeyName     string           // its name in the trust file
+}
+
+// Refusal is the error of a job that must not run. It wraps the
+// *hpcsera.Error that says what differs.
+type Refusal struct {
+	Reason hpcsera.Reason
+	Err    error
+}
+
+// Error returns the sentence.
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+// Unwrap returns the *hpcsera.Error.
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// Reason returns the reason of the job's end for an error of Verify, "" where
+// nothing was decided (this host's own troubles: try again later).
+func Reason(err error) hpcsera.Reason {
+	var r *Refusal
+	if errors.As(err, &r) {
+		return r.Reason
+	}
+	return ""
+}
+
+func refuse(reason hpcsera.Reason, format string, args ...any) *Refusal {
+	return &Refusal{reason, hpcsera.Errorf(hpcsera.ApprovalRefused, format, args...)}
+}
+
+// Verify reads the trust file at path, so that what the user just added or
+// withdrew counts, and judges the order by it. Errors without a [Reason]
+// decide nothing.
+func Verify(path string, order hpcsera.OrderSpec, in Context) (*Verdict, error) {
+	t, err := Load(path)
+	if err != nil {
+		return nil, err
+	}
+	return t.Verify(order, in)
+}
+
+// Verify judges the order. When it accepts a statement that replaces another,
+// that one is dead from then on, durably.
+func (t *Trust) Verify(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
+	v, err := code(order)
+	if err != nil {
+		return nil, err
+	}
+	if len(order.Statement) == 0 || order.Signature == "" {
+		return nil, refuse(hpcsera.ApprovalInvalid, "no signed approval came with the job.")
+	}
+	signature, err := approval.VerifySSH(order.Statement, order.Signature)
+	if err != nil {
+		return nil, &Refusal{hpcsera.ApprovalInvalid, err}
+	}
+	// The key comes first: bytes that a stranger signed are not looked into.
+	key, err := t.accept(signature, in.Now)
+	if err != nil {
+		return nil, err
+	}
+	if v.Statement, err = approval.Parse(order.Statement); err != nil {
+		return nil, &Refusal{hpcsera.ApprovalInvalid, err}
+	}
+	v.Fingerprint, v.KeyName = signature.Fingerprint, key.Name
+	v.Runs = v.Statement.Runs
+	if key.Runs > 0 {
+		v.Runs = min(v.Runs, key.Runs)
+	}
+	for _, check := range []func() error{
+		func() error { return matches(v, order, in) },
+		func() error { return t.alive(v.Statement, in.Now) },
+		func() error { return run(v, order, in, &v.Statement.Limits) },
+		func() error { return key.allows(v.Statement, order.Run, v.Manifest.Steps) },
+		func() error { return runsLeft(v, in) },
+	} {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	if v.Statement.Replaces != "" {
+		if err := t.noteReplaced(v.Statement.Replaces, v.Statement.ID); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+// Unsigned judges an order at an agent that was set to believe its server
+// (trust.code: server, on loopback only): the code's digest, whom it is for,
+// and the values. The verdict has no statement.
+func Unsigned(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
+	v, err := code(order)
+	if err != nil {
+		return nil, err
+	}
+	if err := run(v, order, in, nil); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// code reads the manifest as received, and again from the bytes that are
+// digested: nothing reaches the verdict that the digest does not cover.
+func code(order hpcsera.OrderSpec) (*Verdict, error) {
+	var received, signed hpcsera.Manifest
+	err := hpcsera.Decode(order.Manifest, &received)
+	var text []byte
+	if err == nil {
+		text, err = received.Canonical()
+	}
+	if err == nil {
+		err = hpcsera.Decode(text, &signed)
+	}
+	if err == nil {
+		err = signed.Validate()
+	}
+	if err != nil {
+		return nil, refuse(hpcsera.ApprovalInvalid, "the manifest cannot be what was signed: %w", err)
+	}
+	digest := hpcsera.DigestOf(text)
+	if digest != order.Digest {
+		return nil, refuse(hpcsera.ApprovalInvalid, "the manifest has the digest %s, the order says %s.", digest, order.Digest)
+	}
+	return &Verdict{Manifest: signed, Digest: digest}, nil
+}
+
+// accept finds the trust entry of the key that signed.
+func (t *Trust) accept(s *approval.Signature, now time.Time) (Key, error) {
+	if slices.Contains(t.Withdrawn.Keys, s.Fingerprint) {
+		return Key{}, refuse(hpcsera.ApprovalWithdrawn, "the signing key %s was withdrawn on this site.", s.Fingerprint)
+	}
+	// By fingerprint alone: a name is whatever its owner called it.
+	i := slices.IndexFunc(t.Keys, func(k Key) bool { return k.fingerprint() == s.Fingerprint })
+	if i < 0 {
+		e := hpcsera.Errorf(hpcsera.ApprovalRefused, "the signing key %s is not in this agent's trust file.", s.Fingerprint).
+			Hint("If it is yours, run on the site: hpcsera-agent trust add FILE.pub")
+		return Key{}, &Refusal{hpcsera.ApprovalInvalid, e}
+	}
+	key := t.Keys[i]
+	if key.NotAfter != nil && !now.Before(*key.NotAfter) {
+		return Key{}, refuse(hpcsera.ApprovalExpired, "the trust in key %q ended at %s.", key.Name, key.NotAfter.Format(time.RFC3339))
+	}
+	switch {
+	case key.Plain:
+	case !s.SecurityKey:
+		return Key{}, refuse(hpcsera.ApprovalInvalid, "the signing key %q is a plain key, and its trust entry does not say plain: true.", key.Name)
+	case !s.Present || !s.Verified:
+		return Key{}, refuse(hpcsera.ApprovalInvalid,
+			"the security key %q signed without %s.", key.Name, cmp.Or(map[bool]string{true: "a touch"}[!s.Present], "its PIN or a fingerprint"))
+	}
+	return key, nil
+}
+
+// matches compares every member of the statement with the job and with what
+// the agent knows. Client and submitter are the server's word: a lie there
+// only chooses among what the user allowed.
+func matches(v *Verdict, order hpcsera.OrderSpec, in Context) error {
+	s := v.Statement
+	deployment, err := approval.Deployment(in.Deployment)
+	if err != nil {
+		return hpcsera.Errorf(hpcsera.Unavailable, "the agent's own settings: %w", err)
+	}
+	schema, err := approval.SchemaDigest(v.Manifest)
+	if err != nil {
+		return &Refusal{hpcsera.ApprovalInvalid, err}
+	}
+	for _, c := range []struct{ what, signed, here string }{
+		{"code", s.Code, v.Digest},
+		{"parameter schemas", s.Schema, schema},
+		{"code's name", s.Name, v.Manifest.Name},
+		{"server", s.Deployment, deployment},
+		{"user", s.User, in.User},
+		{"project", s.Project, order.Project},
+	} {
+		if c.signed != c.here {
+			return refuse(hpcsera.ApprovalInvalid, "the %s is %s, but %s was signed.", c.what, c.here, c.signed)
+		}
+	}
+	for _, c := range []struct {
+		what, here string
+		signed     []string
+		anyone     bool
+	}{
+		{"site", in.Site, s.Sites, false},
+		{"agent's key", in.Thumbprint, s.Agents, false},
+		{"client", order.Client, s.Clients, true},
+		{"submitter", order.Submitter, s.Submitters, true},
+	} {
+		if !slices.Contains(c.signed, c.here) && !(c.anyone && slices.Contains(c.signed, approval.Anyone)) {
+			return refuse(hpcsera.ApprovalInvalid, "the %s is %s, but what was signed is %s.", c.what, c.here, strings.Join(c.signed, ", "))
+		}
+	}
+	return nil
+}
+
+// alive checks that the statement holds now.
+func (t *Trust) alive(s approval.Statement, now time.Time) error {
+	if slices.Contains(t.Withdrawn.Approvals, s.ID) {
+		return refuse(hpcsera.ApprovalWithdrawn, "approval %s was withdrawn on this site.", s.ID)
+	}
+	if by, dead := t.replaced[s.ID]; dead {
+		return refuse(hpcsera.ApprovalWithdrawn, "approval %s was replaced by %s.", s.ID, by)
+	}
+	if now.Add(clockTolerance).Before(s.NotBefore) {
+		return refuse(hpcsera.ApprovalInvalid, "approval %s holds from %s on; it is %s here.",
+			s.ID, s.NotBefore.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	if !now.Before(s.NotAfter) {
+		return refuse(hpcsera.ApprovalExpired, "approval %s ended at %s; it is %s here.",
+			s.ID, s.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// allows holds the job against the key's own entry.
+func (k Key) allows(s approval.Statement, r hpcsera.RunPart, steps []hpcsera.Step) error {
+	if len(k.Projects) > 0 && !slices.Contains(k.Projects, s.Project) {
+		return refuse(hpcsera.RejectedByPolicy, "key %q is trusted for project %s, not for %s.", k.Name, strings.Join(k.Projects, ", "), s.Project)
+	}
+	if k.Limits == nil {
+		return nil
+	}
+	if err := k.Limits.limits(r, s.Limits).Within(r, steps); err != nil {
+		return &Refusal{hpcsera.RejectedByPolicy, hpcsera.Errorf(hpcsera.LimitExceeded, "beyond what key %q may allow: %w", k.Name, err)}
+	}
+	return nil
+}
+
+// limits returns c as limits in which what c leaves open is what the
+// statement has or the run part asks for.
+func (c Caps) limits(r hpcsera.RunPart, signed hpcsera.Limits) hpcsera.Limits {
+	open := func(list []string, word string) []string {
+		if list == nil {
+			return []string{word}
+		}
+		return list
+	}
+	requeue := true
+	if c.Requeue != nil {
+		requeue = *c.Requeue
+	}
+	return hpcsera.Limits{
+		NodeCount:      cmp.Or(c.NodeCount, signed.NodeCount),
+		Duration:       cmp.Or(c.Duration, signed.Duration),
+		Memory:         cmp.Or(c.Memory, signed.Memory),
+		QueueNames:     open(c.QueueNames, r.Attributes.QueueName),
+		Accounts:       open(c.Accounts, r.Attributes.Account),
+		ReservationIDs: open(c.ReservationIDs, r.Attributes.ReservationID),
+		Requeue:        requeue,
+	}
+}
+
+// run checks whom the job is for, the run part and the values. limits is nil
+// where nothing was signed.
+func run(v *Verdict, order hpcsera.OrderSpec, in Context, limits *hpcsera.Limits) error {
+	policy := func(err error) error { return &Refusal{hpcsera.RejectedByPolicy, err} }
+	for _, c := range []struct{ what, order, here string }{
+		{"user", order.User, in.User},
+		{"site", order.Site, in.Site},
+		{"run part's site", cmp.Or(order.Run.Site, in.Site), in.Site},
+		{"job's name", order.Name, v.Manifest.Name},
+	} {
+		if c.order != c.here {
+			return refuse(hpcsera.RejectedByPolicy, "the %s is %s, but here it is %s.", c.what, c.order, c.here)
+		}
+	}
+	if len(in.Projects) > 0 && !slices.Contains(in.Projects, order.Project) {
+		return refuse(hpcsera.RejectedByPolicy, "the project is %s, but this agent serves %s.", order.Project, strings.Join(in.Projects, ", "))
+	}
+	if order.RunFault != "" {
+		return refuse(hpcsera.RejectedByPolicy, "the run part holds what this agent does not know: %s", order.RunFault)
+	}
+	if err := order.Run.Validate(); err != nil {
+		return policy(err)
+	}
+	if limits != nil {
+		if err := limits.Within(order.Run, v.Manifest.Steps); err != nil {
+			return policy(err)
+		}
+	}
+	for name, raw := range order.Run.Values {
+		var any any
+		if err := hpcsera.Decode(raw, &any); err != nil {
+			return policy(hpcsera.Errorf(hpcsera.InvalidValue, "%w", err).At("values." + name))
+		}
+	}
+	values, err := v.Manifest.Complete(order.Run.Values)
+	if err != nil {
+		return policy(err)
+	}
+	v.Values = values
+	return nil
+}
+
+func runsLeft(v *Verdict, in Context) error {
+	if used := in.RunsUsed(v.Statement.ID); used >= v.Runs {
+		return refuse(hpcsera.RunsExhausted, "approval %s allows %d runs on this agent, and %d are used.", v.Statement.ID, v.Runs, used)
+	}
+	return nil
+}
