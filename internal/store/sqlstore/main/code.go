@@ -18,6 +18,25 @@ func (r *reader) Code(project, digest string) (*store.Code, error) {
 	return decodeCode(row)
 }
 
+// Code returns a code part. Jobs that arrive together often run the same one,
+// so it is read once per transaction; its manifest is everybody's to read.
+func (t *tx) Code(project, digest string) (*store.Code, error) {
+	key := [2]string{project, digest}
+	c, known := t.codes[key]
+	if !known {
+		var err error
+		if c, err = t.reader.Code(project, digest); err != nil {
+			return nil, err
+		}
+		if t.codes == nil {
+			t.codes = map[[2]string]*store.Code{}
+		}
+		t.codes[key] = c
+	}
+	own := *c
+	return &own, nil
+}
+
 func decodeCode(row gen.Code) (*store.Code, error) {
 	c := &store.Code{User: row.User, Client: row.Client}
 	c.Project, c.Digest, c.Name, c.Created = row.Project, row.Digest, row.Name, moment(row.Created)
@@ -108,6 +127,7 @@ func (t *tx) DeleteCode(project, digest string) error {
 	if err := t.touch(); err != nil {
 		return err
 	}
+	t.codes = nil
 	n, err := t.q.DeleteCode(t.ctx, gen.DeleteCodeParams{Project: project, Digest: digest})
 	return t.changed(n, err, "delete code %s of %s", digest, project)
 }

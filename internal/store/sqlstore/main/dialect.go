@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"errors"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -25,6 +26,9 @@ type dialect struct {
 	beginRead  string
 	// savepoint sets the savepoint again that guards one closure.
 	savepoint []string
+	// anonymous says that statements with hundreds of placeholders leave them
+	// unnumbered: SQLite searches a list for the name of each.
+	anonymous bool
 	// lockFirst says that other processes may write as well, so that every
 	// writing transaction begins by locking the counter.
 	lockFirst bool
@@ -36,4 +40,13 @@ type dialect struct {
 	// replicas who made them.
 	commit func(changes []store.Change, self string) string
 	blame  func(error) fault
+}
+
+// fault says what an error means for the transaction it came up in. That an id
+// is taken is our own finding, not the database's.
+func (d *dialect) fault(err error) fault {
+	if errors.Is(err, store.ErrExists) {
+		return ordinary
+	}
+	return d.blame(err)
 }

@@ -14,43 +14,13 @@ func (t *tx) Append(c store.Change) error {
 	if c.Seq <= t.start || c.Seq > t.last {
 		return fmt.Errorf("append event of job %s: seq %d was not taken in this transaction", c.Job, c.Seq)
 	}
+	doc, err := json.Marshal(&c)
+	if err != nil {
+		return fmt.Errorf("append event of job %s: %w", c.Job, err)
+	}
 	t.changes = append(t.changes, c)
+	t.events = append(t.events, []any{c.Seq, c.Job, c.Project, c.User, c.Client, string(doc)})
 	return nil
-}
-
-// flushChanges writes the events that wait in memory.
-func (t *tx) flushChanges() error {
-	waiting := t.changes[t.written.changes:]
-	if len(waiting) == 0 {
-		return nil
-	}
-	rows := make([][]any, len(waiting))
-	for i := range waiting {
-		c := &waiting[i]
-		doc, err := json.Marshal(c)
-		if err != nil {
-			return fmt.Errorf("append event %d: %w", c.Seq, err)
-		}
-		rows[i] = []any{c.Seq, c.Job, c.Project, c.User, c.Client, string(doc)}
-	}
-	if _, err := t.insert("events", `seq, job, project, "user", client, doc`, "", rows); err != nil {
-		return t.failed(err, "append %d events", len(waiting))
-	}
-	t.written.changes = len(t.changes)
-	return nil
-}
-
-// Events returns the events that a filter selects, by seq.
-func (t *tx) Events(f store.EventFilter) ([]store.Change, error) {
-	if t.written.changes < len(t.changes) {
-		if err := t.touch(); err != nil {
-			return nil, err
-		}
-		if err := t.flushChanges(); err != nil {
-			return nil, err
-		}
-	}
-	return t.reader.Events(f)
 }
 
 // Events returns the events that a filter selects, by seq.
@@ -87,27 +57,10 @@ func (r *reader) Events(f store.EventFilter) ([]store.Change, error) {
 	return events, nil
 }
 
-// keptAnswer is an answer on its way into the table.
-type keptAnswer struct {
-	scope, key string
-	store.Answer
-}
-
 // KeepAnswer keeps the answer to a request.
 func (t *tx) KeepAnswer(scope, key string, a store.Answer) error {
 	t.answers = append(t.answers, keptAnswer{scope, key, a})
 	return nil
-}
-
-// Idempotent returns the answer kept under a key.
-func (t *tx) Idempotent(scope, key string) (*store.Answer, error) {
-	for i := len(t.answers) - 1; i >= t.written.answers; i-- {
-		if a := &t.answers[i]; a.scope == scope && a.key == key {
-			answer := a.Answer
-			return &answer, nil
-		}
-	}
-	return t.reader.Idempotent(scope, key)
 }
 
 // Idempotent returns the answer kept under a key.
@@ -117,30 +70,6 @@ func (r *reader) Idempotent(scope, key string) (*store.Answer, error) {
 		return nil, r.failed(err, "answer to %s", key)
 	}
 	return &store.Answer{BodySHA256: row.BodySha256, Status: int(row.Status), Body: row.Body, Created: moment(row.Created)}, nil
-}
-
-// flushAnswers writes the answers that wait in memory; of several to one key
-// the last.
-func (t *tx) flushAnswers() error {
-	waiting := t.answers[t.written.answers:]
-	place := map[[2]string]int{}
-	var rows [][]any
-	for i := range waiting {
-		a := &waiting[i]
-		row := []any{a.scope, a.key, a.BodySHA256, int64(a.Status), nonNil(a.Body), micros(a.Created)}
-		if at, again := place[[2]string{a.scope, a.key}]; again {
-			rows[at] = row
-			continue
-		}
-		place[[2]string{a.scope, a.key}] = len(rows)
-		rows = append(rows, row)
-	}
-	const replace = "ON CONFLICT (scope, key) DO UPDATE SET body_sha256 = excluded.body_sha256, status = excluded.status, body = excluded.body, created = excluded.created"
-	if _, err := t.insert("answers", "scope, key, body_sha256, status, body, created", replace, rows); err != nil {
-		return t.failed(err, "keep %d answers", len(rows))
-	}
-	t.written.answers = len(t.answers)
-	return nil
 }
 
 // DropAnswers forgets old answers.
@@ -155,12 +84,4 @@ func (t *tx) DropAnswers(before time.Time) error {
 		return t.failed(err, "drop answers")
 	}
 	return nil
-}
-
-// nonNil returns b as a value that is not NULL.
-func nonNil(b []byte) []byte {
-	if b == nil {
-		return []byte{}
-	}
-	return b
 }

@@ -18,45 +18,48 @@ const jobColumns = `id, created_seq, created, project, "user", client, site, nam
 // InsertJobs files jobs. Each has its own seq in Version. If an id is taken,
 // the closure has to fail when there were several, since the others are filed.
 func (t *tx) InsertJobs(jobs []*store.Job) error {
+	from := t.mark()
+	for _, j := range jobs {
+		if err := t.addJob(j); err != nil {
+			t.cut(from)
+			return fmt.Errorf("insert job %s: %w", j.ID, err)
+		}
+	}
+	if !t.eager {
+		return nil
+	}
 	if err := t.touch(); err != nil {
 		return err
 	}
-	var rows, tags, needs [][]any
-	for _, j := range jobs {
-		if j.Version <= 0 {
-			return fmt.Errorf("insert job %s: it has no version", j.ID)
-		}
-		e, err := encodeJob(j)
-		if err != nil {
-			return fmt.Errorf("insert job %s: %w", j.ID, err)
-		}
-		rows = append(rows, []any{
-			j.ID, j.Version, micros(j.Times.Created), j.Project, j.User, j.Client, j.Site, j.Name, string(j.State), j.Agent,
-			j.OrderSeq, e.unfinished, e.takeable, e.awaits, e.doc, e.own,
-		})
-		for _, tag := range tagsOf(&j.Job) {
-			tags = append(tags, []any{tag, j.Project, j.Version, j.ID})
-		}
-		for _, d := range j.Depends {
-			needs = append(needs, []any{d.Job, j.ID})
-		}
-	}
-	n, err := t.insert("jobs", jobColumns, "ON CONFLICT DO NOTHING", rows)
-	if err != nil {
-		return t.failed(err, "insert %d jobs", len(jobs))
-	}
-	if n < int64(len(jobs)) {
-		err := fmt.Errorf("insert %d jobs: an id %w", len(jobs), store.ErrExists)
+	n, err := t.insertJobRows(t.jobs[from.jobs:], t.labels[from.labels:], t.needs[from.needs:])
+	t.cut(from)
+	if err == nil && n < int64(len(jobs)) {
+		err = fmt.Errorf("insert %d jobs: an id %w", len(jobs), store.ErrExists)
 		if len(jobs) > 1 && t.err == nil {
 			t.err = err
 		}
+	}
+	return err
+}
+
+// addJob puts a job among the pending ones.
+func (t *tx) addJob(j *store.Job) error {
+	if j.Version <= t.start || j.Version > t.last {
+		return fmt.Errorf("its version %d was not taken in this transaction", j.Version)
+	}
+	e, err := encodeJob(j)
+	if err != nil {
 		return err
 	}
-	if _, err := t.insert("job_tags", "tag, project, created_seq, job", "ON CONFLICT DO NOTHING", tags); err != nil {
-		return t.failed(err, "labels of %d jobs", len(jobs))
+	t.jobs = append(t.jobs, []any{
+		j.ID, j.Version, micros(j.Times.Created), j.Project, j.User, j.Client, j.Site, j.Name, string(j.State), j.Agent,
+		j.OrderSeq, e.unfinished, e.takeable, e.awaits, e.doc, e.own,
+	})
+	for _, tag := range tagsOf(&j.Job) {
+		t.labels = append(t.labels, []any{tag, j.Project, j.Version, j.ID})
 	}
-	if _, err := t.insert("job_dependencies", "needs, job", "ON CONFLICT DO NOTHING", needs); err != nil {
-		return t.failed(err, "dependencies of %d jobs", len(jobs))
+	for _, d := range j.Depends {
+		t.needs = append(t.needs, []any{d.Job, j.ID})
 	}
 	return nil
 }
@@ -64,6 +67,9 @@ func (t *tx) InsertJobs(jobs []*store.Job) error {
 // UpdateJob stores a job's new state. What it was made for (id, project, user,
 // client, dependencies, time) stays as inserted.
 func (t *tx) UpdateJob(j *store.Job) error {
+	if err := t.settleJob(j.ID); err != nil {
+		return err
+	}
 	if err := t.touch(); err != nil {
 		return err
 	}
@@ -118,8 +124,10 @@ func (t *tx) DeleteJob(id string) error {
 	if err := t.touch(); err != nil {
 		return err
 	}
-	if err := t.flushChanges(); err != nil {
-		return err
+	for _, flush := range []func() error{t.flushJobs, t.flushEvents} {
+		if err := flush(); err != nil {
+			return err
+		}
 	}
 	n, err := t.q.DeleteJob(t.ctx, id)
 	if err := t.changed(n, err, "delete job %s", id); err != nil {

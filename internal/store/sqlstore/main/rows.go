@@ -23,7 +23,7 @@ func (t *tx) insert(table, columns, conflict string, rows [][]any) (int64, error
 		for _, row := range rows[:n] {
 			args = append(args, row...)
 		}
-		result, err := t.db.ExecContext(t.ctx, insertText(table, columns, conflict, n, width), args...)
+		result, err := t.db.ExecContext(t.ctx, t.dialect.insertText(table, columns, conflict, n, width), args...)
 		if err != nil {
 			return written, err
 		}
@@ -41,7 +41,7 @@ func (t *tx) insert(table, columns, conflict string, rows [][]any) (int64, error
 // prepared and kept.
 var chunks = [...]int{64, 8, 1}
 
-func insertText(table, columns, conflict string, rows, width int) string {
+func (d *dialect) insertText(table, columns, conflict string, rows, width int) string {
 	var b strings.Builder
 	b.WriteString("INSERT INTO " + table + " (" + columns + ") VALUES ")
 	for n := range rows * width {
@@ -53,7 +53,11 @@ func insertText(table, columns, conflict string, rows, width int) string {
 		default:
 			b.WriteString(", ")
 		}
-		b.WriteString("$" + strconv.Itoa(n+1))
+		if d.anonymous {
+			b.WriteString("?")
+		} else {
+			b.WriteString("$" + strconv.Itoa(n+1))
+		}
 	}
 	b.WriteString(") " + conflict)
 	return b.String()

@@ -25,6 +25,7 @@ func sqliteDialect() dialect {
 		beginWrite: "BEGIN IMMEDIATE",
 		beginRead:  "BEGIN",
 		savepoint:  []string{"RELEASE SAVEPOINT closure", "SAVEPOINT closure"},
+		anonymous:  true,
 		readers:    max(4, 2*runtime.GOMAXPROCS(0)),
 		commit:     func([]store.Change, string) string { return "COMMIT" },
 		blame:      blameSQLite,

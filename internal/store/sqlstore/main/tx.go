@@ -3,47 +3,47 @@ package sqlstore
 import (
 	"context"
 
-	"github.com/hpcsera/hpcsera/internal/store"
 	"github.com/hpcsera/hpcsera/internal/store/sqlstore/main/gen"
 )
 
 // tx implements [store.Tx]. Several closures use it one after another.
-//
-// Events and kept answers wait in memory and are written with the commit,
-// many rows to a statement; whatever reads them before writes them first.
 type tx struct {
 	reader
+	pending
 	dialect *dialect
+	// eager says that the closure is alone and wants exact answers: what it
+	// inserts is written at once.
+	eager bool
+	// spoilt is why the closures must run apart, although the one now running
+	// is not to blame.
+	spoilt error
 
 	locked      bool
 	start, last int64 // the counter: as found, and the last number taken
-	changes     []store.Change
-	answers     []keptAnswer
-	written     mark // how much of changes and answers is in the tables
 
 	holds   bool // closures that succeeded left something to commit
-	wrote   bool // the closure now running has changed something
+	wrote   bool // the closure now running has changed a table
 	guarded bool // a savepoint guards the closure now running
 	marked  bool // the savepoint exists
-	before  mark // as the closure found it
-	saved   mark // written, as the savepoint found it
+	before  mark // what waited in memory when the closure began
+	saved   mark // what of it was written when the savepoint was set
+	lastWas int64
 }
 
-// mark is a state of what waits in memory.
-type mark struct {
-	last             int64
-	changes, answers int
+// newTx returns what a new transaction on a session starts with.
+func newTx(ctx context.Context, db *session, d *dialect, eager bool) tx {
+	return tx{reader: reader{ctx: ctx, db: db, q: gen.New(db), tags: map[string][]string{}}, dialect: d, eager: eager}
 }
 
 // enter prepares for the next closure.
 func (t *tx) enter() {
 	t.wrote, t.guarded = false, false
-	t.before = mark{last: t.last, changes: len(t.changes), answers: len(t.answers)}
+	t.before, t.lastWas = t.mark(), t.last
 }
 
 // accept keeps what the closure did.
 func (t *tx) accept() {
-	t.holds = t.holds || t.wrote || t.last != t.before.last || len(t.changes) > t.before.changes || len(t.answers) > t.before.answers
+	t.holds = t.holds || t.wrote || t.last != t.lastWas || t.mark() != t.before
 }
 
 // takeBack drops from memory what the closure left there.
@@ -51,15 +51,9 @@ func (t *tx) takeBack() {
 	if t.guarded {
 		t.written = t.saved
 	}
-	t.err, t.tags = nil, map[string][]string{}
-	t.last = t.before.last
-	t.changes = t.changes[:t.before.changes]
-	t.answers = t.answers[:t.before.answers]
-}
-
-// newTx returns what a new transaction on a session starts with.
-func newTx(ctx context.Context, db *session, d *dialect) tx {
-	return tx{reader: reader{ctx: ctx, db: db, q: gen.New(db), tags: map[string][]string{}}, dialect: d}
+	t.err, t.tags, t.codes = nil, map[string][]string{}, nil
+	t.last = t.lastWas
+	t.cut(t.before)
 }
 
 // touch comes before every change of a table: the closure's first one sets a
@@ -100,7 +94,7 @@ func (t *tx) NextSeq() (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		t.locked, t.start, t.last, t.before.last = true, seq, seq, seq
+		t.locked, t.start, t.last, t.lastWas = true, seq, seq, seq
 	}
 	t.last++
 	return t.last, nil
@@ -114,13 +108,12 @@ func (t *tx) LastSeq() (int64, error) {
 	return t.reader.LastSeq()
 }
 
-// flush writes what waits in memory.
-func (t *tx) flush() error {
-	if err := t.flushChanges(); err != nil {
-		return err
-	}
-	if err := t.flushAnswers(); err != nil {
-		return err
+// finish writes all that is left to write before the commit.
+func (t *tx) finish() error {
+	for _, flush := range []func() error{t.flushJobs, t.flushEvents, t.flushAnswers} {
+		if err := flush(); err != nil {
+			return err
+		}
 	}
 	if t.last == t.start {
 		return nil

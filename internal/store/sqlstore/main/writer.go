@@ -52,34 +52,44 @@ func (w *writer) loop() {
 	for {
 		select {
 		case c := <-w.queue:
-			w.serve([]*call{c}, true)
+			w.serve([]*call{c}, together)
 		case <-w.closing:
 			return
 		}
 	}
 }
 
-// serve answers calls, and with more whoever comes meanwhile.
-func (w *writer) serve(calls []*call, more bool) {
-	g := w.transact(calls, more)
+// manner is how closures run.
+type manner int
+
+const (
+	together manner = iota // with whoever comes meanwhile
+	again                  // the same ones
+	apart                  // one alone, which learns at once what is wrong
+)
+
+// serve answers calls.
+func (w *writer) serve(calls []*call, how manner) {
+	g := w.transact(calls, how)
 	for try := 1; g.fate == undone && try < maxTries && w.pause(firstWait<<try); try++ {
 		w.stats.reruns.Add(int64(len(g.calls)))
-		g = w.transact(g.calls, false)
+		if how == together {
+			how = again
+		}
+		g = w.transact(g.calls, how)
 	}
-	switch g.fate {
-	case kept:
+	switch {
+	case g.fate == kept:
 		w.feed.publish(w.Store, g)
 		for _, c := range g.calls {
 			c.done <- c.said
 		}
-	case spoiled:
-		if len(g.calls) > 1 {
-			w.stats.reruns.Add(int64(len(g.calls)))
-			for _, c := range g.calls {
-				w.serve([]*call{c}, false)
-			}
-			return
+	case g.fate == spoiled && how != apart:
+		w.stats.reruns.Add(int64(len(g.calls)))
+		for _, c := range g.calls {
+			w.serve([]*call{c}, apart)
 		}
+	case g.fate == spoiled:
 		for _, c := range g.calls {
 			c.done <- g.err
 		}
@@ -104,16 +114,15 @@ func (w *writer) pause(d time.Duration) bool {
 	}
 }
 
-// transact runs calls, and with more those that come meanwhile, in one
-// transaction.
-func (w *writer) transact(calls []*call, more bool) *group {
+// transact runs calls in one transaction.
+func (w *writer) transact(calls []*call, how manner) *group {
 	g := &group{}
 	ctx, cancel := context.Background(), func() {}
 	if w.dialect.timeout > 0 {
 		ctx, cancel = context.WithTimeout(ctx, w.dialect.timeout)
 	}
 	defer cancel()
-	t, err := w.begin(ctx)
+	t, err := w.begin(ctx, how == apart)
 	if err != nil {
 		g.calls = calls
 		return w.failed(g, nil, err, false)
@@ -124,6 +133,7 @@ func (w *writer) transact(calls []*call, more bool) *group {
 			return w.failed(g, t, err, false)
 		}
 	}
+	more := how == together
 	for began := time.Now(); more && len(g.calls) < groupSize && time.Since(began) < groupTime; {
 		select {
 		case c := <-w.queue:
@@ -138,7 +148,7 @@ func (w *writer) transact(calls []*call, more bool) *group {
 }
 
 // begin starts a transaction.
-func (w *writer) begin(ctx context.Context) (*tx, error) {
+func (w *writer) begin(ctx context.Context, eager bool) (*tx, error) {
 	if w.db == nil {
 		db, err := openSession(ctx, w.writeDB)
 		if err != nil {
@@ -146,7 +156,7 @@ func (w *writer) begin(ctx context.Context) (*tx, error) {
 		}
 		w.db = db
 	}
-	t := newTx(ctx, w.db, &w.dialect)
+	t := newTx(ctx, w.db, &w.dialect, eager)
 	return &t, w.start(&t)
 }
 
@@ -175,11 +185,14 @@ func (w *writer) lend(t *tx, g *group, c *call) error {
 		g.calls = append(g.calls, c)
 		c.said = end.err
 	}
+	if t.spoilt != nil {
+		return t.spoilt
+	}
 	if t.err != nil {
 		if end.err == nil {
 			c.said = t.err // the closure ignored it, the database will not
 		}
-		if w.dialect.blame(t.err) != ordinary {
+		if w.dialect.fault(t.err) != ordinary {
 			return t.err
 		}
 	}
@@ -205,7 +218,7 @@ func (w *writer) undo(t *tx) error {
 		if err := t.db.exec(t.ctx, "ROLLBACK"); err != nil {
 			return err
 		}
-		*t = newTx(t.ctx, t.db, t.dialect)
+		*t = newTx(t.ctx, t.db, t.dialect, t.eager)
 		return w.start(t)
 	}
 	t.takeBack()
@@ -221,7 +234,7 @@ func (w *writer) commit(t *tx, g *group) *group {
 		return g
 	}
 	g.start, g.end, g.changes = t.start, t.last, t.changes
-	if err := t.flush(); err != nil {
+	if err := t.finish(); err != nil {
 		return w.failed(g, t, err, false)
 	}
 	if err := t.db.exec(t.ctx, w.dialect.commit(t.changes, w.feed.self)); err != nil {
@@ -234,7 +247,7 @@ func (w *writer) commit(t *tx, g *group) *group {
 
 // failed ends a transaction that err stopped; t is nil if it never began.
 func (w *writer) failed(g *group, t *tx, err error, committing bool) *group {
-	blame := w.dialect.blame(err)
+	blame := w.dialect.fault(err)
 	if t == nil || blame == lost || t.db.exec(t.ctx, "ROLLBACK") != nil {
 		w.drop()
 	}
