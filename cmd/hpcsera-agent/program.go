@@ -265,6 +265,9 @@ func (p *program) printStatus(s agent.Status, alive, known bool) {
 		fmt.Fprintf(p.stdout, "state       not running; last seen on %s, %s\n", s.Host, s.At.Local().Format(time.DateTime))
 	}
 	fmt.Fprintf(p.stdout, "jobs        %d unfinished, %d reports to be delivered\n", s.Jobs, s.Unsent)
+	if c := s.Commands; c != nil {
+		fmt.Fprintf(p.stdout, "commands    %d of the batch system since the start (%d submits, %d queries)\n", c.Total().Runs, c.Submit.Runs, c.Queue.Runs+c.History.Runs)
+	}
 	for name, trouble := range map[string]string{"server": s.Server, "scheduler": s.Batch, "journal": s.Journal} {
 		if trouble != "" {
 			fmt.Fprintf(p.stdout, "TROUBLE     %s: %s\n", name, trouble)

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
 // Status is what a running agent says of itself, in STATE_DIR/status.json,
@@ -25,7 +27,8 @@ type Status struct {
 	Journal  string    `json:"journal,omitempty"` // what is wrong with the journal
 	Jobs     int       `json:"jobs"`              // unfinished
 	Unsent   int       `json:"unsent"`            // facts the server has not answered
-	Commands any       `json:"commands,omitempty"`
+	// What the batch system was asked to do by this instance.
+	Commands *scheduler.Stats `json:"commands,omitempty"`
 }
 
 // board keeps the status and writes it now and then.
@@ -57,8 +60,9 @@ func (a *Agent) boardLoop(ctx context.Context) error {
 		})
 		if err == nil {
 			a.state.set(func(s *Status) {
-				if counted, ok := a.batch.(interface{ Counts() any }); ok {
-					s.Commands = counted.Counts()
+				if counted, ok := a.batch.(interface{ Stats() scheduler.Stats }); ok {
+					stats := counted.Stats()
+					s.Commands = &stats
 				}
 				if text, err := json.Marshal(s); err == nil {
 					_ = replaceFile(a.state.path, text, 0o600) // a full disk is told elsewhere
