@@ -17,7 +17,7 @@ help: ## print this list
 build: $(PROGRAMS) ## build the three programs into bin/
 
 $(PROGRAMS):
-	$(GO) build -trimpath -o bin/$@ ./cmd/$@
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/$@ ./cmd/$@
 
 test: ## run every test against real Slurm, PostgreSQL and OpenFOAM (installs and stops what it needs)
 	@scripts/test
