@@ -175,49 +175,15 @@ func (m Manifest) Validate() error {
 	if !ValidName(m.Name) {
 		return Errorf(InvalidField, "%q is not a name.", m.Name).At("name").Hint("Use 1 to 63 of a-z, 0-9 and the hyphen.")
 	}
-	paths := map[string]bool{}
-	for i, f := range m.Files {
-		at := func(sub string) string { return fmt.Sprintf("files[%d].%s", i, sub) }
-		if err := CheckPath(f.Path); err != nil {
-			return err.At(at("path"))
-		}
-		if paths[f.Path] {
-			return Errorf(InvalidField, "%q appears twice.", f.Path).At(at("path"))
-		}
-		for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
-			if paths[dir] {
-				return Errorf(InvalidField, "%q lies below the file %q.", f.Path, dir).At(at("path"))
-			}
-		}
-		for other := range paths {
-			if strings.HasPrefix(other, f.Path+"/") {
-				return Errorf(InvalidField, "%q is a file, but %q lies below it.", f.Path, other).At(at("path"))
-			}
-		}
-		paths[f.Path] = true
-		if f.Mode != "0644" && f.Mode != "0755" {
-			return Errorf(InvalidField, "mode %q is neither 0644 nor 0755; links and special files cannot be sent.", f.Mode).At(at("mode"))
-		}
-		if !hexPattern.MatchString(f.SHA256) {
-			return Errorf(InvalidField, "%q is not 64 hexadecimal digits.", f.SHA256).At(at("sha256"))
-		}
-		if f.Size < 0 {
-			return Errorf(InvalidField, "a size cannot be negative.").At(at("size"))
-		}
+	paths, err := m.validateFiles()
+	if err != nil {
+		return err
 	}
 	if err := m.validateSteps(paths); err != nil {
 		return err
 	}
-	for name, value := range m.Environment {
-		if !envPattern.MatchString(name) || strings.HasPrefix(name, "HPCSERA_") {
-			return Errorf(InvalidField, "%q cannot be set.", name).At("environment").Hint("Names are letters, digits and _, and HPCSERA_* is taken.")
-		}
-		if strings.ContainsRune(value, 0) {
-			return Errorf(InvalidField, "the value holds a NUL character.").At("environment." + name)
-		}
-		if _, both := m.Parameters[name]; both {
-			return Errorf(InvalidField, "%q is also a parameter.", name).At("environment." + name)
-		}
+	if err := m.validateEnvironment(); err != nil {
+		return err
 	}
 	for i, a := range m.Artifacts {
 		if err := CheckPath(a.Path); err != nil {
@@ -262,6 +228,55 @@ func (l *Limits) validate() error {
 		}
 	}
 	return nil
+}
+
+func (m Manifest) validateEnvironment() error {
+	for name, value := range m.Environment {
+		if !envPattern.MatchString(name) || strings.HasPrefix(name, "HPCSERA_") {
+			return Errorf(InvalidField, "%q cannot be set.", name).At("environment").Hint("Names are letters, digits and _, and HPCSERA_* is taken.")
+		}
+		if strings.ContainsRune(value, 0) || len(value) > maxEnvironmentText {
+			return Errorf(InvalidField, "the value holds a NUL character or more than %d bytes.", maxEnvironmentText).At("environment." + name)
+		}
+		if _, both := m.Parameters[name]; both {
+			return Errorf(InvalidField, "%q is also a parameter.", name).At("environment." + name)
+		}
+	}
+	return nil
+}
+
+// validateFiles checks the files and returns their paths.
+func (m Manifest) validateFiles() (map[string]bool, error) {
+	paths, dirs := map[string]bool{}, map[string]string{} // dirs: to a file below
+	for i, f := range m.Files {
+		at := func(sub string) string { return fmt.Sprintf("files[%d].%s", i, sub) }
+		if err := CheckPath(f.Path); err != nil {
+			return nil, err.At(at("path"))
+		}
+		if paths[f.Path] {
+			return nil, Errorf(InvalidField, "%q appears twice.", f.Path).At(at("path"))
+		}
+		if below, ok := dirs[f.Path]; ok {
+			return nil, Errorf(InvalidField, "%q is a file, but %q lies below it.", f.Path, below).At(at("path"))
+		}
+		for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
+			if paths[dir] {
+				return nil, Errorf(InvalidField, "%q lies below the file %q.", f.Path, dir).At(at("path"))
+			}
+			dirs[dir] = f.Path
+		}
+		paths[f.Path] = true
+		if f.Mode != "0644" && f.Mode != "0755" {
+			return nil, Errorf(InvalidField, "mode %q is neither 0644 nor 0755; links and special files cannot be sent.", f.Mode).At(at("mode"))
+		}
+		if !hexPattern.MatchString(f.SHA256) {
+			return nil, Errorf(InvalidField, "%q is not 64 hexadecimal digits.", f.SHA256).At(at("sha256"))
+		}
+		if f.Size < 0 {
+			return nil, Errorf(InvalidField, "a size cannot be negative.").At(at("size"))
+		}
+	}
+	return paths, nil
 }
 
 func (m Manifest) validateSteps(paths map[string]bool) error {

@@ -24,11 +24,29 @@ func (m Manifest) checkParameters() error {
 			return Errorf(InvalidField, "%q cannot name a parameter.", name).At("parameters." + name).
 				Hint("Use a-z, then a-z, 0-9 and _; names of proxy variables are refused.")
 		}
-		if _, err := m.compile(name); err != nil {
+		schema, err := m.compile(name)
+		if err != nil {
 			return Errorf(InvalidField, "the schema does not compile: %v", err).At("parameters." + name)
+		}
+		if def := defaultOf(m.Parameters[name]); def != nil {
+			if err := checkValue(name, def, schema); err != nil {
+				return Errorf(InvalidField, "the default breaks the schema: %v", err).At("parameters." + name)
+			}
 		}
 	}
 	return nil
+}
+
+// defaultOf returns the default in a parameter's schema, nil where there is
+// none.
+func defaultOf(schema json.RawMessage) json.RawMessage {
+	var s struct {
+		Default json.RawMessage `json:"default"`
+	}
+	if json.Unmarshal(schema, &s) != nil {
+		return nil
+	}
+	return s.Default
 }
 
 // noLoader refuses every remote schema: what a value may be is decided by the
@@ -72,14 +90,12 @@ func (m Manifest) complete(values Values, schema func(name string) (*jsonschema.
 	}
 	for name, text := range m.Parameters {
 		if _, given := full[name]; !given {
-			var s struct {
-				Default json.RawMessage `json:"default"`
-			}
-			if err := json.Unmarshal(text, &s); err != nil || s.Default == nil {
+			def := defaultOf(text)
+			if def == nil {
 				return nil, Errorf(InvalidValue, "%q has no value and no default.", name).At("values."+name).
 					Hint("Give one: values: {%s: …}, or -p %s=….", name, name)
 			}
-			full[name] = s.Default
+			full[name] = def
 		}
 		compiled, err := schema(name)
 		if err != nil {
@@ -101,11 +117,20 @@ func checkValue(name string, raw json.RawMessage, schema *jsonschema.Schema) err
 	if err := schema.Validate(value); err != nil {
 		return Errorf(InvalidValue, "%s", schemaSentence(err)).At(field)
 	}
-	if strings.ContainsRune(EnvironmentText(raw), 0) {
+	text := EnvironmentText(raw)
+	if strings.ContainsRune(text, 0) {
 		return Errorf(InvalidValue, "the value holds a NUL character, which cannot reach a program.").At(field)
+	}
+	if len(text) > maxEnvironmentText {
+		return Errorf(InvalidValue, "the value has %d bytes; %d can reach a program.", len(text), maxEnvironmentText).At(field).
+			Hint("Put large data into a file.")
 	}
 	return nil
 }
+
+// maxEnvironmentText is how long one variable may be. Linux refuses to start a
+// program with one of 128 KiB.
+const maxEnvironmentText = 64 << 10
 
 // schemaSentence returns the innermost complaints of a validation error.
 func schemaSentence(err error) string {
