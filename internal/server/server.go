@@ -8,12 +8,17 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"strings"
+	"syscall"
 	"time"
 )
 
 // Config is what a Server is made of.
 type Config struct {
-	Listen string      // HOST:PORT; port 0 lets the system choose
+	// Listen is HOST:PORT, where port 0 lets the system choose, or unix:PATH
+	// for a socket that only its owner can open.
+	Listen string
 	TLS    *tls.Config // nil serves plain HTTP
 	// Plain allows plain HTTP on an address that other hosts reach: a proxy in
 	// front of it does TLS.
@@ -48,7 +53,7 @@ type Server struct {
 // Listen opens the listener, so that its address is known before anything is
 // served.
 func Listen(cfg Config) (*Server, error) {
-	listener, err := net.Listen("tcp", cfg.Listen)
+	listener, err := listen(cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
 	}
@@ -64,11 +69,41 @@ func Listen(cfg Config) (*Server, error) {
 
 func loopback(a net.Addr) bool {
 	tcp, ok := a.(*net.TCPAddr)
-	return ok && tcp.IP.IsLoopback()
+	return !ok || tcp.IP.IsLoopback()
+}
+
+func listen(address string) (net.Listener, error) {
+	path, ok := strings.CutPrefix(address, "unix:")
+	if !ok {
+		return net.Listen("tcp", address)
+	}
+	// A socket that a killed server left behind is in the way; one that
+	// answers is another server's.
+	if conn, err := net.Dial("unix", path); err == nil {
+		_ = conn.Close()
+		return nil, errors.New("another server answers there")
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	// The socket is made with its final mode: between making and changing it
+	// somebody else could connect.
+	before := syscall.Umask(0o177)
+	defer syscall.Umask(before)
+	return net.Listen("unix", path)
 }
 
 // Addr returns the address that is listened on.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Everywhere reports whether the server listens on every address of its host,
+// so that [Server.URL] names none that others could use.
+func (s *Server) Everywhere() bool {
+	tcp, ok := s.Addr().(*net.TCPAddr)
+	return ok && tcp.IP.IsUnspecified()
+}
 
 // URL returns the address as a URL without a trailing slash.
 func (s *Server) URL() string {

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -262,4 +264,33 @@ func TestAStreamReachesItsReaderWhileItGoesOn(t *testing.T) {
 		}
 	}
 	close(next)
+}
+
+func TestASocketIsItsOwnersAndOutlivesACrash(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	cfg := server.Config{Listen: "unix:" + path}
+	first, err := server.Listen(cfg)
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode: got %v, %v, want 0600", info.Mode().Perm(), err)
+	}
+	if _, err := server.Listen(cfg); err == nil {
+		t.Error("a second server took the socket of one that lives")
+	}
+	first.Close()
+	// What a killed server leaves behind: the file without a listener.
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	left.SetUnlinkOnClose(false)
+	left.Close()
+	second, err := server.Listen(cfg)
+	if err != nil {
+		t.Fatalf("after a crash: got %v, want no error", err)
+	}
+	second.Close()
 }

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// template is the configuration that init writes: each setting with its
+// default and what it is for.
+const template = `# Settings of hpcserad. Unknown keys are refused. Every setting can also be an
+# environment variable: HPCSERAD_LISTEN, HPCSERAD_TLS_CERTIFICATE and so on.
+# Relative paths start at this file's folder.
+
+# Where to listen. Without tls only a loopback address is allowed, unless
+# behind_proxy says that a proxy in front of it does TLS.
+listen: 127.0.0.1:8470
+# behind_proxy: false
+# tls:
+#   certificate: cert.pem
+#   key: key.pem
+
+# The URL under which clients and agents reach the server. Signed approvals and
+# agents' proofs name it, so choose it once. Empty: what is listened on.
+# public_url: https://hpc.example.org
+
+# Blobs, logs and, unless said otherwise below, database, key and socket.
+data_dir: data
+
+# A file for SQLite (default: hpcsera.db in data_dir), or PostgreSQL, which any
+# number of servers may share if they have the same key_file.
+# database: postgres://hpcsera@db.example.org/hpcsera
+
+# key_file: data/server.key
+# admin_socket: data/admin.sock
+
+# Prometheus metrics, without authentication: keep the address to yourself.
+# metrics: 127.0.0.1:9470
+
+# limits:
+#   body: 64MiB       # of a JSON request; files travel as blobs, which have none
+#   grace: 30s        # for requests in flight when the server stops
+
+# log:
+#   format: text      # or json
+#   level: info       # debug, info, warn, error
+`
+
+func (p *program) initCommand() *cobra.Command {
+	var listen string
+	c := &cobra.Command{
+		Use:   "init [FOLDER]",
+		Short: "Make configuration, server key and data folder",
+		Long: "Makes hpcserad.yaml, the data folder and the server's key in FOLDER (default: here).\n" +
+			"What exists already is left as it is.",
+		Example: "  hpcserad init /srv/hpcsera",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir := "."
+			if len(args) == 1 {
+				dir = args[0]
+			}
+			return p.initialize(dir, listen)
+		},
+	}
+	c.Flags().StringVar(&listen, "listen", "", "address to write into a new configuration, such as 127.0.0.1:0")
+	return c
+}
+
+func (p *program) initialize(dir, listen string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	path := filepath.Join(dir, "hpcserad.yaml")
+	text := template
+	if listen != "" {
+		text = strings.Replace(text, "127.0.0.1:8470", listen, 1)
+	}
+	// A configuration may hold the database's password, so it is private.
+	switch err := create(path, []byte(text)); {
+	case err == nil:
+		fmt.Fprintf(p.stdout, "created %s\n", path)
+	case errors.Is(err, fs.ErrExist):
+		fmt.Fprintf(p.stdout, "kept    %s\n", path)
+	default:
+		return err
+	}
+	p.config = path
+	c, err := p.loadConfig()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return err
+	}
+	if err := create(c.KeyFile, newKey()); err == nil {
+		fmt.Fprintf(p.stdout, "created %s\n", c.KeyFile)
+	} else if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, `
+Next:
+  1. Look at %[1]s (listen, public_url, tls).
+  2. Start the server:   hpcserad serve --config %[1]s
+  3. From another terminal, as the same user:
+       hpcserad --config %[1]s user add alice
+       hpcserad --config %[1]s project add cfd --member alice=owner
+       hpcserad --config %[1]s client add cli
+       hpcserad --config %[1]s site add mysite
+       hpcserad --config %[1]s token create --user alice --project cfd --client cli --for ci-code
+`, path)
+	return err
+}
+
+// create writes a file for its owner alone; fs.ErrExist if there is one.
+func create(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// newKey makes the server's secret: nonces and cursors carry MACs with it.
+func newKey() []byte {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	return []byte(base64.StdEncoding.EncodeToString(secret) + "\n")
+}
+
+// loadKey reads the server's key. A server that was given no key_file makes
+// its own on its first start; one that was given one must find it, since
+// replicas with different keys would refuse each other's nonces and cursors.
+func loadKey(c config) ([]byte, error) {
+	if !c.keyGiven {
+		if err := create(c.KeyFile, newKey()); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("make the server key: %w", err)
+		}
+	}
+	info, err := os.Stat(c.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the server key: %w. hpcserad init makes one; replicas need the same", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("others can read the server key. Type: chmod 600 %s", c.KeyFile)
+	}
+	text, err := os.ReadFile(c.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the server key: %w", err)
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(key) < 32 {
+		return nil, fmt.Errorf("%s holds no server key: 32 bytes or more in base 64", c.KeyFile)
+	}
+	return key, nil
+}

@@ -1,0 +1,100 @@
+// Command hpcserad is the API server of HPCSerA and the operator's tool for
+// it: init makes a place for it, serve runs it, and the other commands talk to
+// the running server over its admin socket.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set at the build.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	switch {
+	case err == nil:
+	case errors.As(err, new(usageError)):
+		fmt.Fprintf(os.Stderr, "hpcserad: %v\n", err)
+		os.Exit(2)
+	default:
+		fmt.Fprintf(os.Stderr, "hpcserad: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// usageError is a command line that cannot be meant.
+type usageError struct{ error }
+
+// Unwrap returns the error itself.
+func (e usageError) Unwrap() error { return e.error }
+
+// program is what the commands share.
+type program struct {
+	environ        []string
+	stdout, stderr io.Writer
+	config         string // --config
+	output         string // --output
+}
+
+// run is the program. It ends when ctx does.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
+	p := &program{environ: environ, stdout: stdout, stderr: stderr}
+	root := &cobra.Command{
+		Use:   "hpcserad",
+		Short: "The API server of HPCSerA, and the operator's tool for it",
+		Example: `  hpcserad init /srv/hpcsera                 make configuration, key and data folder
+  hpcserad serve --config /srv/hpcsera/hpcserad.yaml
+  hpcserad user add alice                    from another terminal, over the admin socket`,
+		Version:           version,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetArgs(args)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w. See: %s --help", err, c.CommandPath())}
+	})
+	root.PersistentFlags().StringVarP(&p.config, "config", "c", "",
+		"configuration file (default: $HPCSERAD_CONFIG, ./hpcserad.yaml, /etc/hpcsera/hpcserad.yaml)")
+	root.AddCommand(p.initCommand(), p.serveCommand())
+	root.AddCommand(p.operatorCommands()...)
+	err := root.ExecuteContext(ctx)
+	if err != nil && strings.HasPrefix(err.Error(), "unknown command") {
+		err = usageError{err}
+	}
+	return err
+}
+
+// exactly is cobra.ExactArgs with a usage error that shows the usage line.
+func exactly(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usageError{fmt.Errorf("usage: %s", c.UseLine())}
+		}
+		return nil
+	}
+}
+
+// getenv returns the value of a variable, and whether it is set.
+func (p *program) getenv(name string) (string, bool) {
+	for _, entry := range p.environ {
+		if k, v, _ := strings.Cut(entry, "="); k == name {
+			return v, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/admin"
+)
+
+// operatorCommands are the commands that ask the running server.
+func (p *program) operatorCommands() []*cobra.Command {
+	commands := []*cobra.Command{
+		p.userCommand(), p.projectCommand(), p.clientCommand(), p.siteCommand(), p.agentCommand(), p.tokenCommand(),
+	}
+	for _, c := range commands {
+		c.PersistentFlags().StringVarP(&p.output, "output", "o", "table", "table or json")
+		// A group without one of its commands is a mistake, not a question.
+		c.RunE = func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("%s has no command %q. See: %s --help", c.CommandPath(), args[0], c.CommandPath())}
+			}
+			return c.Help()
+		}
+	}
+	return commands
+}
+
+// ask sends one operation to the server and shows the answer.
+func ask[Ans any](p *program, c *cobra.Command, op admin.Operation, request any, show func(Ans) table) error {
+	if p.output != "table" && p.output != "json" {
+		return usageError{fmt.Errorf("--output is table or json, not %q", p.output)}
+	}
+	cfg, err := p.loadConfig()
+	if err != nil {
+		return err
+	}
+	answer, err := admin.Call[Ans](c.Context(), cfg.AdminSocket, op, request)
+	if err != nil {
+		return err
+	}
+	if p.output == "json" {
+		return writeJSON(p.stdout, answer)
+	}
+	return show(answer).write(p.stdout)
+}
+
+// group makes a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short}
+	c.AddCommand(commands...)
+	return c
+}
+
+// switches makes the commands that disable and enable something.
+func switches[Ans any](p *program, kind, effect string, op admin.Operation, show func(Ans) table) []*cobra.Command {
+	one := func(verb, short string, disabled bool) *cobra.Command {
+		return &cobra.Command{
+			Use: verb + " NAME", Short: short, Args: exactly(1), Example: "  hpcserad " + kind + " " + verb + " NAME",
+			RunE: func(c *cobra.Command, args []string) error {
+				return ask(p, c, op, admin.Switch{Name: args[0], Disabled: disabled}, show)
+			},
+		}
+	}
+	return []*cobra.Command{
+		one("disable", "Disable a "+kind+": "+effect, true),
+		one("enable", "Enable a "+kind+" again", false),
+	}
+}
+
+func (p *program) userCommand() *cobra.Command {
+	var operator bool
+	add := &cobra.Command{
+		Use: "add NAME", Short: "Make a user", Args: exactly(1), Example: "  hpcserad user add alice",
+		RunE: func(c *cobra.Command, args []string) error {
+			return ask(p, c, admin.OpCreateUser, admin.NewUser{Name: args[0], Operator: operator}, showUser)
+		},
+	}
+	add.Flags().BoolVar(&operator, "operator", false, "manages the service; never reads logs or runs code")
+	list := &cobra.Command{
+		Use: "list", Short: "List users", Args: exactly(0), Example: "  hpcserad user list -o json",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return ask(p, c, admin.OpUsers, admin.Filter{}, each(showUser))
+		},
+	}
+	g := group("user", "People", add, list)
+	g.AddCommand(switches(p, "user", "tokens and agents are refused from the next request on", admin.OpSetUser, showUser)...)
+	return g
+}
+
+func (p *program) projectCommand() *cobra.Command {
+	var members []string
+	add := &cobra.Command{
+		Use: "add NAME", Short: "Make a project", Args: exactly(1), Example: "  hpcserad project add cfd --member alice=owner --member bob=member",
+		RunE: func(c *cobra.Command, args []string) error {
+			r := admin.NewProject{Name: args[0], Members: map[string]hpcsera.MemberRole{}}
+			for _, m := range members {
+				user, role, ok := strings.Cut(m, "=")
+				if !ok {
+					return usageError{fmt.Errorf("--member is USER=ROLE, such as alice=owner, not %q", m)}
+				}
+				r.Members[user] = hpcsera.MemberRole(role)
+			}
+			return ask(p, c, admin.OpCreateProject, r, showProject)
+		},
+	}
+	add.Flags().StringArrayVar(&members, "member", nil, "USER=viewer, member or owner; may be given often")
+	member := &cobra.Command{
+		Use: "member PROJECT USER ROLE", Short: "Set what a user is in a project: viewer, member, owner, or none", Args: exactly(3),
+		Example: "  hpcserad project member cfd bob member\n  hpcserad project member cfd bob none",
+		RunE: func(c *cobra.Command, args []string) error {
+			r := admin.NewMember{Project: args[0], User: args[1], Role: hpcsera.MemberRole(args[2])}
+			if args[2] == "none" {
+				r.Role = ""
+			}
+			return ask(p, c, admin.OpSetMember, r, showProject)
+		},
+	}
+	list := &cobra.Command{
+		Use: "list", Short: "List projects and their members", Args: exactly(0), Example: "  hpcserad project list",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return ask(p, c, admin.OpProjects, admin.Filter{}, each(showProject))
+		},
+	}
+	return group("project", "What segments users' workflows", add, member, list)
+}
+
+func (p *program) clientCommand() *cobra.Command {
+	add := &cobra.Command{
+		Use: "add NAME", Short: "Register an external service, or the command line", Args: exactly(1), Example: "  hpcserad client add gitlab",
+		RunE: func(c *cobra.Command, args []string) error {
+			return ask(p, c, admin.OpCreateClient, admin.Named{Name: args[0]}, showClient)
+		},
+	}
+	list := &cobra.Command{
+		Use: "list", Short: "List clients", Args: exactly(0), Example: "  hpcserad client list",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return ask(p, c, admin.OpClients, admin.Filter{}, each(showClient))
+		},
+	}
+	g := group("client", "External services", add, list)
+	g.AddCommand(switches(p, "client", "its tokens are refused from the next request on", admin.OpSetClient, showClient)...)
+	return g
+}
+
+func (p *program) siteCommand() *cobra.Command {
+	add := &cobra.Command{
+		Use: "add NAME", Short: "Register an HPC system", Args: exactly(1), Example: "  hpcserad site add gwdg",
+		RunE: func(c *cobra.Command, args []string) error {
+			return ask(p, c, admin.OpCreateSite, admin.Named{Name: args[0]}, showSite)
+		},
+	}
+	list := &cobra.Command{
+		Use: "list", Short: "List sites", Args: exactly(0), Example: "  hpcserad site list",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return ask(p, c, admin.OpSites, admin.Filter{}, each(showSite))
+		},
+	}
+	g := group("site", "HPC systems", add, list)
+	g.AddCommand(switches(p, "site", "its agents get no new jobs; what they have goes on", admin.OpSetSite, showSite)...)
+	return g
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/admin"
+	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/blob/fs"
+	"github.com/hpcsera/hpcsera/internal/code"
+	"github.com/hpcsera/hpcsera/internal/httpapi"
+	"github.com/hpcsera/hpcsera/internal/jobs"
+	"github.com/hpcsera/hpcsera/internal/server"
+	"github.com/hpcsera/hpcsera/internal/store"
+	sqlstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/main"
+)
+
+func (p *program) serveCommand() *cobra.Command {
+	var addressFile string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the API server until it is told to stop",
+		Long: "Runs the API server. SIGTERM and Ctrl-C stop it: requests in flight finish, agents and\n" +
+			"streams are told to come back.",
+		Example: "  hpcserad serve --config /srv/hpcsera/hpcserad.yaml\n  HPCSERAD_DATA_DIR=/data HPCSERAD_LISTEN=127.0.0.1:0 hpcserad serve --address-file /run/hpcserad.url",
+		Args:    exactly(0),
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := p.loadConfig()
+			if err != nil {
+				return err
+			}
+			return p.serve(c.Context(), cfg, addressFile)
+		},
+	}
+	c.Flags().StringVar(&addressFile, "address-file", "", "write the server's URL into this file when it is ready")
+	return c
+}
+
+// serve is the wiring of the server, in the order in which things start. They
+// stop in the opposite order: first the requests, last the database.
+func (p *program) serve(ctx context.Context, cfg config, addressFile string) (err error) {
+	log := cfg.logger(p.stderr)
+	log.Info("settings", cfg.attrs()...)
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	key, err := loadKey(cfg)
+	if err != nil {
+		return err
+	}
+	db, err := sqlstore.Open(ctx, cfg.Database, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	files, err := fs.Open(filepath.Join(cfg.DataDir, "files"))
+	if err != nil {
+		return fmt.Errorf("open the blob store: %w", err)
+	}
+	front, err := p.listen(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer front.Close()
+	operator, err := server.Listen(server.Config{Listen: "unix:" + cfg.AdminSocket, Log: log})
+	if err != nil {
+		return err
+	}
+	defer operator.Close()
+	if cfg.PublicURL == "" {
+		if front.Everywhere() {
+			return hpcsera.Errorf(hpcsera.InvalidField, "a server that listens on every address cannot know its own name.").
+				At("public_url").Hint("Write the URL that clients and agents use.")
+		}
+		cfg.PublicURL = front.URL()
+	}
+	var page *server.Server
+	if cfg.Metrics != "" {
+		if page, err = server.Listen(server.Config{Listen: cfg.Metrics, Plain: true, Log: log}); err != nil {
+			return err
+		}
+		defer page.Close()
+	}
+
+	who, err := auth.New(auth.Config{Store: db, PublicURL: cfg.PublicURL, Key: key, Log: log})
+	if err != nil {
+		return err
+	}
+	sightings := auth.NewSightings(db, nil, log)
+	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: cfg.PublicURL, Log: log})
+	life, err := jobs.New(jobs.Config{
+		Store: db, Blobs: files, Logs: files, Code: codes, Sightings: sightings, Key: key,
+		Stopping: front.Stopping(), Still: who.Still, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	metrics := httpapi.NewMetrics()
+	metrics.Register(commits(db)...)
+	edge, err := httpapi.New(httpapi.Config{
+		Auth: who, Jobs: life, Code: codes, Ready: ready(db, front.Stopping()), LastSeq: lastSeq(db),
+		RequestID: server.RequestID, Note: server.Note, Metrics: metrics, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	operations := admin.New(admin.Config{Store: db, Jobs: life, Sightings: sightings, Log: log})
+
+	// The listener takes connections already; they wait for the lines below.
+	if err := p.announce(front.URL(), cfg, addressFile); err != nil {
+		return err
+	}
+	// What runs beside the requests ends after them.
+	work, stopping := errgroup.WithContext(ctx)
+	beside, endBeside := context.WithCancel(context.WithoutCancel(ctx))
+	defer endBeside()
+	work.Go(func() error { return sightings.Run(beside) })
+	work.Go(func() error { return life.Run(beside) })
+	work.Go(func() error { return operator.Serve(stopping, operations.Handler()) })
+	if page != nil {
+		work.Go(func() error { return page.Serve(stopping, metrics.Handler()) })
+	}
+	work.Go(func() error {
+		defer endBeside()
+		return front.Serve(stopping, edge)
+	})
+	err = work.Wait()
+	log.Info("stopped")
+	return err
+}
+
+// listen opens the API's listener.
+func (p *program) listen(cfg config, log *slog.Logger) (*server.Server, error) {
+	c := server.Config{
+		Listen: cfg.Listen, Plain: cfg.BehindProxy, MaxBody: int64(cfg.Limits.Body), Unlimited: httpapi.Streams,
+		Grace: time.Duration(cfg.Limits.Grace), Log: log,
+	}
+	if cfg.TLS.Certificate != "" {
+		var err error
+		if c.TLS, err = server.Certificate(cfg.TLS.Certificate, cfg.TLS.Key); err != nil {
+			return nil, err
+		}
+	}
+	return server.Listen(c)
+}
+
+// announce tells where the server is. The file appears whole.
+func (p *program) announce(url string, cfg config, addressFile string) error {
+	if addressFile != "" {
+		if err := os.WriteFile(addressFile+".new", []byte(url+"\n"), 0o644); err != nil {
+			return fmt.Errorf("write the address file: %w", err)
+		}
+		if err := os.Rename(addressFile+".new", addressFile); err != nil {
+			return fmt.Errorf("write the address file: %w", err)
+		}
+	}
+	_, err := fmt.Fprintf(p.stdout, "hpcserad %s serves %s (the API's pages: %s/docs)\n", version, url, cfg.PublicURL)
+	return err
+}
+
+func ready(db store.Store, stopping <-chan struct{}) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-stopping:
+			return errors.New("it is stopping")
+		default:
+		}
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		_, err := lastSeq(db)(ctx)
+		return err
+	}
+}
+
+func lastSeq(db store.Store) func(context.Context) (int64, error) {
+	return func(ctx context.Context) (seq int64, err error) {
+		err = db.Read(ctx, func(r store.Reader) error {
+			seq, err = r.LastSeq()
+			return err
+		})
+		return seq, err
+	}
+}
+
+// commits counts what the database did, for Prometheus.
+func commits(db *sqlstore.Store) []prometheus.Collector {
+	counter := func(name, help string, read func(sqlstore.Stats) int64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(read(db.Stats())) })
+	}
+	return []prometheus.Collector{
+		counter("hpcsera_db_commits_total", "Transactions committed, each a flush to disk.", func(s sqlstore.Stats) int64 { return s.Commits }),
+		counter("hpcsera_db_writes_total", "Changes that were part of one.", func(s sqlstore.Stats) int64 { return s.Writes }),
+		counter("hpcsera_db_reruns_total", "Changes that had to run again.", func(s sqlstore.Stats) int64 { return s.Reruns }),
+	}
+}
