@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hpcsera/hpcsera"
+)
+
+func (a *app) approveCommand() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "approve FILE",
+		Short: "Approve code with your SSH key",
+		Long: `Approve the code of a job file: build a statement about it from the files
+here, show it, sign it with an SSH key, and file it. Jobs that wait for this
+approval start. Nothing of what is signed is taken from the server.
+
+The statement names the server by the URL that you use (--deployment where
+your agents use another one), your agents by the thumbprints in the context
+(or --agent), and the limits of the job file, or else what the job asks for.`,
+		Example: `  hpcsera approve job.yaml --sign-key ~/.ssh/id_ed25519 --valid 60d --runs 100`,
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: completeJobFiles,
+	}
+	run, sign := addRunFlags(cmd.Flags()), addSignFlags(cmd.Flags())
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	form := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		s, err := a.connect(shortPatience)
+		if err != nil {
+			return err
+		}
+		local, err := a.loadJob(args[0], run)
+		if err != nil {
+			return err
+		}
+		if local.digest == "" {
+			return hpcsera.Errorf(hpcsera.InvalidField, "%s names code on the server, and what is not here cannot be signed.", args[0]).At("code").
+				Hint("Approve the job file that the code came from.")
+		}
+		if err := s.demandProject(ctx); err != nil {
+			return err
+		}
+		if !yes && !a.canAsk() && sign.key == "" && s.profile.SignKey == "" {
+			return hpcsera.Errorf(hpcsera.ApprovalRefused, "nobody is there to be asked.").Hint("Name the key to sign with: --sign-key KEYFILE.")
+		}
+		if err := a.handIn(ctx, s, local); err != nil {
+			return err
+		}
+		filed, err := a.signAndFile(ctx, s, local, sign, a.canAsk() && !yes)
+		if err != nil {
+			return err
+		}
+		return a.show(*form, filed, func(w io.Writer) {})
+	}
+	return cmd
+}

@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/client"
+)
+
+// Run runs one command line and returns its exit code. env holds NAME=VALUE
+// pairs; proxies are read from the process's own environment. While it runs
+// it takes the process's SIGINT and SIGTERM.
+func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	a := &app{env: environment(env), input: newInput(stdin)}
+	a.screen = newScreen(stdout, stderr, a.env)
+	var stop func()
+	a.signals, stop = catchSignals(cancel)
+	defer stop()
+
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.As(err, new(*exitError)) {
+		err = cause
+	}
+	if !a.started {
+		err = usageError{err}
+	}
+	a.complain(cmd, err)
+	return exitCode(err)
+}
+
+// app is one run of the program: what its commands share.
+type app struct {
+	env     map[string]string
+	input   *input
+	screen  *screen
+	signals *signals
+	flags   globalFlags
+	started bool // flags and arguments were accepted
+}
+
+// globalFlags are the flags of every command.
+type globalFlags struct {
+	context   string
+	server    string
+	project   string
+	ca        string
+	tokenFile string
+	allowHTTP bool
+	retryFor  string
+}
+
+func environment(pairs []string) map[string]string {
+	env := map[string]string{}
+	for _, pair := range pairs {
+		if name, value, ok := strings.Cut(pair, "="); ok {
+			env[name] = value
+		}
+	}
+	return env
+}
+
+// root lists every command there is.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "hpcsera",
+		Short: "Run jobs on HPC systems through an HPCSerA server",
+		Long: `hpcsera runs jobs on HPC systems through an HPCSerA server.
+
+  hpcsera run job.yaml        submit, watch, fetch the results
+  hpcsera submit job.yaml     submit and print the job's id
+  hpcsera wait JOB            wait for a job's end
+
+Exit codes: 0 done, 1 something on this machine, 2 usage, 10 the job failed,
+11 it was cancelled, 12 refused, 13 the wait ended before the job did,
+20 the server cannot be reached.
+
+Environment: HPCSERA_SERVER, HPCSERA_TOKEN, HPCSERA_PROJECT, HPCSERA_SITE,
+HTTPS_PROXY, NO_COLOR. A token is never given as an argument.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version(),
+		Args:          cobra.NoArgs,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if _, err := a.patience(0); err != nil {
+				return err
+			}
+			a.started = true
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetVersionTemplate("hpcsera {{.Version}}\n")
+	f := root.PersistentFlags()
+	f.StringVar(&a.flags.context, "context", "", "context to use instead of the current one")
+	f.StringVar(&a.flags.server, "server", "", "URL of the server (HPCSERA_SERVER)")
+	f.StringVar(&a.flags.project, "project", "", "project that the token must be for (HPCSERA_PROJECT)")
+	f.StringVar(&a.flags.tokenFile, "token-file", "", "file to read the token from, - for standard input (else HPCSERA_TOKEN)")
+	f.StringVar(&a.flags.ca, "ca", "", "file with the certificate authorities of the server (PEM)")
+	f.BoolVar(&a.flags.allowHTTP, "allow-http", false, "allow plain HTTP to another host: everybody on the way can read the token")
+	f.StringVar(&a.flags.retryFor, "retry-for", "", "how long to try again while the server cannot be reached, 0 for never (30s; 15m while watching a job)")
+
+	root.AddGroup(&cobra.Group{ID: "jobs", Title: "Jobs:"}, &cobra.Group{ID: "code", Title: "Code:"}, &cobra.Group{ID: "setup", Title: "Set-up:"})
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("jobs", a.runCommand(), a.submitCommand(), a.waitCommand(), a.listCommand(), a.statusCommand(), a.explainCommand(),
+		a.logsCommand(), a.eventsCommand(), a.cancelCommand(), a.holdCommand(), a.releaseCommand(), a.retryCommand(), a.fetchCommand())
+	add("code", a.convertCommand(), a.approveCommand(), a.codeCommand())
+	add("setup", a.contextCommand(), a.siteCommand(), a.whoamiCommand(), a.doctorCommand())
+	root.SetCompletionCommandGroupID("setup")
+	return root
+}
+
+// complain tells what went wrong, as a sentence, without a token in it.
+func (a *app) complain(cmd *cobra.Command, err error) {
+	text := client.Redact(cleanLines(err.Error()))
+	if text == "" {
+		return
+	}
+	a.screen.say("hpcsera: %s", text)
+	var usage usageError
+	if errors.As(err, &usage) {
+		a.screen.say("See %s --help.", cmd.CommandPath())
+		if text != err.Error() && strings.Contains(text, "[redacted]") {
+			a.screen.say("A token is never given as an argument: it stands in your shell's history now. Have it revoked.")
+		}
+	}
+}
+
+// version returns what the build recorded of itself.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && (v == "" || v == "(devel)") {
+			v = "devel-" + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	if v == "" {
+		v = "devel"
+	}
+	return v
+}
+
+// patience returns how long requests are tried again: as given, else usual.
+func (a *app) patience(usual time.Duration) (time.Duration, error) {
+	switch a.flags.retryFor {
+	case "":
+		return usual, nil
+	case "0":
+		return 0, nil
+	}
+	d, err := hpcsera.ParseDuration(a.flags.retryFor)
+	if err != nil {
+		return 0, fmt.Errorf("--retry-for: %w", err)
+	}
+	return time.Duration(d), nil
+}
+
+// plural returns "1 file" or "2 files".
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

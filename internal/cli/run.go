@@ -1,0 +1,234 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/client"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	r := &runner{app: a}
+	cmd := &cobra.Command{
+		Use:   "run FILE",
+		Short: "Run a job and fetch its results",
+		Long: `Run a job: submit it, show its states and its output as they come, fetch its
+results, and end 0 only if it succeeded. FILE is a job.yaml, or a script for a
+batch system whose directives are mapped (.sbatch).
+
+SIGTERM cancels the job. Ctrl-C asks on a terminal and cancels elsewhere. When
+the network is lost the job goes on; the command says so and reattaches.
+
+Results go to ./NAME-JOB/ or to --output-dir.`,
+		Example: `  hpcsera run job.yaml -p viscosity=0.02
+  hpcsera run script.sbatch --site gwdg --queue medium`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeJobFiles,
+	}
+	r.flags = addSubmitFlags(cmd)
+	outputDirFlags(cmd, &r.dir, &r.force)
+	f := cmd.Flags()
+	f.BoolVar(&r.noFetch, "no-fetch", false, "leave the results on the server")
+	f.BoolVar(&r.raw, "raw", false, "show output on a terminal as it is, escape sequences too")
+	f.StringVar(&r.timeout, "timeout", "", "how long to watch at most, such as 2h; the job goes on then, and the exit code is 13")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return r.run(cmd.Context(), args[0]) }
+	return cmd
+}
+
+// runner is one hpcsera run.
+type runner struct {
+	app     *app
+	flags   *submitFlags
+	dir     string
+	force   bool
+	noFetch bool
+	raw     bool
+	timeout string
+}
+
+func (r *runner) run(ctx context.Context, file string) error {
+	a := r.app
+	local, err := a.loadJob(file, r.flags.run)
+	if err != nil {
+		return err
+	}
+	if r.flags.dryRun {
+		return a.showDryRun(local)
+	}
+	s, err := a.connect(shortPatience)
+	if err != nil {
+		return err
+	}
+	watching, cancel, err := withTimeout(ctx, r.timeout)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	job, err := r.submit(ctx, s, local)
+	if err != nil {
+		return err
+	}
+	job, err = r.watch(watching, s, job)
+	if err != nil {
+		return a.explainBreak(err, s, job.ID)
+	}
+	return r.conclude(ctx, s, job)
+}
+
+// submit hands the job in and gets its approval. A signal meanwhile takes the
+// job back.
+func (r *runner) submit(ctx context.Context, s *session, local *localJob) (hpcsera.Job, error) {
+	a := r.app
+	job, err := a.submit(ctx, s, local, r.flags.key)
+	if err != nil {
+		return job, err
+	}
+	if job.State.Final() || time.Since(job.Times.Created) > time.Minute {
+		a.screen.say("%s is the job that this request made at %s; nothing new was submitted.", job.ID, short(&job.Times.Created))
+	}
+	a.screen.say("job %s (%s)", a.screen.bold(job.ID), place(job))
+	if waitsForApproval(job) {
+		return a.consent(ctx, s, local, job, r.flags)
+	}
+	return job, nil
+}
+
+// errDetached says that the user left the job to itself.
+var errDetached = errors.New("detached")
+
+// watch follows the job. Signals are its own now: they cancel the job or ask.
+func (r *runner) watch(ctx context.Context, s *session, job hpcsera.Job) (hpcsera.Job, error) {
+	a := r.app
+	ctx, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	signals := make(chan os.Signal, 4)
+	defer a.signals.take(func(sig os.Signal) {
+		select {
+		case signals <- sig:
+		default:
+		}
+	})()
+	s, err := a.watching(s)
+	if err != nil {
+		return job, err
+	}
+	w := a.newWatcher(s, job)
+	w.logs, w.raw = true, r.raw
+
+	type outcome struct {
+		job hpcsera.Job
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		job, err := w.follow(ctx)
+		done <- outcome{job, err}
+	}()
+	cancelled := make(chan error, 1)
+	asked := false
+	for {
+		select {
+		case o := <-done:
+			if o.job.ID == "" {
+				o.job = job
+			}
+			return o.job, o.err
+		case err := <-cancelled:
+			if err != nil {
+				a.screen.say("hpcsera: the job could not be cancelled: %s", fullStop(clean(err.Error())))
+				asked = false
+			}
+		case sig := <-signals:
+			switch {
+			case asked:
+				leave(&exitError{code: exitCancelled, text: "the cancellation of " + job.ID + " was asked for; how it ended was not waited for."})
+			case sig == syscall.SIGTERM || !a.canAsk():
+				asked = true
+				r.cancel(ctx, s, job.ID, cancelled)
+			default:
+				switch r.askWhat(ctx, signals, job.ID) {
+				case "cancel":
+					asked = true
+					r.cancel(ctx, s, job.ID, cancelled)
+				case "detach":
+					leave(errDetached)
+				}
+			}
+		}
+	}
+}
+
+// cancel asks for the job's end; the watch shows when it has come.
+func (r *runner) cancel(ctx context.Context, s *session, id string, result chan<- error) {
+	r.app.screen.say("Cancelling %s. A second signal ends at once.", id)
+	go func() {
+		_, err := s.Cancel(ctx, id)
+		result <- err
+	}()
+}
+
+// askWhat asks what Ctrl-C is to mean. Nothing else is shown meanwhile. A
+// second Ctrl-C detaches, since that loses nothing.
+func (r *runner) askWhat(ctx context.Context, signals <-chan os.Signal, id string) string {
+	screen := r.app.screen
+	screen.mu.Lock()
+	defer screen.mu.Unlock()
+	screen.prompt("\n%s is not over. [c]ancel it, [d]etach and leave it running, or Enter to go on watching? ", id)
+	select {
+	case line, ok := <-r.app.input.next():
+		answer := strings.ToLower(strings.TrimSpace(line))
+		switch {
+		case !ok || strings.HasPrefix(answer, "d"):
+			return "detach"
+		case strings.HasPrefix(answer, "c"):
+			return "cancel"
+		}
+		return ""
+	case sig := <-signals:
+		screen.prompt("\n")
+		if sig == syscall.SIGTERM {
+			return "cancel"
+		}
+		return "detach"
+	case <-ctx.Done():
+		return ""
+	}
+}
+
+// conclude fetches the results of a job that has ended and says how it did.
+func (r *runner) conclude(ctx context.Context, s *session, job hpcsera.Job) error {
+	a := r.app
+	fetched := r.fetch(ctx, s, job)
+	if job.State == hpcsera.Succeeded && len(job.Result) > 0 && string(job.Result) != "null" {
+		a.screen.say("result %s", clean(string(job.Result)))
+	}
+	a.epitaph(job)
+	if job.State != hpcsera.Succeeded {
+		if fetched != nil {
+			a.screen.say("hpcsera: %s", fullStop(client.Redact(clean(fetched.Error()))))
+		}
+		return ended(job)
+	}
+	if fetched != nil {
+		a.screen.say("%s succeeded, but its results are not all here. Fetch them again: hpcsera fetch %s", job.ID, job.ID)
+	}
+	return fetched
+}
+
+func (r *runner) fetch(ctx context.Context, s *session, job hpcsera.Job) error {
+	if r.noFetch || job.Times.Delivered == nil {
+		return nil
+	}
+	list, err := s.Artifacts(ctx, job.ID)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	return r.app.fetch(ctx, s, job, list, r.dir, r.force)
+}
