@@ -59,9 +59,9 @@ type Agent struct {
 	binary   string
 	host     string
 	instance string
-	takeover string // an instance on this host whose process is dead
-	first    bool   // there was no journal before this instance
-	granted  int64  // term; owned by the work loop until the report loop starts
+	takeover string       // an instance on this host whose process is dead
+	first    bool         // there was no journal before this instance
+	granted  atomic.Int64 // this instance's term; 0 before
 	facts    atomic.Pointer[hpcsera.Facts]
 	patience patience
 
@@ -203,12 +203,12 @@ func (e *engine) busy(now time.Time) bool {
 
 // sayGoodbye gives the term back, so that the next instance need not wait.
 func (a *Agent) sayGoodbye() {
-	if a.granted == 0 {
+	if a.granted.Load() == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_, err := a.api.Work(ctx, hpcsera.WorkRequest{Instance: a.instance, Term: a.granted, Epoch: a.engine.epoch, Acked: a.engine.cursor, Stopping: true})
+	_, err := a.api.Work(ctx, hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: a.engine.epoch, Acked: a.engine.cursor, Stopping: true})
 	if err != nil {
 		a.log.Warn("the server was not told that this agent stops", "error", err)
 	}

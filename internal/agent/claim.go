@@ -52,12 +52,15 @@ func (e *engine) started(j *job, s *spool.Start) {
 // the job has started.
 func (e *engine) block(ctx context.Context, j *job, then *journal.Outcome) func() {
 	a, tag, n := e.agent, j.tag, j.n
+	if j.start != nil {
+		n = j.start.N + 1 // it was requeued: what has not begun is the run after that
+	}
 	mine := spool.Claim{Owner: spool.OwnerAgent, Tag: tag, Host: a.host, PID: os.Getpid(), At: time.Now().UTC()}
 	owner, won, err := a.spool.Take(j.id, j.step, n, mine)
 	won = won || err == nil && owner.Owner == spool.OwnerAgent // by an earlier instance
 	var latest *spool.Start
 	if err == nil && !won {
-		latest, _, _, err = a.spool.Latest(j.id, j.step, n)
+		latest, _, _, err = a.spool.Latest(j.id, j.step, j.n)
 	}
 	a.spoolTrouble(err)
 	login := j.current().Type == hpcsera.LoginStep
@@ -95,7 +98,6 @@ func (e *engine) act(ctx context.Context, j *job, what verb) func() {
 			e.log.Warn("batch system did not obey", "job", j.id, "action", string(action), "error", err)
 			return
 		}
-		j.held = what == doHold || j.held && what != doRelease
 		a.asker.soon(time.Second)
 	}
 }

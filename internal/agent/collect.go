@@ -46,8 +46,7 @@ func (e *engine) collect(ctx context.Context, j *job) func() {
 			j.collected, j.tries = c, 0
 			return
 		}
-		code := hpcsera.CodeOf(err)
-		if code != hpcsera.Unavailable && code != hpcsera.Internal && code != hpcsera.StorageFull && code != hpcsera.UseDPoPNonce {
+		if !passing(err) {
 			j.collected = &collected{failed: err.Error()}
 			return
 		}

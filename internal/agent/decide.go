@@ -53,6 +53,8 @@ func (j *job) decide(now time.Time, open bool, p patience) action {
 	switch {
 	case j.final || j.busy || now.Before(j.retryAt):
 		return action{}
+	case j.outcome != nil && j.tag != "" && j.looked.IsZero():
+		return action{do: doLook} // what it left behind is found by its start
 	case j.outcome != nil && j.collected == nil:
 		return action{do: doCollect}
 	case j.outcome != nil:
@@ -121,7 +123,9 @@ func (j *job) decideStarted(now time.Time, p patience) action {
 		return conclude(hpcsera.Succeeded, "", "", end)
 	case queuedAgain:
 		return action{do: doRequeued}
-	case end != nil && (fresh && (ended || j.absent > 0) || end.Failure != "" || end.Timeout):
+	case end != nil && fresh && j.absent > 0:
+		return action{do: doConclude, outcome: howItEnded(end, nil, j.order.Desired == hpcsera.DesiredCancel)}
+	case end != nil && (fresh && ended || end.Failure != "" || end.Timeout):
 		return action{do: doConclude, outcome: howItEnded(end, j.status, j.order.Desired == hpcsera.DesiredCancel)}
 	case end != nil:
 		return action{} // the batch system's word is awaited

@@ -24,7 +24,7 @@ type job struct {
 	n       int             // the start that the next or current submission may claim
 	tag     string          // of the current submission; "" when none is under way
 	native  *hpcsera.Native // of the current submission; nil while its answer is unknown
-	held    bool            // we asked the batch system to hold it
+	held    bool            // a hold was ordered since the submission, so the batch system's hold may be ours
 	tags    []string        // of all submissions
 	attempt int             // of the job when start n is claimed
 	parts   []part          // starts of earlier steps, for the log
@@ -44,7 +44,6 @@ type job struct {
 	absentAt  time.Time
 	submitted time.Time
 	acted     time.Time // of the last native cancel, hold or release
-	acts      int
 	tries     int
 	retryAt   time.Time
 	trouble   string // why it is tried again
@@ -74,10 +73,11 @@ func (j *job) fold(e journal.Entry) {
 		if e.Order.Revision > j.order.Revision {
 			j.order.Revision, j.order.Desired = e.Order.Revision, e.Order.Desired
 		}
+		j.held = j.held || e.Order.Desired == hpcsera.DesiredHold
 	case journal.KindRun:
 		j.counted = true
 	case journal.KindSubmit:
-		j.tag, j.n, j.native, j.held = e.Tag, e.N, nil, e.Held
+		j.tag, j.n, j.native, j.held = e.Tag, e.N, nil, false
 		j.tags = append(j.tags, e.Tag)
 		j.submitted = e.At
 		j.forgetObservations()
@@ -103,7 +103,7 @@ func (j *job) fold(e journal.Entry) {
 func (j *job) forgetObservations() {
 	j.start, j.status, j.requeued = nil, nil, 0
 	j.absent, j.absentAt, j.asked, j.looked = 0, time.Time{}, time.Time{}, time.Time{}
-	j.acted, j.acts, j.endedAt = time.Time{}, 0, time.Time{}
+	j.acted, j.endedAt = time.Time{}, time.Time{}
 }
 
 // current returns the step that the job is at.

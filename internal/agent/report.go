@@ -58,7 +58,7 @@ func (a *Agent) reportLoop(ctx context.Context) error {
 func (a *Agent) sendReports(ctx context.Context) (more bool, err error) {
 	var batch []hpcsera.Report
 	err = a.engine.call(ctx, func() {
-		if a.granted != 0 {
+		if a.granted.Load() != 0 {
 			batch = append(batch, a.engine.unsent[:min(len(a.engine.unsent), reportsAtOnce)]...)
 		}
 	})
@@ -66,7 +66,7 @@ func (a *Agent) sendReports(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	failpoint.Hit("agent.before-report")
-	answer, err := a.api.Report(ctx, hpcsera.ReportRequest{Instance: a.instance, Term: a.granted, Reports: batch})
+	answer, err := a.api.Report(ctx, hpcsera.ReportRequest{Instance: a.instance, Term: a.granted.Load(), Reports: batch})
 	failpoint.Hit("agent.after-report")
 	if err != nil {
 		if hpcsera.CodeOf(err) == hpcsera.StaleTerm {

@@ -72,8 +72,7 @@ func (e *engine) countedRuns(ctx context.Context, j *job, approval string) int {
 // stageFailed tries again what a later try can mend, and ends the job
 // otherwise.
 func (e *engine) stageFailed(j *job, err error) {
-	code := hpcsera.CodeOf(err)
-	if code == hpcsera.Unavailable || code == hpcsera.Internal || errors.Is(err, errLocal) {
+	if passing(err) || errors.Is(err, errLocal) {
 		j.tries++
 		delay := retryDelay(j.tries, time.Second, time.Minute)
 		j.retryAt, j.trouble = time.Now().Add(delay), err.Error()
@@ -87,6 +86,17 @@ func (e *engine) stageFailed(j *job, err error) {
 		e.log.Error("ALERT: job refused: it is not what the user signed", "job", j.id, "reason", string(reason), "error", err)
 	}
 	e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, reason, err.Error(), nil)})
+}
+
+// passing reports whether an error says nothing about the job: the server or
+// this agent's standing with it is in trouble, and a later try may succeed.
+func passing(err error) bool {
+	switch hpcsera.CodeOf(err) {
+	case hpcsera.Unavailable, hpcsera.Internal, hpcsera.StorageFull, hpcsera.QuotaExceeded, hpcsera.UseDPoPNonce, hpcsera.DPoPRequired,
+		hpcsera.Unauthenticated, hpcsera.TokenInvalid, hpcsera.StaleTerm, hpcsera.AgentActive:
+		return true
+	}
+	return false
 }
 
 // errLocal marks troubles of this host, such as a full disk, that say nothing

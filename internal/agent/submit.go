@@ -17,8 +17,7 @@ import (
 // intent standing and is settled by the start claim.
 func (e *engine) submit(ctx context.Context, j *job) {
 	tag := hpcsera.NewID("s")
-	held := j.current().Type == hpcsera.BatchStep && j.order.Desired == hpcsera.DesiredHold
-	e.write(journal.Entry{Kind: journal.KindSubmit, Job: j.id, Step: j.step, N: j.n, Tag: tag, Held: held})
+	e.write(journal.Entry{Kind: journal.KindSubmit, Job: j.id, Step: j.step, N: j.n, Tag: tag})
 	j.looked = time.Now() // a new tag on a free start: nobody owns it yet
 	e.begin(j, func() func() {
 		ref, err := e.agent.handOver(ctx, j, tag)
@@ -43,7 +42,7 @@ func (a *Agent) handOver(ctx context.Context, j *job, tag string) (scheduler.Ref
 		return scheduler.Ref{}, &notTried{err}
 	}
 	sub := scheduler.Submission{
-		Tag: tag, Script: script, Directory: a.jobDir(j.id), Output: output, Comment: j.spec.Name, Held: j.held,
+		Tag: tag, Script: script, Directory: a.jobDir(j.id), Output: output, Comment: j.spec.Name,
 		Requeue: j.spec.Run.Requeue, Resources: j.spec.Run.Resources, Attributes: j.spec.Run.Attributes,
 		Custom: customAttributes(j.verdict.Manifest.CustomAttributes, system.System()),
 	}

@@ -46,12 +46,12 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	var req hpcsera.WorkRequest
 	err := a.engine.call(ctx, func() {
 		e := a.engine
-		req = hpcsera.WorkRequest{Instance: a.instance, Term: a.granted, Epoch: e.epoch, Acked: e.cursor, Free: e.free(), Wait: wait}
+		req = hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: e.epoch, Acked: e.cursor, Free: e.free(), Wait: wait}
 	})
 	if err != nil {
 		return err
 	}
-	if a.granted == 0 {
+	if a.granted.Load() == 0 {
 		req.Takeover, req.Wait = a.takeover, 0
 	}
 	if facts {
@@ -61,7 +61,7 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	if err != nil {
 		return a.refusedWork(err)
 	}
-	if answer.Term != a.granted {
+	if answer.Term != a.granted.Load() {
 		if err := a.grant(ctx, answer); err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) error {
 		return fmt.Errorf("%w: the journal in %s is not the one this agent wrote last (the server knows reports that it does not), so jobs could run twice. "+
 			"Put the journal back, or have the operator remove this agent (hpcserad agent remove --abandon) and enrol anew", errStopped, a.config.StateDir)
 	}
-	a.granted = answer.Term
+	a.granted.Store(answer.Term)
 	a.log.Info("connected", "agent", a.api.ID(), "term", answer.Term)
 	return nil
 }

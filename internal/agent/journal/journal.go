@@ -64,7 +64,6 @@ type Entry struct {
 	Tag      string          `json:"tag,omitempty"`
 	Approval string          `json:"approval,omitempty"`
 	Native   *hpcsera.Native `json:"native,omitempty"`
-	Held     bool            `json:"held,omitempty"`
 	Outcome  *Outcome        `json:"outcome,omitempty"`
 	Fact     *hpcsera.Report `json:"fact,omitempty"`
 	Seq      int64           `json:"seq,omitempty"`
