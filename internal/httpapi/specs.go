@@ -11,7 +11,7 @@ import (
 // read with the strict reader of everything that is signed or submitted
 // instead of the contract's validator: that is quicker by far for thousands of
 // jobs, knows the keys of later versions, and refuses names given twice. The
-// rules on values are the features' (JobSpec.Validate).
+// rules on values and numbers are the features'.
 func readSpecs(body []byte) (specs []hpcsera.JobSpec, bulk bool, err error) {
 	if !isBulk(body) {
 		specs = make([]hpcsera.JobSpec, 1)
@@ -21,18 +21,8 @@ func readSpecs(body []byte) (specs []hpcsera.JobSpec, bulk bool, err error) {
 	if err := hpcsera.Decode(body, &request); err != nil {
 		return nil, true, indexed(err)
 	}
-	switch n := len(request.Jobs); {
-	case n == 0:
-		return nil, true, hpcsera.Errorf(hpcsera.InvalidField, "there is no job in it.").At("jobs")
-	case n > maxBulk:
-		return nil, true, hpcsera.Errorf(hpcsera.InvalidField, "%d jobs are too many for one request.", n).At("jobs").
-			Hint("Send at most %d, and the others in another request.", maxBulk)
-	}
 	return request.Jobs, true, nil
 }
-
-// maxBulk is how many jobs one request may carry.
-const maxBulk = 10_000
 
 // isBulk reports whether an object has the member jobs. Members before it are
 // skipped, not read.
@@ -65,7 +55,7 @@ func indexed(err error) error {
 	index, digits := 0, 0
 	rest, found := bytes.CutPrefix([]byte(e.Field), []byte("jobs["))
 	for _, c := range rest {
-		if c < '0' || c > '9' || index > maxBulk {
+		if c < '0' || c > '9' || digits > 6 {
 			break
 		}
 		index, digits = index*10+int(c-'0'), digits+1
