@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"net/url"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ type proof struct {
 // readProof checks everything of a proof (RFC 9449, section 4.3) that needs no
 // look-up. Each sentence names what is wrong, since agents are written by
 // others, too.
-func readProof(headers []string, method, url, credential string, now time.Time) (proof, error) {
+func readProof(headers []string, method, target, credential string, now time.Time) (proof, error) {
 	if len(headers) != 1 {
 		return proof{}, badProof("the request has %d DPoP headers instead of one.", len(headers))
 	}
@@ -43,11 +44,11 @@ func readProof(headers []string, method, url, credential string, now time.Time) 
 	}
 	sum := sha256.Sum256([]byte(credential))
 	issued := time.Unix(int64(p.Issued), 0)
-	switch target, _, _ := strings.Cut(p.URL, "?"); {
+	switch {
 	case p.Method != method:
 		return proof{}, badProof("htm is %q, but the method is %s.", p.Method, method)
-	case target != url:
-		return proof{}, badProof("htu is %q, but the URL is %s.", p.URL, url)
+	case plainURL(p.URL) != plainURL(target):
+		return proof{}, badProof("htu is %q, but the URL is %s.", p.URL, target)
 	case p.Access != base64.RawURLEncoding.EncodeToString(sum[:]):
 		return proof{}, badProof("ath is not the SHA-256 of the credential.")
 	case p.ID == "" || len(p.ID) > 256:
@@ -57,6 +58,23 @@ func readProof(headers []string, method, url, credential string, now time.Time) 
 			Hint("Set the host's clock; the server's is %s.", now.UTC().Format(time.RFC3339))
 	}
 	return p, nil
+}
+
+// plainURL writes a URL in the form in which two of them are compared: without
+// query and fragment, scheme and host in lower case, no default port.
+func plainURL(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	scheme, host := strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	switch scheme {
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	}
+	return scheme + "://" + host + u.EscapedPath()
 }
 
 func verifyProof(text string) (proof, error) {

@@ -277,6 +277,9 @@ func TestACopiedCredentialIsUseless(t *testing.T) {
 		{"no nonce", func(p *proof) { delete(p.claims, "nonce") }, hpcsera.UseDPoPNonce},
 		{"an invented nonce", func(p *proof) { p.claims["nonce"] = rand.Text() }, hpcsera.UseDPoPNonce},
 		{"as it should be", func(*proof) {}, ""},
+		{"no URL", func(p *proof) { p.claims["htu"] = "://" }, hpcsera.DPoPRequired},
+		{"another user in the URL", func(p *proof) { p.claims["htu"] = strings.Replace(publicURL, "hpc.", "evil@hpc.", 1) + workPath + "/" }, hpcsera.DPoPRequired},
+		{"the same server written otherwise", func(p *proof) { p.claims["htu"] = "HTTPS://HPC.example.org:443/hpcsera" + workPath }, ""},
 		{"with a query in htu", func(p *proof) { p.claims["htu"] = publicURL + workPath + "?job=x" }, ""},
 	} {
 		p := s.proof(a, "POST", workPath)

@@ -55,6 +55,11 @@ func (s *Service) fileable(st approval.Statement, r hpcsera.ApprovalRequest) err
 	if !s.cfg.Now().Before(st.NotAfter) {
 		return refused("the statement ended at %s.", st.NotAfter.Format(time.RFC3339)).At("not_after")
 	}
+	// Nothing looks at waiting jobs again when a statement begins, so it has to
+	// hold when it is filed.
+	if s.cfg.Now().Add(clockSkew).Before(st.NotBefore) {
+		return refused("the statement begins only at %s.", st.NotBefore.Format(time.RFC3339)).At("not_before").Hint("File it then.")
+	}
 	_, err := approval.VerifySSH(r.Statement, r.Signature)
 	return err
 }

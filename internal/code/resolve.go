@@ -154,8 +154,12 @@ func (s *Service) covers(st *approval.Statement, j *store.Job, at time.Time) boo
 }
 
 func (s *Service) holds(st *approval.Statement, at time.Time) bool {
-	return st.Deployment == s.cfg.Deployment && !at.Before(st.NotBefore) && at.Before(st.NotAfter)
+	return st.Deployment == s.cfg.Deployment && !at.Add(clockSkew).Before(st.NotBefore) && at.Before(st.NotAfter)
 }
+
+// clockSkew is how far the signer's clock may be ahead of ours: a statement
+// mostly begins at the moment of signing and is filed in the next.
+const clockSkew = 5 * time.Minute
 
 func allows(list []string, name string) bool {
 	return slices.Contains(list, name) || slices.Contains(list, approval.Anyone)

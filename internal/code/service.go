@@ -17,7 +17,7 @@ import (
 type Config struct {
 	Store      store.Store
 	Blobs      blob.Store
-	Deployment string // the server's public URL, as statements name it
+	Deployment string // the server's public URL
 	Log        *slog.Logger
 	Now        func() time.Time // nil is time.Now
 }
@@ -43,6 +43,10 @@ const (
 func New(cfg Config) *Service {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	// Statements name the deployment in one form only.
+	if form, err := approval.Deployment(cfg.Deployment); err == nil {
+		cfg.Deployment = form
 	}
 	return &Service{
 		cfg: cfg, parts: newCache[*hpcsera.CodePart](partBytes),
