@@ -1,0 +1,259 @@
+// Package schedulertest is the one suite that judges every driver against its
+// real batch system, through scheduler.Scheduler as the agent uses it. What it
+// does not test is not promised. A bug found in one driver becomes a case for
+// all.
+package schedulertest
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
+)
+
+// Harness is one real batch system.
+type Harness struct {
+	// New returns a Scheduler of the system, after change (nil: none) has
+	// changed its configuration.
+	New func(t *testing.T, change func(*scheduler.Config)) *scheduler.Scheduler
+	// Dir is a folder that the system's nodes see too.
+	Dir string
+	// Limit is the shortest time limit the system knows.
+	Limit hpcsera.Duration
+	// Waiting turns a submission into one that stays in the queue until
+	// something is done to it.
+	Waiting func(t *testing.T, s *scheduler.Scheduler, sub *scheduler.Submission)
+	// Submit, Queue and History are the names of those commands; History is
+	// empty where there is none.
+	Submit, Queue, History string
+	// BadQueue are the words with which the system refuses the queue "nosuch".
+	BadQueue string
+	// Leaves says that ended jobs leave the queue's listing within seconds.
+	Leaves bool
+	// Requeue makes the system put a running job back into its queue. nil where
+	// it cannot.
+	Requeue func(id string) error
+	// Crash returns another instance of the system, of which the controller can
+	// be killed. nil where there is no controller.
+	Crash func(t *testing.T) (*scheduler.Scheduler, Controller)
+}
+
+// Main is TestMain of a package that runs the suite.
+func Main(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "64"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// Controller is the daemon of a batch system.
+type Controller interface {
+	Kill(t *testing.T)            // with SIGKILL
+	KillAndRemember(t *testing.T) // and keeps a copy of its saved state
+	Start(t *testing.T)           // and waits until it answers
+	StartFromCopy(t *testing.T)   // having forgotten what came after the copy
+}
+
+// Run runs the suite, all cases beside each other: they wait more than they
+// compute, so run them with -parallel far above the number of cores (see Main).
+func Run(t *testing.T, h Harness) {
+	cases := []struct {
+		name string
+		skip bool // not offered by this system
+		run  func(t *testing.T, h Harness)
+	}{
+		{"the exit code of an ended job is told", false, exitCodes},
+		{"a job sees its id, its folder and no foreign variable", false, jobEnvironment},
+		{"a signal is told as signal", false, signalled},
+		{"a time limit is told as timeout", false, timeLimit},
+		{"a waiting job is queued, and never runs once cancelled", false, cancelQueued},
+		{"a job held at its submission runs only after its release", false, heldAtSubmission},
+		{"a queued job is held and released", false, holdAndRelease},
+		{"a running job is not held", false, holdRunning},
+		{"a cancelled job ends with all its processes", false, cancelRunning},
+		{"a job that may be requeued counts its restarts", h.Requeue == nil, requeued},
+		{"a job that must not be requeued is not", h.Requeue == nil, notRequeued},
+		{"a queue that does not exist is refused in the system's words", false, refusedQueue},
+		{"many jobs cost one query", false, manyJobs},
+		{"only the very same job is found", false, identity},
+		{"an action on another job's id does nothing", false, actOnOthers},
+		{"an action on a job that is gone is no error", false, actOnGone},
+		{"a query that fails, hangs, lies or breaks off is an error", false, brokenQueries},
+		{"a history that fails hides nothing of the queue", h.History == "", brokenHistory},
+		{"a job that left the queue keeps its end, or is absent", !h.Leaves, leftQueue},
+		{"a job queued after its submit command was killed is found by its tag", false, lateSubmission},
+		{"a missing submit command is certain to have queued nothing", false, missingCommand},
+		{"a probe tells the queues", false, probe},
+		{"a controller's crash ends no job, and mixes none up", h.Crash == nil, crash},
+	}
+	for _, c := range cases {
+		if c.skip {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.run(t, h)
+		})
+	}
+}
+
+// patience is how long a case waits for what must come. Nothing is measured
+// by it.
+const patience = 3 * time.Minute
+
+// bench is what a case works with.
+type bench struct {
+	*testing.T
+	s   *scheduler.Scheduler
+	dir string
+}
+
+func newBench(t *testing.T, h Harness, s *scheduler.Scheduler) *bench {
+	t.Helper()
+	dir, err := os.MkdirTemp(h.Dir, "case-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if s == nil {
+		s = h.New(t, nil)
+	}
+	return &bench{T: t, s: s, dir: dir}
+}
+
+// job makes a submission with a script of its own. The script's first line is
+// #!/bin/sh.
+func (b *bench) job(script string) scheduler.Submission {
+	b.Helper()
+	tag := hpcsera.NewID("s")
+	sub := scheduler.Submission{Tag: tag, Script: b.file(tag + ".sh"), Directory: b.dir, Output: b.file(tag + ".out"), Comment: "suite"}
+	if err := os.WriteFile(sub.Script, []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+		b.Fatal(err)
+	}
+	return sub
+}
+
+func (b *bench) file(name string) string { return filepath.Join(b.dir, name) }
+
+// submit submits and cancels at the end of the case what is left.
+func (b *bench) submit(sub scheduler.Submission) scheduler.Ref {
+	b.Helper()
+	ref, err := b.s.Submit(b.Context(), sub)
+	if err != nil {
+		b.Fatalf("submit: %v", err)
+	}
+	if ref.Tag != sub.Tag || ref.ID == "" {
+		b.Fatalf("submit: got %+v, want an id and the tag %s", ref, sub.Tag)
+	}
+	b.cancelLater(ref)
+	return ref
+}
+
+func (b *bench) cancelLater(ref scheduler.Ref) {
+	b.Cleanup(func() {
+		if err := b.s.Act(context.Background(), scheduler.Cancel, []scheduler.Ref{ref}); err != nil {
+			b.Logf("clean up %s: %v", ref.Tag, err)
+		}
+	})
+}
+
+func (b *bench) act(a scheduler.Action, refs ...scheduler.Ref) {
+	b.Helper()
+	if err := b.s.Act(b.Context(), a, refs); err != nil {
+		b.Fatalf("%s %v: %v", a, refs, err)
+	}
+}
+
+// status asks for one job; found is false when it is absent.
+func (b *bench) status(ref scheduler.Ref) (st scheduler.Status, found bool) {
+	b.Helper()
+	answer, err := b.s.Statuses(b.Context(), []scheduler.Ref{ref})
+	if err != nil {
+		b.Fatalf("statuses: %v", err)
+	}
+	st, found = answer[ref]
+	return st, found
+}
+
+// await asks until the job is in one of the phases.
+func (b *bench) await(ref scheduler.Ref, phases ...scheduler.Phase) scheduler.Status {
+	b.Helper()
+	var last scheduler.Status
+	b.until(fmt.Sprintf("%s is %v", ref.Tag, phases), func() bool {
+		st, found := b.status(ref)
+		if !found {
+			b.Fatalf("%+v is absent; before, it was %+v", ref, last)
+		}
+		last = st
+		for _, p := range phases {
+			if st.Phase == p {
+				return true
+			}
+		}
+		if st.Phase == scheduler.PhaseEnded {
+			b.Fatalf("got the end %+v, want %v", st, phases)
+		}
+		return false
+	})
+	return last
+}
+
+// ended waits for the end and compares what is told of it.
+func (b *bench) ended(ref scheduler.Ref, reason hpcsera.Reason, exit *hpcsera.Exit) scheduler.Status {
+	b.Helper()
+	st := b.await(ref, scheduler.PhaseEnded)
+	if st.Reason != reason {
+		b.Errorf("reason of %s: got %q, want %q", st.Native, st.Reason, reason)
+	}
+	if (st.Exit == nil) != (exit == nil) || exit != nil && *st.Exit != *exit {
+		b.Errorf("exit of %s: got %+v, want %+v", st.Native, st.Exit, exit)
+	}
+	return st
+}
+
+func (b *bench) until(what string, done func() bool) {
+	b.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	again := time.NewTicker(300 * time.Millisecond)
+	defer again.Stop()
+	for !done() {
+		select {
+		case <-deadline.C:
+			b.Fatalf("waited %v in vain until %s", patience, what)
+		case <-again.C:
+		}
+	}
+}
+
+func (b *bench) exists(name string) bool {
+	_, err := os.Stat(b.file(name))
+	return err == nil
+}
+
+func (b *bench) read(name string) string {
+	b.Helper()
+	text, err := os.ReadFile(b.file(name))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// script writes an executable that stands for a command of the batch system.
+func (b *bench) script(text string) string {
+	b.Helper()
+	path := b.file(hpcsera.NewID("s"))
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
+		b.Fatal(err)
+	}
+	return path
+}

@@ -1,0 +1,108 @@
+package slurm_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
+	"github.com/hpcsera/hpcsera/internal/scheduler/slurm"
+)
+
+const testbed = "../../../test/testbed/slurm"
+
+func TestMain(m *testing.M) { schedulertest.Main(m) }
+
+// lab returns the configuration of a running test bed.
+func lab(t *testing.T, variable, options string) string {
+	t.Helper()
+	conf := os.Getenv(variable)
+	if conf == "" {
+		t.Fatalf("%s is not set. Start a real Slurm first:\n\teval \"$(sudo test/testbed/slurm up %s --min-job-age 5)\"", variable, options)
+	}
+	return conf
+}
+
+func TestSlurmWithAccountingKeepsTheDriversPromises(t *testing.T) {
+	t.Parallel()
+	h := harness(t, lab(t, "HPCSERA_TEST_SLURM", "--dir /tmp/hpcsera-testbed/slurm --dbd"))
+	h.History = "sacct"
+	h.Crash = func(t *testing.T) (*scheduler.Scheduler, schedulertest.Controller) { return startLab(t, "--dbd") }
+	schedulertest.Run(t, h)
+}
+
+func TestSlurmWithoutAccountingKeepsTheDriversPromises(t *testing.T) {
+	t.Parallel()
+	h := harness(t, lab(t, "HPCSERA_TEST_SLURM_NODBD", "--dir /tmp/hpcsera-testbed/slurm-nodbd"))
+	h.Crash = func(t *testing.T) (*scheduler.Scheduler, schedulertest.Controller) { return startLab(t) }
+	schedulertest.Run(t, h)
+}
+
+func newScheduler(conf string, change func(*scheduler.Config)) *scheduler.Scheduler {
+	c := scheduler.Config{Commands: map[string]string{}, Environment: append([]string{"SLURM_CONF=" + conf}, os.Environ()...)}
+	if change != nil {
+		change(&c)
+	}
+	return scheduler.New(slurm.Driver{}, c)
+}
+
+// harness runs the suite as whoever runs the tests. The folder must be open to
+// that user alone: the test bed's nodes are this host.
+func harness(t *testing.T, conf string) schedulertest.Harness {
+	return schedulertest.Harness{
+		New: func(_ *testing.T, change func(*scheduler.Config)) *scheduler.Scheduler {
+			return newScheduler(conf, change)
+		},
+		Dir: t.TempDir(), Limit: hpcsera.Duration(time.Minute),
+		Submit: "sbatch", Queue: "squeue", BadQueue: "Invalid partition name specified", Leaves: true,
+		Waiting: func(_ *testing.T, _ *scheduler.Scheduler, sub *scheduler.Submission) {
+			sub.Custom = map[string]string{"begin": "now+1hour"}
+		},
+		Requeue: func(id string) error {
+			cmd := exec.Command("scontrol", "requeue", id)
+			cmd.Env = append(os.Environ(), "SLURM_CONF="+conf)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		},
+	}
+}
+
+// controller is the one of a test bed that the test started for itself.
+type controller struct{ dir string }
+
+func startLab(t *testing.T, options ...string) (*scheduler.Scheduler, controller) {
+	dir, err := os.MkdirTemp("/tmp", "hpcsera-crash-") // short, and open to the daemons' users
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := controller{dir}
+	t.Cleanup(func() { c.run(t, "down", "--purge") })
+	c.run(t, "up", append([]string{"--nodes", "2"}, options...)...)
+	return newScheduler(filepath.Join(dir, "etc", "slurm.conf"), func(c *scheduler.Config) {
+		c.QueryTimeout, c.SubmitTimeout = 10*time.Second, 10*time.Second
+	}), c
+}
+
+func (c controller) run(t *testing.T, verb string, options ...string) {
+	t.Helper()
+	out, err := exec.Command(testbed, append([]string{verb, "--dir", c.dir}, options...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", testbed, verb, err, strings.TrimSpace(string(out)))
+	}
+}
+
+func (c controller) Kill(t *testing.T)            { c.run(t, "kill-controller") }
+func (c controller) KillAndRemember(t *testing.T) { c.run(t, "kill-controller", "--snapshot") }
+func (c controller) Start(t *testing.T)           { c.run(t, "start-controller") }
+func (c controller) StartFromCopy(t *testing.T)   { c.run(t, "start-controller", "--rollback") }
