@@ -42,7 +42,7 @@ type login struct {
 // the test.
 func newLogin(t *testing.T, d *deployment, scheduler string, settings ...string) *login {
 	t.Helper()
-	l := &login{d: d, home: filepath.Join(t.TempDir(), "hpcsera")}
+	l := &login{d: d, home: filepath.Join(openDir(t), "hpcsera")}
 	if err := os.Mkdir(l.home, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -73,6 +73,20 @@ func newLogin(t *testing.T, d *deployment, scheduler string, settings ...string)
 	l.command(t, credential+"\n", "enroll")
 	l.makeKey(t)
 	return l
+}
+
+// openDir is a temporary folder that other users can pass through.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hpcsera-e2e-home-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // own gives the files of the account to its user.
