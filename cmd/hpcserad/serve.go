@@ -67,6 +67,7 @@ func (p *program) serve(ctx context.Context, cfg config, addressFile string) (er
 	if err != nil {
 		return fmt.Errorf("open the blob store: %w", err)
 	}
+	defer func() { err = errors.Join(err, files.Close()) }()
 	front, err := p.listen(cfg, log)
 	if err != nil {
 		return err

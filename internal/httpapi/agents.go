@@ -61,4 +61,3 @@ func (h handlers) GetTokenSelf(ctx context.Context, _ gen.GetTokenSelfRequestObj
 func (h handlers) DeleteTokenSelf(ctx context.Context, _ gen.DeleteTokenSelfRequestObject) (gen.DeleteTokenSelfResponseObject, error) {
 	return gen.DeleteTokenSelf204Response{}, h.cfg.Jobs.GiveUp(ctx, callOf(ctx).principal)
 }
-

@@ -34,9 +34,11 @@ type operation struct {
 	body   bodyKind
 	schema *openapi3.Schema // of a JSON body
 	strict func() any       // makes what a JSON body decodes into, where names given twice matter
-	query  []string         // the parameters
-	params []string         // of the path
+	query  []string         // the names of the query's parameters
+	params []string         // and of the path's
 	route  *routers.Route
+
+	parameters []*openapi3.Parameter
 }
 
 // role is who may call an operation, as x-role says it.
@@ -84,6 +86,7 @@ func newOperation(doc *openapi3.T, path, method string, item *openapi3.PathItem,
 		route: &routers.Route{Spec: doc, Path: path, PathItem: item, Method: method, Operation: o},
 	}
 	for _, p := range slices.Concat(item.Parameters, o.Parameters) {
+		op.parameters = append(op.parameters, p.Value)
 		switch p.Value.In {
 		case openapi3.ParameterInQuery:
 			op.query = append(op.query, p.Value.Name)

@@ -37,14 +37,16 @@ func (op *operation) checkParameters(r *http.Request) error {
 	for _, name := range op.params {
 		params[name] = r.PathValue(name)
 	}
-	err := openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
+	input := &openapi3filter.RequestValidationInput{
 		Request: r, PathParams: params, QueryParams: query, Route: op.route,
-		Options: &openapi3filter.Options{
-			ExcludeRequestBody: true, SkipSettingDefaults: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
-		},
-	})
-	if err != nil {
-		return parameterError(err)
+		Options: &openapi3filter.Options{SkipSettingDefaults: true},
+	}
+	// Not ValidateRequest: that one reads the body for its look at the
+	// credentials, also of uploads.
+	for _, p := range op.parameters {
+		if err := openapi3filter.ValidateParameter(r.Context(), input, p); err != nil {
+			return parameterError(err)
+		}
 	}
 	return nil
 }
