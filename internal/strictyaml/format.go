@@ -133,7 +133,7 @@ func (n node) flow() string {
 }
 
 var (
-	plainForm = regexp.MustCompile(`^[A-Za-z_/][A-Za-z0-9_./+@-]*( [A-Za-z0-9_./+@-]+)*$`)
+	plainForm = regexp.MustCompile(`^[A-Za-z_/][A-Za-z0-9_./+@-]*( [A-Za-z0-9_./+@-]+)*$|^([0-9]{1,9}[dhms]){1,4}$|^[0-9]{1,18}[KMGT]iB$`)
 	// readAs are words that some reader takes for something else.
 	readAs = regexp.MustCompile(`(?i)^(y|n|yes|no|on|off|true|false|null)$`)
 )

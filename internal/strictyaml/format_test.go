@@ -11,7 +11,7 @@ import (
 )
 
 func TestFormatReadsWell(t *testing.T) {
-	in := `{"name":"cavity","script":"#!/bin/sh\n\necho \"a: b\"\n","empty":{},"none":[],"words":["a","no","5"],"n":1e-2,
+	in := `{"name":"cavity","script":"#!/bin/sh\n\necho \"a: b\"\n","empty":{},"none":[],"words":["a","no","5","2h30m","4GiB","1e3"],"n":1e-2,
 		"files":[{"path":"a","mode":"0644"},{"path":"b b","mode":"0755"}],"nested":{"a":{"b":[["c"],[]]}},"odd key:":"x<y","steps":[{"script":"a\nb\n","name":"n"}]}`
 	want := `name: cavity
 script: |
@@ -20,7 +20,7 @@ script: |
   echo "a: b"
 empty: {}
 none: []
-words: [a, "no", "5"]
+words: [a, "no", "5", 2h30m, 4GiB, "1e3"]
 "n": 1e-2
 files:
   - path: a
