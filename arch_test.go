@@ -79,7 +79,7 @@ var foreign = []struct {
 	only string // who may import it; "" is nobody
 	why  string
 }{
-	{"os/exec", "internal/scheduler/... internal/agent/... internal/cli cmd/... e2e/... test/...",
+	{"os/exec", "internal/scheduler/... internal/agent/... internal/cli internal/store/storetest cmd/... e2e/... test/...",
 		"the server runs no commands: whoever takes it over finds no call to bend"},
 	{"plugin", "", "the agent takes no code but what was signed, the server none at all"},
 	{"unsafe", "", "no speed here is worth a memory error in the process that holds the tokens"},
@@ -104,6 +104,8 @@ var linked = []struct {
 		"its memory is a journal of plain lines that a person can read after a crash"},
 	{"cmd/hpcsera", "internal/store/... internal/blob/... internal/scheduler/... internal/agent/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/admin database/sql",
 		"the command line knows only the API, so whatever it does another client can do"},
+	{"cmd/hpcserad", "testing internal/store/storetest internal/blob/blobtest", "suites and what they start stay in tests"},
+	{"cmd/hpcsera-agent", "testing internal/scheduler/schedulertest", "suites and what they start stay in tests"},
 	{"cmd/hpcserad", "internal/agent/... internal/scheduler/... internal/cli",
 		"the server states what should be; it has no means to run anything"},
 }
