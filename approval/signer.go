@@ -143,7 +143,7 @@ func (from KeySource) ask(ctx context.Context, call func(agent.ExtendedAgent) er
 type agentSigner struct {
 	from   KeySource
 	public ssh.PublicKey
-	ctx    context.Context //nolint:containedctx // ssh.Signer has no room for one; LoadSigner says what it bounds
+	ctx    context.Context // ssh.Signer has no room for one; LoadSigner says what it bounds
 }
 
 func (s agentSigner) PublicKey() ssh.PublicKey { return s.public }

@@ -1,6 +1,7 @@
 package jobfile
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +17,10 @@ import (
 
 // sbatch runs Slurm's own sbatch over a script, up to the point where it would
 // look for a controller, and returns what it says about it.
-type sbatch struct{ conf, script string }
+type sbatch struct {
+	ctx          context.Context
+	conf, script string
+}
 
 // failer is a *testing.T or a *rapid.T.
 type failer interface{ Fatal(args ...any) }
@@ -33,14 +37,14 @@ func newSbatch(t *testing.T) sbatch {
 	if _, err := exec.LookPath("sbatch"); err != nil {
 		t.Fatalf("Slurm's sbatch is needed to know how it reads a script: %v", err)
 	}
-	return sbatch{conf, filepath.Join(dir, "job")}
+	return sbatch{t.Context(), conf, filepath.Join(dir, "job")}
 }
 
 func (s sbatch) says(t failer, script string) string {
 	if err := os.WriteFile(s.script, []byte(script), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sbatch", "-vvv", "--test-only", s.script)
+	cmd := exec.CommandContext(s.ctx, "sbatch", "-vvv", "--test-only", s.script)
 	cmd.Env = []string{"SLURM_CONF=" + s.conf, "PATH=" + os.Getenv("PATH")}
 	out, _ := cmd.CombinedOutput() // it always fails: there is no controller
 	return string(out)
