@@ -53,7 +53,11 @@ func (s *Service) AppendLog(ctx context.Context, p *auth.Principal, ref LogRef, 
 	if _, err := s.get(ctx, p, auth.AppendJobLog, ref.Job); err != nil {
 		return 0, err
 	}
-	size, err := s.cfg.Logs.AppendLog(ctx, ref.name(), offset, body)
+	if offset < 0 {
+		return 0, hpcsera.Errorf(hpcsera.InvalidField, "%d is not an offset.", offset).At("offset")
+	}
+	sent := &sender{r: body}
+	size, err := s.cfg.Logs.AppendLog(ctx, ref.name(), offset, sent)
 	s.logs.wake(ref.name())
 	var other *blob.OffsetError
 	switch {
@@ -63,10 +67,27 @@ func (s *Service) AppendLog(ctx context.Context, p *auth.Principal, ref LogRef, 
 		return other.Expected, e
 	case errors.Is(err, blob.ErrFull):
 		return size, hpcsera.Errorf(hpcsera.StorageFull, "the server's disk is full: %w", err)
+	case err != nil && sent.err != nil:
+		return size, hpcsera.Errorf(hpcsera.MalformedRequest, "the body broke off: %w", sent.err).Hint("Ask for the offset, and go on there.")
 	case err != nil:
 		return size, fmt.Errorf("append to log %s: %w", ref.name(), err)
 	}
 	return size, nil
+}
+
+// sender remembers a body's error, which is the network's, while an error
+// beside it is the disk's.
+type sender struct {
+	r   io.Reader
+	err error
+}
+
+func (b *sender) Read(buf []byte) (int, error) {
+	n, err := b.r.Read(buf)
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
+	return n, err
 }
 
 // Log opens a job's output as far as it is here; a stream without output is
