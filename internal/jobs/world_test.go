@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -368,3 +369,5 @@ func (w *world) dropAnswers() {
 	w.t.Helper()
 	w.write(func(tx store.Tx) error { return tx.DropAnswers(w.clock().Add(time.Hour)) })
 }
+
+func textReader(text string) io.Reader { return strings.NewReader(text) }
