@@ -29,8 +29,8 @@ func Decode(data []byte, v any) error {
 		return Errorf(MalformedRequest, "the text is not UTF-8.")
 	}
 	if !json.Valid(data) {
-		var any any
-		return Errorf(MalformedRequest, "this is not JSON: %w.", json.Unmarshal(data, &any))
+		var ignored any
+		return Errorf(MalformedRequest, "this is not JSON: %w.", json.Unmarshal(data, &ignored))
 	}
 	r := jsonReader{data: data}
 	n, err := r.value("", 0)

@@ -317,8 +317,8 @@ func run(v *Verdict, order hpcsera.OrderSpec, in Context, limits *hpcsera.Limits
 		}
 	}
 	for name, raw := range order.Run.Values {
-		var any any
-		if err := hpcsera.Decode(raw, &any); err != nil {
+		var ignored any
+		if err := hpcsera.Decode(raw, &ignored); err != nil {
 			return policy(hpcsera.Errorf(hpcsera.InvalidValue, "%w", err).At("values." + name))
 		}
 	}
