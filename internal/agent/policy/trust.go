@@ -212,7 +212,7 @@ func (t *Trust) readsBack(text []byte) error {
 		err = doc.Decode(&again)
 	}
 	if err != nil {
-		return hpcsera.Errorf(hpcsera.Internal, "the trust file would not read back: %w.", err)
+		return hpcsera.Errorf(hpcsera.Internal, "the trust file would not read back: %w", err)
 	}
 	want, _ := json.Marshal(t)
 	if got, _ := json.Marshal(again); !bytes.Equal(got, want) {
@@ -286,7 +286,7 @@ func readOwned(path string) ([]byte, error) {
 }
 
 func unavailable(err error) error {
-	return hpcsera.Errorf(hpcsera.Unavailable, "the trust file cannot be used: %w.", err)
+	return hpcsera.Errorf(hpcsera.Unavailable, "the trust file cannot be used: %w", err)
 }
 
 // replacedPath is the agent's own note beside the trust file: which approvals
