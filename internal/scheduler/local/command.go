@@ -58,6 +58,9 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "%s local %s: %v\n", Command, c.verb, err)
+		if c.verb == "exec" {
+			return 126 // what shells say of a program that cannot be run
+		}
 		return 1
 	}
 	return 0
