@@ -60,7 +60,6 @@ type Agent struct {
 	host     string
 	instance string
 	takeover string       // an instance on this host whose process is dead
-	first    bool         // there was no journal before this instance
 	granted  atomic.Int64 // this instance's term; 0 before
 	facts    atomic.Pointer[hpcsera.Facts]
 	patience patience
@@ -102,13 +101,11 @@ func New(d Deps) (*Agent, error) {
 	a.facts.Store(&hpcsera.Facts{Version: d.Version, Host: host, System: d.Batch.System(), FromCron: d.Config.once})
 	a.engine = newEngine(a)
 	head := journal.Entry{Instance: a.instance, Host: host, At: time.Now().UTC()}
-	if a.journal, a.first, err = journal.Open(a.journalDir(), head, a.engine.fold); err != nil {
+	if a.journal, err = journal.Open(a.journalDir(), head, a.engine.fold); err != nil {
 		return nil, err
 	}
-	for _, j := range a.engine.jobs {
-		a.engine.touch(j)
-	}
-	return a, writeInstance(d.Config.StateDir, a.instance, host)
+	a.engine.safe = a.engine.cursor
+	return a, nil
 }
 
 // Run serves until ctx ends (then it returns nil after handing back its
@@ -171,8 +168,12 @@ func (a *Agent) Once(ctx context.Context) error {
 		}
 		for quiet := 0; quiet < 3 && ctx.Err() == nil; {
 			busy := false
-			if err := a.engine.call(ctx, func() { busy = a.engine.busy(time.Now()) }); err != nil {
+			var failing error
+			if err := a.engine.read(ctx, func() { busy, failing = a.engine.busy(time.Now()), a.engine.failing }); err != nil {
 				return nil
+			}
+			if failing != nil {
+				return failing
 			}
 			if quiet++; busy {
 				quiet = 0
@@ -194,7 +195,7 @@ func (e *engine) busy(now time.Time) bool {
 		return true
 	}
 	for _, j := range e.jobs {
-		if j.busy || j.decide(now, e.open, e.agent.patience).do != doNothing {
+		if j.busy || j.decide(now, e.open(now), e.agent.patience).do != doNothing {
 			return true
 		}
 	}
@@ -208,7 +209,7 @@ func (a *Agent) sayGoodbye() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_, err := a.api.Work(ctx, hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: a.engine.epoch, Acked: a.engine.cursor, Stopping: true})
+	_, err := a.api.Work(ctx, hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: a.engine.epoch, Acked: a.engine.safe, Stopping: true})
 	if err != nil {
 		a.log.Warn("the server was not told that this agent stops", "error", err)
 	}

@@ -12,33 +12,50 @@ import (
 )
 
 // look reads claim and end record of the current step.
-func (e *engine) look(j *job) func() {
-	tag, before := j.tag, time.Now()
-	start, _, blocked, err := e.agent.spool.Latest(j.id, j.step, j.n)
-	e.agent.spoolTrouble(err)
-	return func() {
-		if err != nil || j.tag != tag {
-			j.retryAt = time.Now().Add(2 * time.Second)
-			return
-		}
-		j.looked = before
-		switch {
-		case start != nil:
-			e.started(j, start)
-		case blocked:
-			// The agent took the claim and was stopped before it could say so.
-			e.write(journal.Entry{Kind: journal.KindBlocked, Job: j.id, Step: j.step, N: j.n, Tag: tag})
+func (e *engine) look(j *job) func() func() {
+	a, id, step, n, tag := e.agent, j.id, j.step, j.n, j.tag
+	return func() func() {
+		before := time.Now()
+		start, _, blocked, err := a.spool.Latest(id, step, n)
+		a.spoolTrouble(err)
+		return func() {
+			if err != nil || j.tag != tag {
+				j.retryAt = time.Now().Add(2 * time.Second)
+				return
+			}
+			j.looked = before
+			switch {
+			case start != nil:
+				e.started(j, start)
+			case blocked:
+				// The agent took the claim and was stopped before it could say so.
+				e.write(journal.Entry{Kind: journal.KindBlocked, Job: id, Step: step, N: n, Tag: tag})
+			}
 		}
 	}
 }
 
-// started learns that a wrapper owns a start, and by which native job.
+// started learns that a wrapper owns a start, and by which native job. The
+// claim is the authority: where another instance's submission won it, the job
+// is that submission from now on, and the own one a left-over.
 func (e *engine) started(j *job, s *spool.Start) {
-	ended := j.start != nil && j.start.N == s.N && j.start.End != nil
+	known := j.start != nil && j.start.N == s.N
+	ended := known && j.start.End != nil
 	j.start = s
-	if j.native == nil {
+	if s.Tag != j.tag {
+		e.log.Warn("another submission of this agent started the job", "job", j.id, "submission", s.Tag)
+		e.leftover[j.tag] = leftover{since: time.Now(), login: j.current().Type == hpcsera.LoginStep}
+	}
+	if j.native == nil || s.Tag != j.tag {
 		native := &hpcsera.Native{System: e.agent.system(j.current()).System(), Cluster: s.Cluster, ID: s.NativeID}
-		e.write(journal.Entry{Kind: journal.KindSubmitted, Job: j.id, Step: j.step, N: j.n, Tag: j.tag, Native: native})
+		e.write(journal.Entry{Kind: journal.KindSubmitted, Job: j.id, Step: j.step, N: j.n, Tag: s.Tag, Native: native})
+	}
+	if !known && j.outcome == nil {
+		// A short program may have ended by now; that it ran, and since when, is
+		// told all the same.
+		r := j.view()
+		r.At, r.Message = s.At, ""
+		e.tellThat(j, r)
 	}
 	if s.End != nil && !ended {
 		j.looked = time.Now() // only an answer to a later question tells how it ended
@@ -50,54 +67,62 @@ func (e *engine) started(j *job, s *spool.Start) {
 // submission that might be queued can never run: then holds the outcome, if
 // there is one, and otherwise another submission may be made. When it loses,
 // the job has started.
-func (e *engine) block(ctx context.Context, j *job, then *journal.Outcome) func() {
-	a, tag, n := e.agent, j.tag, j.n
+func (e *engine) block(j *job, then *journal.Outcome) func() func() {
+	a, id, step, first, n, tag := e.agent, j.id, j.step, j.n, j.n, j.tag
 	if j.start != nil {
 		n = j.start.N + 1 // it was requeued: what has not begun is the run after that
 	}
-	mine := spool.Claim{Owner: spool.OwnerAgent, Tag: tag, Host: a.host, PID: os.Getpid(), At: time.Now().UTC()}
-	owner, won, err := a.spool.Take(j.id, j.step, n, mine)
-	won = won || err == nil && owner.Owner == spool.OwnerAgent // by an earlier instance
-	var latest *spool.Start
-	if err == nil && !won {
-		latest, _, _, err = a.spool.Latest(j.id, j.step, j.n)
-	}
-	a.spoolTrouble(err)
-	login := j.current().Type == hpcsera.LoginStep
-	return func() {
-		switch {
-		case err != nil || !won && latest == nil:
-			j.retryAt = time.Now().Add(2 * time.Second)
-		case won:
-			e.write(journal.Entry{Kind: journal.KindBlocked, Job: j.id, Step: j.step, N: n, Tag: tag})
-			e.leftover[tag] = leftover{since: time.Now(), login: login}
-			if then != nil {
-				e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: then})
+	return func() func() {
+		owner, won, err := a.spool.Take(id, step, n, a.claim(tag))
+		won = won || err == nil && owner.Owner == spool.OwnerAgent // by an earlier instance
+		var latest *spool.Start
+		if err == nil && !won {
+			latest, _, _, err = a.spool.Latest(id, step, first)
+		}
+		a.spoolTrouble(err)
+		return func() {
+			switch {
+			case err != nil || j.tag != tag || !won && latest == nil:
+				j.retryAt = time.Now().Add(2 * time.Second)
+			case won:
+				e.write(journal.Entry{Kind: journal.KindBlocked, Job: id, Step: step, N: n, Tag: tag})
+				if then != nil {
+					e.write(journal.Entry{Kind: journal.KindOutcome, Job: id, Outcome: then})
+				}
+			default:
+				j.looked = time.Now()
+				e.started(j, latest)
 			}
-		default:
-			j.looked = time.Now()
-			e.started(j, latest)
 		}
 	}
 }
 
+// claim is this instance's own claim against a submission.
+func (a *Agent) claim(tag string) spool.Claim {
+	return spool.Claim{Owner: spool.OwnerAgent, Tag: tag, Host: a.host, PID: os.Getpid(), At: time.Now().UTC()}
+}
+
 // act cancels, holds or releases natively. Acting twice is no harm.
-func (e *engine) act(ctx context.Context, j *job, what verb) func() {
-	a := e.agent
+func (e *engine) act(ctx context.Context, j *job, what verb) func() func() {
+	a, id, step, ref, system := e.agent, j.id, j.step, j.ref(), e.agent.system(j.current())
+	next := 0
 	if what == doCancel && j.spec.Run.Requeue {
-		// A cancelled run must not be followed by a requeued one.
-		n := j.start.N + 1
-		_, _, err := a.spool.Take(j.id, j.step, n, spool.Claim{Owner: spool.OwnerAgent, Tag: j.tag, Host: a.host, PID: os.Getpid(), At: time.Now().UTC()})
-		a.spoolTrouble(err)
+		next = j.start.N + 1 // a cancelled run must not be followed by a requeued one
 	}
 	action := map[verb]scheduler.Action{doCancel: scheduler.Cancel, doHold: scheduler.Hold, doRelease: scheduler.Release}[what]
-	err := a.actors[a.system(j.current())].act(ctx, action, j.ref())
-	return func() {
-		j.acted = time.Now()
-		if err != nil {
-			e.log.Warn("batch system did not obey", "job", j.id, "action", string(action), "error", err)
-			return
+	return func() func() {
+		if next > 0 {
+			_, _, err := a.spool.Take(id, step, next, a.claim(ref.Tag))
+			a.spoolTrouble(err)
 		}
-		a.asker.soon(time.Second)
+		err := a.actors[system].act(ctx, action, ref)
+		return func() {
+			j.acted = time.Now()
+			if err != nil {
+				e.log.Warn("batch system did not obey", "job", id, "action", string(action), "error", err)
+				return
+			}
+			a.asker.soon(time.Second)
+		}
 	}
 }

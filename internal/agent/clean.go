@@ -13,7 +13,9 @@ import (
 const (
 	keepSucceeded = 3 * 24 * time.Hour
 	keepFailed    = 14 * 24 * time.Hour
-	keepJournal   = 90 * 24 * time.Hour
+	// The longest life of an approval, whose runs stand in the journal, and a day
+	// for clocks that differ.
+	keepJournal = 91 * 24 * time.Hour
 )
 
 // cleanLoop removes the directories of jobs whose time has come, now and then
@@ -33,15 +35,17 @@ func (a *Agent) cleanLoop(ctx context.Context) error {
 func (a *Agent) clean(ctx context.Context) error {
 	due := map[string]ended{}
 	now := time.Now()
-	err := a.engine.call(ctx, func() {
+	granted := false
+	err := a.engine.read(ctx, func() {
+		granted = a.engine.granted
 		for id, j := range a.engine.ended {
 			if now.After(j.at.Add(keepFor(j))) {
 				due[id] = j
 			}
 		}
 	})
-	if err != nil {
-		return err
+	if err != nil || !granted {
+		return err // before its term this instance knows too little to remove anything
 	}
 	for id, j := range due {
 		if err := os.RemoveAll(a.jobDir(id)); err != nil {

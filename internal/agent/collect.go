@@ -32,24 +32,28 @@ const maxResult = 64 << 10
 // collect sends the rest of the log, uploads the artifacts and reads the
 // result. It is repeated until the server has all of it; a job that never ran
 // leaves nothing.
-func (e *engine) collect(ctx context.Context, j *job) func() {
-	a := e.agent
-	select {
-	case a.collectSlots <- struct{}{}:
-		defer func() { <-a.collectSlots }()
-	case <-ctx.Done():
-		return nil
+func (e *engine) collect(ctx context.Context, j *job) func() func() {
+	a, id, spec, state, streams := e.agent, j.id, j.spec, j.outcome.State, e.allStreams(j)
+	return func() func() {
+		select {
+		case a.collectSlots <- struct{}{}:
+			defer func() { <-a.collectSlots }()
+		case <-ctx.Done():
+			return nil
+		}
+		c, err := a.gather(ctx, id, spec, state, streams)
+		return func() { e.gathered(j, c, err) }
 	}
-	c, err := a.gather(ctx, j, e.streams(j))
-	return func() {
-		if err == nil {
-			j.collected, j.tries = c, 0
-			return
-		}
-		if !passing(err) {
-			j.collected = &collected{failed: err.Error()}
-			return
-		}
+}
+
+// gathered learns what a job left behind, or that it is not at the server yet.
+func (e *engine) gathered(j *job, c *collected, err error) {
+	switch {
+	case err == nil:
+		j.collected, j.tries = c, 0
+	case !passing(err) && hpcsera.CodeOf(err) != hpcsera.WrongOffset:
+		j.collected = &collected{failed: err.Error()}
+	default:
 		j.tries++
 		delay := retryDelay(j.tries, time.Second, time.Minute)
 		j.retryAt = time.Now().Add(delay)
@@ -57,10 +61,10 @@ func (e *engine) collect(ctx context.Context, j *job) func() {
 	}
 }
 
-func (a *Agent) gather(ctx context.Context, j *job, streams []*stream) (*collected, error) {
+func (a *Agent) gather(ctx context.Context, job string, spec *hpcsera.OrderSpec, state hpcsera.State, streams []*stream) (*collected, error) {
 	c := &collected{}
-	if j.start == nil && len(j.parts) == 0 {
-		return c, nil
+	if len(streams) == 0 {
+		return c, nil // it never ran
 	}
 	for _, s := range streams {
 		if _, err := s.send(ctx, a); err != nil {
@@ -68,17 +72,17 @@ func (a *Agent) gather(ctx context.Context, j *job, streams []*stream) (*collect
 		}
 	}
 	var m hpcsera.Manifest
-	if err := json.Unmarshal(j.spec.Manifest, &m); err != nil {
+	if err := json.Unmarshal(spec.Manifest, &m); err != nil {
 		return nil, hpcsera.Errorf(hpcsera.InvalidField, "the manifest cannot be read: %w", err)
 	}
-	root, err := os.OpenRoot(a.jobDir(j.id))
+	root, err := os.OpenRoot(a.jobDir(job))
 	if err != nil {
 		c.warning = "The job's directory cannot be opened: " + err.Error()
 		return c, nil
 	}
 	defer root.Close()
 	var warnings []string
-	if m.Result != "" && j.outcome.State == hpcsera.Succeeded {
+	if m.Result != "" && state == hpcsera.Succeeded {
 		result, err := readResult(root, m.Result)
 		if err != nil {
 			warnings = append(warnings, fmt.Sprintf("result %s: %v", m.Result, err))
@@ -86,7 +90,7 @@ func (a *Agent) gather(ctx context.Context, j *job, streams []*stream) (*collect
 		c.result = result
 	}
 	for _, pattern := range m.Artifacts {
-		if j.outcome.State != hpcsera.Succeeded && !pattern.Always {
+		if state != hpcsera.Succeeded && !pattern.Always {
 			continue
 		}
 		names, err := match(root, pattern.Path)
@@ -99,7 +103,7 @@ func (a *Agent) gather(ctx context.Context, j *job, streams []*stream) (*collect
 			if slices.ContainsFunc(c.artifacts, func(b hpcsera.Artifact) bool { return b.Path == name }) {
 				continue
 			}
-			artifact, err := a.upload(ctx, j.id, root, name)
+			artifact, err := a.upload(ctx, job, root, name)
 			if err != nil {
 				return nil, err
 			}

@@ -60,20 +60,20 @@ func (j *job) decide(now time.Time, open bool, p patience) action {
 	case j.outcome != nil:
 		return action{do: doFinish}
 	case j.tag == "":
-		return j.decideUnsubmitted(open)
-	case j.start != nil && j.start.N != j.requeued:
+		return j.decideUnsubmitted(now, open)
+	case j.start != nil && (j.start.N != j.requeued || succeeded(j.start.End)):
 		return j.decideStarted(now, p)
 	}
 	return j.decideSubmitted(now, p)
 }
 
-func (j *job) decideUnsubmitted(open bool) action {
+func (j *job) decideUnsubmitted(now time.Time, open bool) action {
 	switch {
 	case j.order.Desired == hpcsera.DesiredCancel:
 		return conclude(hpcsera.Cancelled, hpcsera.CancelledByUser, "", nil)
 	case j.verdict == nil:
 		return action{do: doStage}
-	case j.order.Desired == hpcsera.DesiredHold || !open:
+	case j.order.Desired == hpcsera.DesiredHold || !open || now.Before(j.submitAt):
 		return action{}
 	}
 	return action{do: doSubmit}
@@ -92,8 +92,8 @@ func (j *job) decideSubmitted(now time.Time, p patience) action {
 		return action{do: doBlock}
 	case j.order.Desired == hpcsera.DesiredCancel:
 		return action{do: doBlock, outcome: outcome(hpcsera.Cancelled, hpcsera.CancelledByUser, "", nil)}
-	case look:
-		return action{do: doLook}
+	case look || j.phase() == scheduler.PhaseRunning && j.looked.Before(j.asked):
+		return action{do: doLook} // it runs: its doorbell may be lost
 	case wait:
 		return action{}
 	case !j.endedAt.IsZero():
@@ -112,11 +112,12 @@ func (j *job) decideSubmitted(now time.Time, p patience) action {
 // decideStarted: a wrapper owns the start.
 func (j *job) decideStarted(now time.Time, p patience) action {
 	end, fresh := j.start.End, j.asked.After(j.looked)
-	queuedAgain := fresh && j.spec.Run.Requeue && (j.phase() == scheduler.PhaseQueued || j.phase() == scheduler.PhaseHeld)
+	// Some batch systems answer with what was true some seconds ago: before the start.
+	queuedAgain := j.asked.After(j.looked.Add(p.record)) && j.spec.Run.Requeue && (j.phase() == scheduler.PhaseQueued || j.phase() == scheduler.PhaseHeld)
 	ended := !j.endedAt.IsZero()
 	look, wait := j.record(now, p)
 	switch {
-	case end != nil && end.Failure == "" && end.Exit == (hpcsera.Exit{}):
+	case succeeded(end):
 		if j.step+1 < len(j.plan) {
 			return action{do: doAdvance}
 		}
@@ -144,12 +145,17 @@ func (j *job) decideStarted(now time.Time, p patience) action {
 	return action{}
 }
 
+func succeeded(end *spool.End) bool {
+	return end != nil && end.Failure == "" && end.Exit == (hpcsera.Exit{})
+}
+
 // record says what to do about a record that the spool does not show although
 // the batch system says that the job has ended: it may be on its way through
-// a network file system, so look at once, wait, and look once more.
+// a network file system, so look at once, wait, and look once more. A job that
+// the batch system does not know any more is looked for, too.
 func (j *job) record(now time.Time, p patience) (look, wait bool) {
 	if j.endedAt.IsZero() {
-		return false, false
+		return j.absent > 0 && j.looked.Before(j.absentAt), false
 	}
 	due := j.endedAt.Add(p.record)
 	return j.looked.Before(j.endedAt) || !now.Before(due) && j.looked.Before(due), now.Before(due)

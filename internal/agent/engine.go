@@ -20,6 +20,20 @@ type engine struct {
 	in    chan func()
 	quit  chan struct{} // closed when run has returned
 
+	memory
+	granted bool      // this instance has a term; before, nothing is decided and nothing is done
+	spoke   time.Time // the last answer of the server; zero after a loss of contact
+	safe    string    // the cursor as it is on disk
+	failing error
+
+	touched map[string]*job
+	entries []journal.Entry // to be written
+	acts    []func()        // to be begun after that
+	workers sync.WaitGroup
+}
+
+// memory is what the journal folds into.
+type memory struct {
 	jobs     map[string]*job
 	ended    map[string]ended // final and reported; their directories may still stand
 	runs     map[string]int   // counted starts per approval
@@ -30,13 +44,10 @@ type engine struct {
 	cursor   string
 	epoch    int64
 	term     int64
-	open     bool // this instance may submit
-	failing  error
+}
 
-	touched map[string]*job
-	entries []journal.Entry // to be written
-	acts    []func()        // to be begun after that
-	workers sync.WaitGroup
+func newMemory() memory {
+	return memory{jobs: map[string]*job{}, ended: map[string]ended{}, runs: map[string]int{}, leftover: map[string]leftover{}}
 }
 
 // ended is what is kept of a job whose end was reported.
@@ -48,10 +59,47 @@ type ended struct {
 }
 
 func newEngine(a *Agent) *engine {
-	return &engine{
-		agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}),
-		jobs: map[string]*job{}, ended: map[string]ended{}, runs: map[string]int{}, leftover: map[string]leftover{}, touched: map[string]*job{},
+	return &engine{agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}), memory: newMemory(), touched: map[string]*job{}}
+}
+
+// take makes this instance the one that acts, or returns an error when its
+// journal is not the one that this agent wrote last: going on could run jobs
+// twice. The journal is read again, since another instance may have written
+// until now. again says that it had: then the answer was made for an older
+// cursor.
+func (e *engine) take(answer hpcsera.WorkAnswer) (again bool, err error) {
+	if !e.granted {
+		m := newMemory()
+		ungranted, err := journal.Replay(e.agent.journalDir(), m.fold)
+		if err != nil {
+			return false, err
+		}
+		// Each instance gets at most one term, so a term that no instance of the
+		// journal can have been given went to one that is missing here.
+		if answer.AppliedSeq > m.seq || answer.Term-m.term > int64(ungranted) {
+			return false, errBehind
+		}
+		again = m.cursor != e.cursor
+		e.memory, e.safe, e.granted = m, m.cursor, true
+		e.touched = map[string]*job{}
+		for _, j := range e.jobs {
+			e.touch(j)
+		}
 	}
+	// Seq and cursor stand in this file too, so that older ones can go.
+	e.write(journal.Entry{Kind: journal.KindTerm, Term: answer.Term, Epoch: answer.Epoch, Seq: e.seq})
+	e.write(journal.Entry{Kind: journal.KindCursor, Cursor: e.cursor})
+	return again, nil
+}
+
+// trusted is how long an answer of the server lets this instance submit. It is
+// shorter than the silence after which the server gives the term to another
+// one, and longer than a poll.
+const trusted = 75 * time.Second
+
+// open says whether this instance may submit.
+func (e *engine) open(now time.Time) bool {
+	return !e.spoke.IsZero() && now.Sub(e.spoke) < trusted
 }
 
 // do hands fn to the engine's goroutine. After the engine has ended it is
@@ -71,6 +119,21 @@ func (e *engine) call(ctx context.Context, fn func()) error {
 		fn()
 		e.acts = append(e.acts, func() { close(done) })
 	})
+	return e.await(ctx, done)
+}
+
+// read runs fn, which changes nothing, in the engine's goroutine. It returns
+// also while the journal cannot be written.
+func (e *engine) read(ctx context.Context, fn func()) error {
+	done := make(chan struct{})
+	e.do(func() {
+		fn()
+		close(done)
+	})
+	return e.await(ctx, done)
+}
+
+func (e *engine) await(ctx context.Context, done <-chan struct{}) error {
 	select {
 	case <-done:
 		return nil
@@ -126,8 +189,11 @@ func (e *engine) drain() {
 
 // wake touches the jobs whose next decision depends on the clock.
 func (e *engine) wake(now time.Time) {
+	if !e.granted {
+		return
+	}
 	for _, j := range e.jobs {
-		waits := j.retryAt.After(now.Add(-2*time.Second)) || !j.endedAt.IsZero() || j.order.Desired != hpcsera.DesiredRun || j.held || j.absent > 0
+		waits := !j.retryAt.IsZero() || !j.submitAt.IsZero() || !j.endedAt.IsZero() || j.order.Desired != hpcsera.DesiredRun || j.held || j.absent > 0
 		if waits && !j.busy {
 			e.touch(j)
 		}
@@ -144,37 +210,33 @@ func (e *engine) write(entry journal.Entry) {
 	e.fold(entry)
 }
 
-// fold applies an entry to the state, at the replay and when it is written.
-func (e *engine) fold(entry journal.Entry) {
+// fold applies an entry to the memory, at the replay and when it is written.
+func (m *memory) fold(entry journal.Entry) {
+	j := m.jobs[entry.About()]
 	switch entry.Kind {
 	case journal.KindTerm:
-		e.term, e.epoch, e.seq = entry.Term, entry.Epoch, max(e.seq, entry.Seq)
+		m.term, m.epoch, m.seq = entry.Term, entry.Epoch, max(m.seq, entry.Seq)
 	case journal.KindCursor:
-		e.cursor = entry.Cursor
+		m.cursor = entry.Cursor
 	case journal.KindRun:
-		e.runs[entry.Approval]++
+		// Two instances may have counted the same job.
+		if j == nil || !j.counted {
+			m.runs[entry.Approval]++
+		}
 	case journal.KindBlocked:
-		e.leftover[entry.Tag] = leftover{since: entry.At}
+		m.leftover[entry.Tag] = leftover{since: entry.At, login: j != nil && j.current().Type == hpcsera.LoginStep}
 	case journal.KindSent:
-		e.foldSent(entry.Seq)
+		m.foldSent(entry.Seq)
 	case journal.KindForgotten:
-		delete(e.ended, entry.Job)
+		delete(m.ended, entry.Job)
 	case journal.KindFact:
-		e.seq = max(e.seq, entry.Fact.Seq)
-		e.unsent = append(e.unsent, *entry.Fact)
+		m.seq = max(m.seq, entry.Fact.Seq)
+		m.unsent = append(m.unsent, *entry.Fact)
 	}
-	id := entry.Job
-	if entry.Order != nil {
-		id = entry.Order.JobID
-	}
-	if entry.Fact != nil {
-		id = entry.Fact.JobID
-	}
-	j := e.jobs[id]
-	_, over := e.ended[id]
+	_, over := m.ended[entry.About()]
 	if j == nil && !over && entry.Kind == journal.KindOrder && entry.Order.Spec != nil {
 		j = newJob(*entry.Order)
-		e.jobs[id] = j
+		m.jobs[j.id] = j
 	}
 	if j != nil {
 		j.fold(entry)
@@ -183,26 +245,26 @@ func (e *engine) fold(entry journal.Entry) {
 
 // foldSent drops the facts that were answered and lets go of jobs whose end
 // was among them.
-func (e *engine) foldSent(seq int64) {
-	e.sent = max(e.sent, seq)
-	kept := e.unsent[:0]
-	for _, r := range e.unsent {
-		if r.Seq > e.sent {
+func (m *memory) foldSent(seq int64) {
+	m.sent = max(m.sent, seq)
+	kept := m.unsent[:0]
+	for _, r := range m.unsent {
+		if r.Seq > m.sent {
 			kept = append(kept, r)
 			continue
 		}
-		if j := e.jobs[r.JobID]; j != nil && j.final && j.last.Seq == r.Seq {
-			e.ended[j.id] = ended{state: r.State, at: r.At, tags: j.tags, keep: j.spec.Run.Keep}
-			delete(e.jobs, j.id)
+		if j := m.jobs[r.JobID]; j != nil && j.final && j.last.Seq == r.Seq {
+			m.ended[j.id] = ended{state: r.State, at: r.At, tags: j.tags, keep: j.spec.Run.Keep}
+			delete(m.jobs, j.id)
 		}
 	}
-	clear(e.unsent[len(kept):])
-	e.unsent = kept
+	clear(m.unsent[len(kept):])
+	m.unsent = kept
 }
 
 // advance decides for every touched job and collects entries and acts.
 func (e *engine) advance(ctx context.Context) {
-	for len(e.touched) > 0 {
+	for e.granted && len(e.touched) > 0 {
 		batch := e.touched
 		e.touched = map[string]*job{}
 		for _, j := range batch {
@@ -210,7 +272,8 @@ func (e *engine) advance(ctx context.Context) {
 				continue
 			}
 			if ctx.Err() == nil {
-				e.perform(ctx, j, j.decide(time.Now(), e.open, e.agent.patience))
+				now := time.Now()
+				e.perform(ctx, j, j.decide(now, e.open(now), e.agent.patience))
 			}
 			e.tell(j)
 		}
@@ -227,11 +290,11 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 	case doSubmit:
 		e.submit(ctx, j)
 	case doLook:
-		e.begin(j, func() func() { return e.look(j) })
+		e.begin(j, e.look(j))
 	case doBlock:
-		e.begin(j, func() func() { return e.block(ctx, j, a.outcome) })
+		e.begin(j, e.block(j, a.outcome))
 	case doCancel, doHold, doRelease:
-		e.begin(j, func() func() { return e.act(ctx, j, a.do) })
+		e.begin(j, e.act(ctx, j, a.do))
 	case doRequeued:
 		j.requeued = j.start.N
 		j.endedAt, j.absent = time.Time{}, 0
@@ -243,16 +306,17 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 		e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: a.outcome})
 		e.touch(j)
 	case doCollect:
-		e.begin(j, func() func() { return e.collect(ctx, j) })
+		e.begin(j, e.collect(ctx, j))
 	case doFinish:
 		e.finish(j)
 	}
 }
 
-// begin runs work in a worker after the next flush. work must not touch the
-// engine; the closure it returns may.
+// begin runs work in a worker after the next flush. work must touch neither
+// the engine nor what other closures change of the job; the closure it returns
+// may.
 func (e *engine) begin(j *job, work func() func()) {
-	j.busy = true
+	j.busy, j.retryAt = true, time.Time{}
 	e.acts = append(e.acts, func() {
 		e.workers.Add(1)
 		go func() {
@@ -274,8 +338,13 @@ func (e *engine) tell(j *job) {
 	if j.final || j.outcome != nil && j.collected != nil {
 		return
 	}
-	if view := j.view(); differs(view, j.last) && hpcsera.CanFollow(position(j.last), position(view), j.spec.Run.Requeue) {
-		e.fact(view)
+	e.tellThat(j, j.view())
+}
+
+// tellThat makes a fact of r unless it says nothing new, or cannot follow.
+func (e *engine) tellThat(j *job, r hpcsera.Report) {
+	if differs(r, j.last) && hpcsera.CanFollow(position(j.last), position(r), j.spec.Run.Requeue) {
+		e.fact(r)
 	}
 }
 
@@ -328,7 +397,7 @@ func (e *engine) flush() {
 			return
 		}
 		failpoint.Hit("agent.after-journal")
-		e.entries = e.entries[:0]
+		e.entries, e.safe = e.entries[:0], e.cursor
 	}
 	if e.failing != nil {
 		e.log.Info("journal can be written again")

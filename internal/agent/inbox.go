@@ -37,7 +37,7 @@ func (a *Agent) answerRings(ctx context.Context) {
 	}
 	var rings []ring
 	var done []string
-	if a.engine.call(ctx, func() { rings, done = a.engine.sortRings(names) }) != nil {
+	if a.engine.read(ctx, func() { rings, done = a.engine.sortRings(names) }) != nil {
 		return
 	}
 	for _, r := range rings {
@@ -63,6 +63,9 @@ func (a *Agent) answerRings(ctx context.Context) {
 
 // sortRings tells which jobs to look at, and which doorbells are old.
 func (e *engine) sortRings(names map[string][]string) (rings []ring, old []string) {
+	if !e.granted {
+		return nil, nil // they may be for the instance that has the term
+	}
 	for id, list := range names {
 		j := e.jobs[id]
 		switch {

@@ -46,7 +46,8 @@ type job struct {
 	acted     time.Time // of the last native cancel, hold or release
 	tries     int
 	retryAt   time.Time
-	trouble   string // why it is tried again
+	submitAt  time.Time // no submission before
+	trouble   string    // why it is tried again
 	waiting   hpcsera.Reason
 	collected *collected
 }
@@ -82,6 +83,12 @@ func (j *job) fold(e journal.Entry) {
 		j.submitted = e.At
 		j.forgetObservations()
 	case journal.KindSubmitted:
+		if e.Tag != j.tag {
+			start := j.start
+			j.tag, j.tags = e.Tag, append(j.tags, e.Tag)
+			j.forgetObservations() // they were another submission's
+			j.start = start
+		}
 		j.native = e.Native
 	case journal.KindRefused:
 		j.tag, j.native = "", nil
@@ -89,6 +96,9 @@ func (j *job) fold(e journal.Entry) {
 		j.tag, j.native, j.n = "", nil, e.N+1
 		j.forgetObservations()
 	case journal.KindStep:
+		if e.Step <= j.step {
+			return // two instances saw the same end
+		}
 		j.parts = append(j.parts, part{attempt: j.attempt + e.N - j.n, step: j.step, n: e.N})
 		j.attempt += e.N - j.n
 		j.step, j.n, j.tag, j.native, j.held = e.Step, 1, "", nil, false

@@ -43,7 +43,7 @@ func (a *Agent) logLoop(ctx context.Context) error {
 		case <-tick.C:
 		}
 		var live []*stream
-		if a.engine.call(ctx, func() { live = a.engine.liveStreams() }) != nil {
+		if a.engine.read(ctx, func() { live = a.engine.liveStreams() }) != nil {
 			return nil
 		}
 		kept := map[string]*stream{}
@@ -85,7 +85,7 @@ func (s *stream) send(ctx context.Context, a *Agent) (grew bool, err error) {
 	if s.back.first == 0 {
 		s.back = backoff{first: time.Second, most: time.Minute}
 	}
-	corrected := false
+	corrections := 0
 	for {
 		b, err := s.read()
 		if err != nil || len(b) == 0 {
@@ -93,8 +93,10 @@ func (s *stream) send(ctx context.Context, a *Agent) (grew bool, err error) {
 		}
 		err = a.api.PutLog(ctx, s.job, s.name, s.attempt, s.sent, b)
 		var e *hpcsera.Error
-		if errors.As(err, &e) && e.Code == hpcsera.WrongOffset && !corrected {
-			s.sent, corrected = e.Expected, true
+		if errors.As(err, &e) && e.Code == hpcsera.WrongOffset && e.Expected != s.sent && corrections < 10 {
+			// The rest of an ended job's log and its live stream may cross.
+			s.sent = e.Expected
+			corrections++
 			continue
 		}
 		if err != nil {
@@ -141,31 +143,30 @@ func (s *stream) read() ([]byte, error) {
 func (e *engine) liveStreams() []*stream {
 	var list []*stream
 	for _, j := range e.jobs {
-		if j.start != nil && j.outcome == nil {
-			list = append(list, e.streams(j)...)
+		if all := e.allStreams(j); j.start != nil && j.outcome == nil {
+			list = append(list, all[len(all)-2:]...)
 		}
 	}
 	return list
 }
 
-// streams returns both streams of a job's current attempt, from their first
-// byte on.
-func (e *engine) streams(j *job) []*stream {
+// allStreams returns both streams of each attempt of a job, from their first
+// byte on, oldest attempt first.
+func (e *engine) allStreams(j *job) []*stream {
 	parts := append([]part{}, j.parts...)
-	attempt := j.attempt
 	if j.start != nil {
-		attempt += j.start.N - j.n
-		parts = append(parts, part{attempt: attempt, step: j.step, n: j.start.N})
+		for n := j.n; n <= j.start.N; n++ {
+			parts = append(parts, part{attempt: j.attempt + n - j.n, step: j.step, n: n})
+		}
 	}
 	var list []*stream
-	for _, name := range []string{"stdout", "stderr"} {
-		s := &stream{job: j.id, name: name, attempt: attempt}
-		for _, p := range parts {
-			if p.attempt == attempt {
-				s.files = append(s.files, e.agent.spool.OutputPath(j.id, p.step, p.n, name))
-			}
+	for i, p := range parts {
+		if i == 0 || p.attempt > parts[i-1].attempt {
+			list = append(list, &stream{job: j.id, name: "stdout", attempt: p.attempt}, &stream{job: j.id, name: "stderr", attempt: p.attempt})
 		}
-		list = append(list, s)
+		for _, s := range list[len(list)-2:] {
+			s.files = append(s.files, e.agent.spool.OutputPath(j.id, p.step, p.n, s.name))
+		}
 	}
 	return list
 }

@@ -80,7 +80,7 @@ func laterOf(a, b time.Time) time.Time {
 // decision still waits for an answer.
 func (a *Agent) ask(ctx context.Context) (urgent bool, err error) {
 	var questions []question
-	if err := a.engine.call(ctx, func() { questions = a.engine.questions() }); err != nil {
+	if err := a.engine.read(ctx, func() { questions = a.engine.questions() }); err != nil {
 		return false, err
 	}
 	for _, q := range questions {
@@ -104,6 +104,9 @@ func (a *Agent) ask(ctx context.Context) (urgent bool, err error) {
 // questions lists what is worth asking, by batch system.
 func (e *engine) questions() []question {
 	by := map[string]*question{}
+	if !e.granted {
+		return nil
+	}
 	for _, j := range e.jobs {
 		if j.tag == "" || j.native == nil || j.outcome != nil {
 			continue

@@ -60,7 +60,7 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 // own not counted.
 func (e *engine) countedRuns(ctx context.Context, j *job, approval string) int {
 	count := 0
-	_ = e.call(ctx, func() {
+	_ = e.read(ctx, func() {
 		count = e.runs[approval]
 		if j.counted {
 			count--

@@ -48,10 +48,12 @@ func (b *board) set(change func(*Status)) {
 	b.mu.Unlock()
 }
 
+const boardInterval = 5 * time.Second
+
 // boardLoop writes the status every few seconds until ctx ends.
 func (a *Agent) boardLoop(ctx context.Context) error {
 	for ctx.Err() == nil {
-		err := a.engine.call(ctx, func() {
+		err := a.engine.read(ctx, func() {
 			e := a.engine
 			a.state.set(func(s *Status) {
 				s.Instance, s.Host, s.PID, s.At, s.System = a.instance, a.host, os.Getpid(), time.Now().UTC(), a.batch.System()
@@ -69,7 +71,7 @@ func (a *Agent) boardLoop(ctx context.Context) error {
 				}
 			})
 		}
-		sleep(ctx, 5*time.Second)
+		sleep(ctx, boardInterval)
 	}
 	return nil
 }
@@ -89,5 +91,7 @@ func ReadStatus(dir string) (s Status, alive, ok bool, err error) {
 	}
 	f, known := readInstance(dir)
 	host, _ := os.Hostname()
-	return s, known && f.Host == host && f.Boot == bootID() && f.alive(), true, nil
+	alive = known && f.Host == host && f.Boot == bootID() && f.alive()
+	// Before it was granted a term, an instance tells of itself here alone.
+	return s, alive || s.Host == host && time.Since(s.At) < 3*boardInterval, true, nil
 }

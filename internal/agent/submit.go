@@ -26,11 +26,16 @@ func (e *engine) submit(ctx context.Context, j *job) {
 	})
 }
 
-// handOver writes the submission and runs the submit command. It finishes
-// even when the agent is told to stop: its answer is worth waiting for.
+// handOver writes the submission and runs the submit command. A command that
+// runs finishes even when the agent is told to stop: its answer is worth
+// waiting for.
 func (a *Agent) handOver(ctx context.Context, j *job, tag string) (scheduler.Ref, error) {
-	a.submitSlots <- struct{}{}
-	defer func() { <-a.submitSlots }()
+	select {
+	case a.submitSlots <- struct{}{}:
+		defer func() { <-a.submitSlots }()
+	case <-ctx.Done():
+		return scheduler.Ref{}, &notTried{ctx.Err()}
+	}
 	s := j.current()
 	system := a.system(s)
 	env := system.Environment()
@@ -63,6 +68,8 @@ func (e *engine) handedOver(j *job, tag string, ref scheduler.Ref, err error) {
 	var refused *scheduler.Refused
 	var early *notTried
 	switch {
+	case j.tag != tag: // another instance's submission started the job
+		e.leftover[tag] = leftover{since: time.Now(), login: j.current().Type == hpcsera.LoginStep}
 	case err == nil:
 		now := time.Now().UTC()
 		native := &hpcsera.Native{System: e.agent.system(j.current()).System(), Cluster: ref.Cluster, ID: ref.ID, Submitted: &now}
@@ -77,8 +84,7 @@ func (e *engine) handedOver(j *job, tag string, ref scheduler.Ref, err error) {
 		e.write(journal.Entry{Kind: journal.KindRefused, Job: j.id, Step: j.step, N: j.n, Tag: tag})
 		e.again(j, err)
 	default:
-		e.again(j, err)
-		j.retryAt = time.Time{} // settle the claim now; the next submission waits
+		e.again(j, err) // the claim is settled now; the next submission waits
 		e.log.Warn("submit command gave no clear answer", "job", j.id, "submission", tag, "error", err)
 	}
 }
@@ -86,7 +92,7 @@ func (e *engine) handedOver(j *job, tag string, ref scheduler.Ref, err error) {
 // again makes a job's next submission wait, longer each time.
 func (e *engine) again(j *job, err error) {
 	j.tries++
-	j.retryAt = time.Now().Add(retryDelay(j.tries, 2*time.Second, 5*time.Minute))
+	j.submitAt = time.Now().Add(retryDelay(j.tries, 2*time.Second, 5*time.Minute))
 	j.trouble, j.waiting = err.Error(), ""
 	var refused *scheduler.Refused
 	if errors.As(err, &refused) && refused.Throttled {

@@ -44,14 +44,14 @@ func (a *Agent) workLoop(ctx context.Context) error {
 // poll makes one work request and applies its answer. wait is in seconds.
 func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	var req hpcsera.WorkRequest
-	err := a.engine.call(ctx, func() {
+	err := a.engine.read(ctx, func() {
 		e := a.engine
-		req = hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: e.epoch, Acked: e.cursor, Free: e.free(), Wait: wait}
+		req = hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: e.epoch, Acked: e.safe, Free: e.free(), Wait: wait}
 	})
 	if err != nil {
 		return err
 	}
-	if a.granted.Load() == 0 {
+	if req.Term == 0 {
 		req.Takeover, req.Wait = a.takeover, 0
 	}
 	if facts {
@@ -61,60 +61,69 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	if err != nil {
 		return a.refusedWork(err)
 	}
-	if answer.Term != a.granted.Load() {
-		if err := a.grant(ctx, answer); err != nil {
+	if answer.Term != req.Term {
+		if again, err := a.grant(ctx, answer); err != nil || again {
 			return err
 		}
 	}
 	a.state.set(func(s *Status) { s.Server, s.Spoke = "", time.Now().UTC() })
-	return a.engine.call(ctx, func() { a.engine.takeOrders(answer) })
+	limited, cancel := context.WithTimeout(ctx, journalWait)
+	defer cancel()
+	err = a.engine.call(limited, func() { a.engine.takeOrders(answer) })
+	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return nil // the journal fails: the server is to know that this instance lives, and what is acknowledged is on disk
+	}
+	return err
 }
+
+// journalWait is how long a poll waits for the journal.
+const journalWait = 20 * time.Second
 
 // refusedWork closes the gate: after a loss of contact nothing is submitted
 // before the next answer.
 func (a *Agent) refusedWork(err error) error {
-	a.engine.do(func() { a.engine.open = false })
+	a.engine.do(func() { a.engine.spoke = time.Time{} })
 	switch hpcsera.CodeOf(err) {
 	case hpcsera.StaleTerm:
 		return fmt.Errorf("%w: another instance of this agent took over: %w", errStopped, err)
 	case hpcsera.AgentActive:
 		if a.config.once {
-			return fmt.Errorf("%w: another instance of this agent is running", errStopped)
+			return fmt.Errorf("%w: another instance of this agent is running: %w", errStopped, err)
 		}
 	}
 	return err
 }
 
-// grant records a term. An agent without a past that is granted a later term,
-// or whose past is shorter than what the server applied, has lost its
-// journal: going on could run jobs twice.
-func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) error {
-	var behind bool
-	err := a.engine.call(ctx, func() {
-		e := a.engine
-		behind = answer.AppliedSeq > e.seq || a.first && answer.Term > 1
-		if !behind {
-			// Seq and cursor stand in this file too, so that older ones can go.
-			e.write(journal.Entry{Kind: journal.KindTerm, Term: answer.Term, Epoch: answer.Epoch, Seq: e.seq})
-			e.write(journal.Entry{Kind: journal.KindCursor, Cursor: e.cursor})
-		}
-	})
+// errBehind says that the journal is not the one that this agent wrote last.
+var errBehind = errors.New("the journal is not the one this agent wrote last (the server knows more of this agent than it does), so jobs could run twice")
+
+// grant records a term. again says that the answer was made for an older
+// cursor and does not count.
+func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again bool, err error) {
+	var refused error
+	err = a.engine.call(ctx, func() { again, refused = a.engine.take(answer) })
 	if err != nil {
-		return err
+		return false, err
 	}
-	if behind {
-		return fmt.Errorf("%w: the journal in %s is not the one this agent wrote last (the server knows reports that it does not), so jobs could run twice. "+
-			"Put the journal back, or have the operator remove this agent (hpcserad agent remove --abandon) and enrol anew", errStopped, a.config.StateDir)
+	if errors.Is(refused, errBehind) {
+		return false, fmt.Errorf("%w: %w. Put the journal in %s back, or have the operator remove this agent (hpcserad agent remove --abandon) and enrol anew",
+			errStopped, refused, a.config.StateDir)
+	}
+	if refused != nil {
+		return false, fmt.Errorf("%w: %w", errStopped, refused)
 	}
 	a.granted.Store(answer.Term)
 	a.log.Info("connected", "agent", a.api.ID(), "term", answer.Term)
-	return nil
+	if err := writeInstance(a.config.StateDir, a.instance, a.host); err != nil {
+		a.log.Warn("the next instance will have to wait for this one's silence", "error", err)
+	}
+	return again, nil
 }
 
 // takeOrders journals an answer's orders and then its cursor, so that what is
 // acknowledged is on disk.
 func (e *engine) takeOrders(answer hpcsera.WorkAnswer) {
-	e.open = true
+	e.spoke = time.Now()
 	for i := range answer.Orders {
 		o := answer.Orders[i]
 		j := e.jobs[o.JobID]

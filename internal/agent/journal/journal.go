@@ -90,35 +90,30 @@ type Journal struct {
 const suffix = ".jsonl"
 
 // Open reads every earlier file of dir into fold, oldest term first, and
-// starts the file of this instance. first is true when there was none: the
-// agent has no past here.
-func Open(dir string, head Entry, fold func(Entry)) (j *Journal, first bool, err error) {
+// starts the file of this instance.
+func Open(dir string, head Entry, fold func(Entry)) (*Journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, false, fmt.Errorf("journal: %w", err)
+		return nil, fmt.Errorf("journal: %w", err)
 	}
-	files, err := history(dir)
-	if err != nil {
-		return nil, false, err
-	}
-	for _, f := range files {
-		if err := read(f.path, fold); err != nil {
-			return nil, false, err
-		}
+	if _, err := Replay(dir, fold); err != nil {
+		return nil, err
 	}
 	path := filepath.Join(dir, head.Instance+suffix)
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, false, fmt.Errorf("journal: %w", err)
+		return nil, fmt.Errorf("journal: %w", err)
 	}
-	j = &Journal{file: file}
+	j := &Journal{file: file}
 	head.Kind = KindInstance
-	if err := j.Append(head); err != nil {
-		return nil, false, err
+	err = j.Append(head)
+	if err == nil {
+		err = syncDir(dir)
 	}
-	if err := syncDir(dir); err != nil {
-		return nil, false, err
+	if err != nil {
+		file.Close()
+		return nil, err
 	}
-	return j, len(files) == 0, nil
+	return j, nil
 }
 
 // Append writes entries and returns when they are on disk. After an error none
@@ -155,37 +150,49 @@ func (j *Journal) Append(entries ...Entry) error {
 // Close closes the file.
 func (j *Journal) Close() error { return j.file.Close() }
 
-// Replay folds every file of dir without starting one of its own, for
-// commands that only look. A missing dir is an empty journal.
-func Replay(dir string, fold func(Entry)) error {
+// Replay reads every file of dir into fold, oldest term first, without
+// starting one. A missing dir is an empty journal. ungranted is the number of
+// instances that wrote no term: each may have been granted one whose answer it
+// did not live to write down.
+func Replay(dir string, fold func(Entry)) (ungranted int, err error) {
 	files, err := history(dir)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, f := range files {
+		if f.term == 0 {
+			ungranted++
+		}
 		if err := read(f.path, fold); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return ungranted, nil
 }
 
-// Prune removes the files of dir whose last change is older than before and
-// in which no entry names a job that keep accepts. own is never removed.
+// Prune removes files of dir, oldest term first, and stops at the first that
+// is own, was changed after before, or has an entry about a job that keep
+// accepts. Only the beginning of the past is ever forgotten: were a later file
+// removed before an earlier one, a job could stand in the past without its end
+// and run again.
 func Prune(dir, own string, before time.Time, keep func(job string) bool) error {
 	files, err := history(dir)
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
-		if f.instance == own || f.changed.After(before) {
-			continue
+		old := f.instance != own && !f.changed.After(before)
+		if f.term == 0 && !old {
+			continue // it did nothing, so nothing is forgotten out of order
 		}
-		needed := false
-		err := read(f.path, func(e Entry) {
-			needed = needed || e.Job != "" && keep(e.Job) || e.Order != nil && keep(e.Order.JobID)
-		})
-		if err == nil && !needed {
+		needed := !old
+		if !needed {
+			err = read(f.path, func(e Entry) { needed = needed || e.About() != "" && keep(e.About()) })
+		}
+		if err == nil && needed {
+			return nil
+		}
+		if err == nil {
 			err = os.Remove(f.path)
 		}
 		if err != nil {
@@ -193,6 +200,17 @@ func Prune(dir, own string, before time.Time, keep func(job string) bool) error 
 		}
 	}
 	return nil
+}
+
+// About returns the job that an entry names, "" for none.
+func (e Entry) About() string {
+	switch {
+	case e.Order != nil:
+		return e.Order.JobID
+	case e.Fact != nil:
+		return e.Fact.JobID
+	}
+	return e.Job
 }
 
 type past struct {
