@@ -343,7 +343,9 @@ func (s *Spool) Remove(job string, tags []string) error {
 	}
 	var errs []error
 	for _, tag := range tags {
-		errs = append(errs, os.RemoveAll(filepath.Join(s.dir, "submissions", filepath.Base(tag))))
+		if hpcsera.ValidID("s", tag) {
+			errs = append(errs, os.RemoveAll(filepath.Join(s.dir, "submissions", tag)))
+		}
 	}
 	return errors.Join(append(errs, os.RemoveAll(filepath.Join(s.dir, job)))...)
 }
