@@ -75,6 +75,13 @@ func newLogin(t *testing.T, d *deployment, scheduler string, settings ...string)
 	return l
 }
 
+// in returns deployment and account for use in a subtest.
+func (l *login) in(t *testing.T) (*deployment, *login) {
+	c := *l
+	c.d = l.d.in(t)
+	return c.d, &c
+}
+
 // openDir is a temporary folder that other users can pass through.
 func openDir(t *testing.T) string {
 	t.Helper()

@@ -142,14 +142,21 @@ type deployment struct {
 	token  string // of client ci: all client roles
 	server *process
 	extra  []string // environment of the server
-	mu     sync.Mutex
+	mu     *sync.Mutex
+}
+
+// in returns the deployment for use in a subtest.
+func (d *deployment) in(t *testing.T) *deployment {
+	c := *d
+	c.t = t
+	return &c
 }
 
 // newDeployment starts a server on database ("" for SQLite) with the given
 // failpoints.
 func newDeployment(t *testing.T, database string, failpoint string) *deployment {
 	t.Helper()
-	d := &deployment{t: t, dir: t.TempDir()}
+	d := &deployment{t: t, dir: t.TempDir(), mu: &sync.Mutex{}}
 	d.addr = freeAddress(t)
 	d.url = "http://" + d.addr
 	d.config = filepath.Join(d.dir, "hpcserad.yaml")

@@ -118,7 +118,7 @@ func (l *login) expectStates(t *testing.T, id string, want ...hpcsera.State) {
 
 func TestEndsAreToldApart(t *testing.T) {
 	t.Parallel()
-	d, l := ready(t)
+	_, l := ready(t)
 	for _, c := range []struct {
 		name, script string
 		change       func(*hpcsera.RunPart)
@@ -133,6 +133,7 @@ func TestEndsAreToldApart(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			d, l := l.in(t)
 			code := l.approveWide(t, "end-"+c.name, c.script)
 			id := l.submit(t, code, withRun(func(r *hpcsera.RunPart) {
 				if c.change != nil {
@@ -159,7 +160,7 @@ func TestCancelEverywhere(t *testing.T) {
 	code := l.approveWide(t, "cancel", marking("sleep 300"))
 	running := l.submit(t, code)
 	held := l.submit(t, code, withRun(func(r *hpcsera.RunPart) { r.Hold = true }))
-	queued := l.submit(t, code, withRun(func(r *hpcsera.RunPart) { r.Resources.NodeCount = 4; r.Resources.ExclusiveNodeUse = true }))
+	queued := l.submit(t, l.approveLater(t, "later", "now+1hour", "#!/bin/sh\ntouch marker\n"))
 	waiting := l.submitUnapproved(t)
 	d.await(running, 60*time.Second, hpcsera.Running)
 	d.await(held, 60*time.Second, hpcsera.Held)
@@ -202,20 +203,27 @@ func TestHoldAndRelease(t *testing.T) {
 	if j := d.await(id, 60*time.Second); j.State != hpcsera.Succeeded || l.runs(t, id) != 1 {
 		t.Errorf("released job is %s (%s), ran %d times", j.State, j.Reason, l.runs(t, id))
 	}
-	// One that Slurm holds: the queue is full, so it can be held while it waits.
-	full := l.submit(t, l.approveWide(t, "full", "#!/bin/sh\nsleep 300\n"), withRun(func(r *hpcsera.RunPart) {
-		r.Resources.NodeCount, r.Resources.ExclusiveNodeUse = 4, true
-	}))
-	late := l.submit(t, code, withRun(func(r *hpcsera.RunPart) { r.Resources.NodeCount, r.Resources.ExclusiveNodeUse = 4, true }))
+	// One that stands in Slurm's queue already.
+	late := l.submit(t, l.approveLater(t, "late", "now+20", marking("exit 0")))
 	d.await(late, 60*time.Second, hpcsera.Queued)
 	d.call("PATCH", "/jobs/"+late, map[string]any{"hold": true}, nil)
 	d.await(late, 60*time.Second, hpcsera.Held)
+	if state := strings.TrimSpace(slurm(t, "squeue", "--noheader", "--jobs="+d.job(late).Native.ID, "--Format=Reason:40")); state != "JobHeldUser" {
+		t.Errorf("Slurm says %q, want JobHeldUser", state)
+	}
 	d.call("PATCH", "/jobs/"+late, map[string]any{"hold": false}, nil)
-	d.await(late, 60*time.Second, hpcsera.Queued, hpcsera.Running)
-	d.call("DELETE", "/jobs/"+full, nil, nil)
 	if j := d.await(late, 90*time.Second); j.State != hpcsera.Succeeded || l.runs(t, late) != 1 {
 		t.Errorf("released job is %s (%s: %s), ran %d times", j.State, j.Reason, j.Message, l.runs(t, late))
 	}
+}
+
+// approveLater signs code that Slurm starts only after a while.
+func (l *login) approveLater(t *testing.T, name, begin, script string) string {
+	t.Helper()
+	m := manifest(name, script)
+	m.Limits = wide
+	m.CustomAttributes = map[string]string{"slurm.begin": begin}
+	return l.approve(t, m)
 }
 
 func TestRequeueIsANewAttemptOnlyWhereAllowed(t *testing.T) {
