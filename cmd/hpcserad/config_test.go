@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/hpcsera/hpcsera/internal/strictyaml"
+)
+
+// load reads a configuration with the given text and environment.
+func load(t *testing.T, text string, environ ...string) (config, string, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "hpcserad.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &program{environ: environ, config: path}
+	c, err := p.loadConfig()
+	return c, filepath.Dir(path), err
+}
+
+func TestAConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		environ    []string
+		say        string
+	}{
+		{"a misspelt key", "listen: 127.0.0.1:0\npublic_ulr: x\n", nil, "hpcserad.yaml:2"},
+		{"a key of another place", "certificate: x\n", nil, "hpcserad.yaml:1"},
+		{"a key twice", "listen: a:1\nlisten: b:1\n", nil, "hpcserad.yaml:2"},
+		{"a wrong type", "behind_proxy: 1\n", nil, "true or false"},
+		{"a size without unit", "limits: {body: 1000}\n", nil, "unit"},
+		{"a size that no job fits in", "limits: {body: 1KiB}\n", nil, "64KiB"},
+		{"half a certificate", "tls: {certificate: x.pem}\n", nil, "key"},
+		{"a URL with a password", "public_url: https://a:b@c\n", nil, "public_url"},
+		{"a URL that is none", "public_url: hpc.example.org\n", nil, "public_url"},
+		{"an unknown level", "log: {level: loud}\n", nil, "log.level"},
+		{"an unknown format", "log: {format: xml}\n", nil, "log.format"},
+		{"a misspelt variable", "", []string{"HPCSERAD_LISTN=127.0.0.1:1"}, "HPCSERAD_LISTN"},
+		{"a variable of a wrong type", "", []string{"HPCSERAD_BEHIND_PROXY=perhaps"}, "HPCSERAD_BEHIND_PROXY"},
+		{"a variable with a duration that is none", "", []string{"HPCSERAD_LIMITS_GRACE=30"}, "HPCSERAD_LIMITS_GRACE"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, _, err := load(t, c.text, c.environ...)
+			if err == nil || !strings.Contains(err.Error(), c.say) {
+				t.Errorf("got %v, want an error that says %q", err, c.say)
+			}
+		})
+	}
+}
+
+func TestEnvironmentWinsOverFileAndFileOverDefault(t *testing.T) {
+	c, dir, err := load(t, "listen: 127.0.0.1:1\ntls: {certificate: c.pem, key: /k.pem}\n",
+		"HPCSERAD_LISTEN=127.0.0.1:2", "HPCSERAD_LOG_FORMAT=json", "HPCSERAD_LIMITS_BODY=1MiB", "HOME=/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, pair := range map[string][2]string{
+		"listen": {c.Listen, "127.0.0.1:2"}, "log.format": {c.Log.Format, "json"}, "log.level": {c.Log.Level, "info"},
+		"limits.body": {c.Limits.Body.String(), "1MiB"}, "tls.certificate": {c.TLS.Certificate, filepath.Join(dir, "c.pem")}, "tls.key": {c.TLS.Key, "/k.pem"},
+		"data_dir": {c.DataDir, filepath.Join(dir, "data")}, "database": {c.Database, filepath.Join(dir, "data", "hpcsera.db")},
+		"admin_socket": {c.AdminSocket, filepath.Join(dir, "data", "admin.sock")},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("%s: got %q, want %q", name, pair[0], pair[1])
+		}
+	}
+}
+
+func TestSettingsArePrintedWithoutSecrets(t *testing.T) {
+	c, _, err := load(t, "database: postgres://hpcsera:geheim@db.example.org/hpcsera\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	slog.New(slog.NewTextHandler(&out, nil)).Info("settings", c.attrs()...)
+	if strings.Contains(out.String(), "geheim") {
+		t.Errorf("the password is printed: %s", out.String())
+	}
+	for _, want := range []string{"db.example.org", "listen=", "limits.body=64MiB", "tls.certificate="} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("got %s, want %s in it", out.String(), want)
+		}
+	}
+}
+
+var commented = regexp.MustCompile(`(?m)^# ?((?:  )?[a-z_]+:( .*)?)$`)
+
+func TestTheConfigurationThatInitWritesShowsEverySettingWithItsDefault(t *testing.T) {
+	doc, err := strictyaml.Parse("template", []byte(template))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := defaults()
+	if err := doc.Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	if want := defaults(); !reflect.DeepEqual(got, want) {
+		t.Errorf("as written: got %+v, want the defaults %+v", got, want)
+	}
+	all := commented.ReplaceAllString(template, "$1")
+	if doc, err = strictyaml.Parse("template", []byte(all)); err != nil {
+		t.Fatalf("%v in\n%s", err, all)
+	}
+	var full config
+	if err := doc.Decode(&full); err != nil {
+		t.Fatalf("%v in\n%s", err, all)
+	}
+	for _, l := range leaves(reflect.ValueOf(full), nil) {
+		if name := strings.Join(l.path, "."); name != "behind_proxy" && l.value.IsZero() {
+			t.Errorf("the file does not show %s", name)
+		}
+	}
+	if full.Limits != defaults().Limits || full.Log != defaults().Log {
+		t.Errorf("shown as defaults: got %+v %+v, want %+v %+v", full.Limits, full.Log, defaults().Limits, defaults().Log)
+	}
+}

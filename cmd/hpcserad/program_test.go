@@ -1,0 +1,319 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/hpcsera/hpcsera"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// lines is output that a test reads while it is written.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) { l.mu.Lock(); defer l.mu.Unlock(); return l.b.Write(p) }
+func (l *lines) String() string              { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
+
+// served is a server that run started.
+type served struct {
+	t      *testing.T
+	config string
+	url    string
+	stderr *lines
+	stop   func() error
+}
+
+// serve starts the program as a person would, in dir, and waits until it
+// tells its address.
+func serve(t *testing.T, dir string, environ ...string) *served {
+	t.Helper()
+	s := &served{t: t, config: filepath.Join(dir, "hpcserad.yaml"), stderr: &lines{}}
+	file := filepath.Join(t.TempDir(), "url")
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{"serve", "--config", s.config, "--address-file", file}, environ, io.Discard, s.stderr)
+	}()
+	s.stop = sync.OnceValue(func() error {
+		cancel()
+		http.DefaultClient.CloseIdleConnections()
+		return <-ended
+	})
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(20 * time.Second); ; {
+		if text, err := os.ReadFile(file); err == nil {
+			s.url = strings.TrimSpace(string(text))
+			return s
+		}
+		select {
+		case err := <-ended:
+			ended <- nil
+			t.Fatalf("serve ended: %v\n%s", err, s.stderr)
+		case <-limit:
+			t.Fatalf("serve did not tell its address:\n%s", s.stderr)
+		case <-tick.C:
+		}
+	}
+}
+
+// do runs an operator's command.
+func (s *served) do(args ...string) (string, error) {
+	s.t.Helper()
+	var out bytes.Buffer
+	err := run(s.t.Context(), append(args, "--config", s.config), nil, &out, io.Discard)
+	return out.String(), err
+}
+
+func (s *served) must(args ...string) string {
+	s.t.Helper()
+	out, err := s.do(args...)
+	if err != nil {
+		s.t.Fatalf("hpcserad %s: %v", strings.Join(args, " "), err)
+	}
+	return out
+}
+
+func (s *served) get(path, token string) int {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.url+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatalf("GET %s: %v", path, err)
+	}
+	defer res.Body.Close()
+	_, _ = io.Copy(io.Discard, res.Body)
+	return res.StatusCode
+}
+
+func initialized(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "srv")
+	if err := run(t.Context(), []string{"init", dir, "--listen", "127.0.0.1:0"}, nil, io.Discard, io.Discard); err != nil {
+		t.Fatalf("init: %v", err)
+	}
+	return dir
+}
+
+// secret finds the token in what a command printed.
+func secret(t *testing.T, out string) string {
+	t.Helper()
+	for _, word := range strings.Fields(out) {
+		if _, _, ok := hpcsera.ParseSecret(word); ok {
+			return word
+		}
+	}
+	t.Fatalf("no token in %q", out)
+	return ""
+}
+
+func TestFromInitToATokenThatWorksAcrossARestart(t *testing.T) {
+	dir := initialized(t)
+	s := serve(t, dir)
+	if got := s.get("/readyz", ""); got != 200 {
+		t.Errorf("/readyz: got %d, want 200", got)
+	}
+	s.must("user", "add", "alice")
+	s.must("project", "add", "cfd", "--member", "alice=owner")
+	s.must("client", "add", "cli")
+	s.must("site", "add", "lab")
+	token := secret(t, s.must("token", "create", "--user", "alice", "--project", "cfd", "--client", "cli", "--for", "ci-code"))
+	if got := s.get("/api/v1/tokens/self", token); got != 200 {
+		t.Errorf("the token: got %d, want 200", got)
+	}
+	if err := s.stop(); err != nil {
+		t.Fatalf("stop: %v", err)
+	}
+	if strings.Contains(s.stderr.String(), token) {
+		t.Error("the token stands in the log")
+	}
+	s = serve(t, dir)
+	if got := s.get("/api/v1/tokens/self", token); got != 200 {
+		t.Errorf("the token after a restart: got %d, want 200", got)
+	}
+	id, _, _ := hpcsera.ParseSecret(token)
+	for _, c := range []struct {
+		do     []string
+		before int
+	}{
+		{[]string{"user", "disable", "alice"}, 401}, {[]string{"user", "enable", "alice"}, 200},
+		{[]string{"client", "disable", "cli"}, 401}, {[]string{"client", "enable", "cli"}, 200},
+		{[]string{"project", "member", "cfd", "alice", "none"}, 401}, {[]string{"project", "member", "cfd", "alice", "member"}, 200},
+		{[]string{"token", "revoke", id}, 401},
+	} {
+		s.must(c.do...)
+		if got := s.get("/api/v1/tokens/self", token); got != c.before {
+			t.Errorf("after %v: got %d, want %d from the next request on", c.do, got, c.before)
+		}
+	}
+}
+
+func TestEveryListIsATableOrJSON(t *testing.T) {
+	s := serve(t, initialized(t))
+	s.must("user", "add", "root", "--operator")
+	s.must("project", "add", "cfd", "--member", "root=viewer")
+	s.must("client", "add", "cli")
+	s.must("site", "add", "lab")
+	s.must("site", "disable", "lab")
+	s.must("token", "create", "--user", "root", "--project", "cfd", "--client", "cli", "--roles", "1", "--scope", "project", "--days", "2")
+	thumbprint := strings.Repeat("A", 43)
+	s.must("agent", "create", "--user", "root", "--site", "lab", "--project", "cfd", "--thumbprint", thumbprint)
+	for kind, want := range map[string]string{
+		"user": "operator", "project": "root=viewer", "client": "enabled", "site": "disabled", "agent": "never", "token": "GET_JobStatus",
+	} {
+		if out := s.must(kind, "list"); !strings.Contains(out, want) {
+			t.Errorf("%s list: got %q, want %q in it", kind, out, want)
+		}
+		var list []map[string]any
+		if out := s.must(kind, "list", "--output", "json"); json.Unmarshal([]byte(out), &list) != nil || len(list) != 1 {
+			t.Errorf("%s list as JSON: got %q, want one entry", kind, out)
+		}
+	}
+	var agents []hpcsera.Agent
+	if err := json.Unmarshal([]byte(s.must("agent", "list", "-o", "json")), &agents); err != nil {
+		t.Fatal(err)
+	}
+	s.must("agent", "remove", agents[0].ID)
+	if out := s.must("agent", "list"); strings.Contains(out, agents[0].ID) {
+		t.Errorf("a removed agent is listed: %q", out)
+	}
+}
+
+func TestMistakesOnTheCommandLineAreUsageErrorsAndOthersAreNot(t *testing.T) {
+	s := serve(t, initialized(t))
+	for _, args := range [][]string{
+		{"nonsense"}, {"user", "nonsense"}, {"user", "add"}, {"user", "add", "a", "b"}, {"user", "list", "--all"},
+		{"token", "create", "--user", "alice"}, {"user", "list", "--output", "xml"}, {"project", "add", "p", "--member", "alice"},
+	} {
+		if _, err := s.do(args...); !errors.As(err, new(usageError)) {
+			t.Errorf("hpcserad %v: got %v, want a usage error", args, err)
+		}
+	}
+	for _, args := range [][]string{{"user", "add", "Alice"}, {"user", "disable", "nobody"}, {"agent", "create", "--user", "a", "--site", "b", "--project", "c", "--thumbprint", "d"}} {
+		if _, err := s.do(args...); err == nil || errors.As(err, new(usageError)) {
+			t.Errorf("hpcserad %v: got %v, want the server's refusal", args, err)
+		}
+	}
+}
+
+func TestCommandsSayWhenNoServerAnswers(t *testing.T) {
+	dir := initialized(t)
+	err := run(t.Context(), []string{"user", "list", "--config", filepath.Join(dir, "hpcserad.yaml")}, nil, io.Discard, io.Discard)
+	if hpcsera.CodeOf(err) != hpcsera.Unavailable {
+		t.Errorf("got %v, want unavailable", err)
+	}
+}
+
+func TestASecondServerOnTheSameFolderIsRefusedAndTheFirstGoesOn(t *testing.T) {
+	dir := initialized(t)
+	s := serve(t, dir)
+	if err := run(t.Context(), []string{"serve", "--config", s.config}, nil, io.Discard, io.Discard); err == nil {
+		t.Error("a second server started")
+	}
+	if got := s.get("/readyz", ""); got != 200 {
+		t.Errorf("the first one: got %d, want 200", got)
+	}
+}
+
+func TestServeRefusesWhatWouldGiveTokensAway(t *testing.T) {
+	dir := initialized(t)
+	config := filepath.Join(dir, "hpcserad.yaml")
+	for _, c := range []struct {
+		name    string
+		environ []string
+		say     string
+	}{
+		{"plain HTTP for everybody", []string{"HPCSERAD_LISTEN=0.0.0.0:0"}, "TLS"},
+		{"behind a proxy without a name", []string{"HPCSERAD_LISTEN=0.0.0.0:0", "HPCSERAD_BEHIND_PROXY=true"}, "public_url"},
+		{"a certificate that is not there", []string{"HPCSERAD_TLS_CERTIFICATE=/nowhere.pem", "HPCSERAD_TLS_KEY=/nowhere.key"}, "certificate"},
+		{"a key that others can read", nil, "chmod 600"},
+		{"a key that was promised", []string{"HPCSERAD_KEY_FILE=/nowhere/server.key"}, "server key"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.say == "chmod 600" {
+				if err := os.Chmod(filepath.Join(dir, "data", "server.key"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := run(t.Context(), []string{"serve", "--config", config}, c.environ, io.Discard, io.Discard)
+			if err == nil || !strings.Contains(err.Error(), c.say) {
+				t.Errorf("got %v, want an error that says %q", err, c.say)
+			}
+		})
+	}
+}
+
+func TestInitTwiceKeepsWhatThereIs(t *testing.T) {
+	dir := initialized(t)
+	key, err := os.ReadFile(filepath.Join(dir, "data", "server.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"init", dir, "--listen", "127.0.0.1:9"}, nil, &out, io.Discard); err != nil {
+		t.Fatalf("init again: %v", err)
+	}
+	again, err := os.ReadFile(filepath.Join(dir, "data", "server.key"))
+	if err != nil || !bytes.Equal(key, again) {
+		t.Errorf("the key changed (%v)", err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "hpcserad.yaml"))
+	if err != nil || strings.Contains(string(text), "127.0.0.1:9\n") || !strings.Contains(out.String(), "kept") {
+		t.Errorf("the configuration changed (%v): %s", err, out.String())
+	}
+}
+
+func TestMetricsCountRequestsAndCommits(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	s := serve(t, initialized(t), "HPCSERAD_METRICS="+address)
+	s.must("user", "add", "alice")
+	s.get("/api/v1/tokens/self", "x")
+	res, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`hpcsera_requests_total{operation="getTokenSelf",status="401"} 1`, "hpcsera_db_commits_total", "go_goroutines"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	if got := s.get("/metrics", ""); got != 404 {
+		t.Errorf("/metrics on the API's listener: got %d, want 404", got)
+	}
+}
