@@ -3,7 +3,9 @@
 
 GO       ?= go
 PROGRAMS := hpcserad hpcsera-agent hpcsera
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+ifndef VERSION
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+endif
 
 # Static programs: what is built on one Linux runs on every other.
 export CGO_ENABLED := 0
