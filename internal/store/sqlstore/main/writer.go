@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/failpoint"
 	"github.com/hpcsera/hpcsera/internal/store"
 )
 
@@ -237,9 +238,11 @@ func (w *writer) commit(t *tx, g *group) *group {
 	if err := t.finish(); err != nil {
 		return w.failed(g, t, err, false)
 	}
+	failpoint.Hit("server.before-commit")
 	if err := t.db.exec(t.ctx, w.dialect.commit(t.changes, w.feed.self)); err != nil {
 		return w.failed(g, t, err, true)
 	}
+	failpoint.Hit("server.after-commit")
 	w.stats.commits.Add(1)
 	w.stats.writes.Add(int64(len(g.calls)))
 	return g
