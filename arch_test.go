@@ -39,7 +39,7 @@ var imports = []struct {
 
 	{"internal/store", ".", "a seam: implementers and features meet here and nowhere else"},
 	{"internal/store/storetest", ". internal/store", "the suite knows the seam only, or it would test one implementation"},
-	{"internal/store/sqlstore/...", ". internal/store internal/store/sqlstore/...", "stores know no rights and no HTTP"},
+	{"internal/store/sqlstore/...", ". internal/store internal/store/sqlstore/... internal/failpoint", "stores know no rights and no HTTP"},
 	{"internal/blob", ".", "a seam, as store is"},
 	{"internal/blob/blobtest", ". internal/blob", "the suite knows the seam only"},
 	{"internal/blob/...", ". internal/blob", "a blob store knows bytes and digests, no projects"},
