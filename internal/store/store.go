@@ -4,7 +4,10 @@
 // All writes go through [Store.Write]. It groups the closures of many requests
 // into one transaction, each in its own savepoint, and returns only after the
 // commit; so a closure must be pure apart from what it does to its [Tx],
-// because it can be run again. [Tx.NextSeq] takes numbers from a one-row
+// because it can be run again. It runs in the caller's goroutine, and while it
+// runs nobody else writes: it must not wait for anything, least of all for
+// another Write. What it reads stays true until the commit, on every engine and
+// with any number of replicas. [Tx.NextSeq] takes numbers from a one-row
 // counter inside the transaction, so commit order is seq order on every
 // engine and with any number of replicas. Each [Change] appended in a
 // transaction reaches the [Feed] of every replica after the commit, in seq
@@ -36,8 +39,10 @@ type Store interface {
 	Read(ctx context.Context, fn func(Reader) error) error
 	// Write runs fn in a transaction that may be shared with other writes and
 	// returns after its commit. An error of fn undoes fn's changes only and is
-	// returned as it is. When ctx ends first, Write returns its error, and
-	// whether fn was committed is unknown: callers treat it as a lost answer.
+	// returned as it is; ErrNotFound and ErrExists of a Tx need not be returned.
+	// When ctx ends first, Write returns its error, and whether fn was committed
+	// is unknown: callers treat it as a lost answer. The same holds for an error
+	// with the code unavailable. ErrFull keeps nothing.
 	Write(ctx context.Context, fn func(Tx) error) error
 	// Feed wakes waiters after commits, on every replica.
 	Feed() *Feed
@@ -109,10 +114,11 @@ type JobReader interface {
 	// seq, oldest order first.
 	Orders(agent string, seq int64, limit int) ([]*Job, error)
 	// Ready returns jobs that no agent has taken yet and that an agent of user
-	// at site, of those projects, may take, oldest first.
+	// at site, of those projects, may take, oldest first: Ready is set, Delivered
+	// is 0, and they are not final. Whether Desired holds them is not looked at.
 	Ready(user, site string, projects []string, limit int) ([]*Job, error)
-	// AwaitingApproval returns the pending jobs of a user's project that wait
-	// for an approval of that code.
+	// AwaitingApproval returns the jobs of a user's project in state pending
+	// with reason waiting_for_approval that run that code.
 	AwaitingApproval(user, project, digest string) ([]*Job, error)
 	// Dependents returns the unfinished jobs that depend on a job.
 	Dependents(job string) ([]*Job, error)
@@ -146,10 +152,16 @@ type Answer struct {
 // JobWriter changes jobs. Every change of a job the API shows takes a seq,
 // sets the job's Version to it and appends a Change.
 type JobWriter interface {
+	// InsertJobs files jobs, whose Version is a number taken in this transaction.
+	// An id that is taken is ErrExists; with several jobs fn must fail then. The
+	// engine may find out later: it runs fn again, alone.
 	InsertJobs(jobs []*Job) error
+	// UpdateJob changes all but id, project, user, client and dependencies.
 	UpdateJob(*Job) error
 	DeleteJob(id string) error // and its events but the last
+	// Append adds an event, whose Seq was taken in this transaction.
 	Append(Change) error
+	// KeepAnswer replaces an earlier answer under the same key.
 	KeepAnswer(scope, key string, a Answer) error
 	DropAnswers(before time.Time) error
 }
@@ -165,7 +177,8 @@ type Change struct {
 
 // CodeReader reads code parts, which blobs a project has, and approvals.
 type CodeReader interface {
-	// Code returns a code part of a project. Its Missing is not filled.
+	// Code returns a code part of a project. Its Missing is not filled. Its
+	// Manifest may be shared and must not be changed.
 	Code(project, digest string) (*Code, error)
 	CodeList(project, user, client string, limit int) ([]*Code, error)
 	// HasBlob reports whether someone of the project handed in these bytes.
@@ -183,7 +196,8 @@ type Code struct {
 	Client string
 }
 
-// CodeWriter files code parts, blobs and approvals. Filing twice is no error.
+// CodeWriter files code parts, blobs and approvals. Filing twice is no error,
+// and the first filing stays as it is.
 type CodeWriter interface {
 	PutCode(Code) error
 	DeleteCode(project, digest string) error
@@ -223,13 +237,14 @@ type AccessWriter interface {
 	InsertUser(hpcsera.User) error
 	UpdateUser(hpcsera.User) error
 	InsertProject(hpcsera.Project) error
-	SetMember(project, user string, role hpcsera.MemberRole) error // "" removes
+	// SetMember gives a role, or takes it with "". Project and user must exist.
+	SetMember(project, user string, role hpcsera.MemberRole) error
 	InsertClient(hpcsera.Client) error
 	UpdateClient(hpcsera.Client) error
 	InsertSite(hpcsera.Site) error
 	UpdateSite(hpcsera.Site) error
 	InsertToken(t hpcsera.Token, hash []byte) error
-	RevokeToken(id string, at time.Time) error
+	RevokeToken(id string, at time.Time) error // the first time stays
 }
 
 // ErrExists says that the name is taken.
@@ -257,6 +272,6 @@ type AgentWriter interface {
 	InsertAgent(Agent) error
 	UpdateAgent(Agent) error // all but LastSeen
 	// SeenAgents stores last-seen times; they are flushed together, now and
-	// then, and never come with a seq.
+	// then, and never come with a seq. They never go back.
 	SeenAgents(map[string]time.Time) error
 }
