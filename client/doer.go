@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -58,6 +59,9 @@ func (d *doer) Do(req *http.Request) (*http.Response, error) {
 			}
 			req.Body = body
 		}
+		if try > 0 {
+			hurry(req)
+		}
 		res, err := d.once(req)
 		if ctx.Err() != nil {
 			closeBody(res)
@@ -85,6 +89,16 @@ func (d *doer) Do(req *http.Request) (*http.Response, error) {
 			d.tell(Trouble{})
 		}
 		return res, nil
+	}
+}
+
+// hurry takes the waiting out of a long poll that is repeated, so that its
+// answer tells at once that the server is back.
+func hurry(req *http.Request) {
+	q := req.URL.Query()
+	if q.Has("wait") {
+		q.Del("wait")
+		req.URL.RawQuery = q.Encode()
 	}
 }
 
@@ -178,6 +192,9 @@ func unreachable(req *http.Request, err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err // without method and URL, which are said below
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("the connection was closed in the middle (%w)", err)
 	}
 	e := hpcsera.Errorf(hpcsera.Unavailable, "%s cannot be reached: %w", req.URL.Scheme+"://"+req.URL.Host, redactedError{err})
 	var cert *tls.CertificateVerificationError

@@ -284,3 +284,19 @@ func TestAProblemKeepsAllThatItSays(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 }
+
+func TestARepeatedLongPollDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var urls []string
+		note := func(next func(*http.Request) (*http.Response, error)) func(*http.Request) (*http.Response, error) {
+			return func(r *http.Request) (*http.Response, error) { urls = append(urls, r.URL.RawQuery); return next(r) }
+		}
+		rt := &scripted{answers: list(note(refuse), note(answer(200, jobJSON)))}
+		if _, err := clientOf(t, rt, time.Minute).Wait(t.Context(), "j_1", 7, 30*time.Second); err != nil {
+			t.Fatalf("Wait: %v", err)
+		}
+		if got, want := strings.Join(urls, " "), "wait=30&since=7 since=7"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}

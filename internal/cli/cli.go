@@ -99,11 +99,8 @@ HTTPS_PROXY, NO_COLOR. A token is never given as an argument.`,
 		Version:       version(),
 		Args:          cobra.NoArgs,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if _, err := a.patience(0); err != nil {
-				return err
-			}
-			a.started = true
-			return nil
+			_, err := a.patience(0)
+			return err
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -129,7 +126,22 @@ HTTPS_PROXY, NO_COLOR. A token is never given as an argument.`,
 	add("code", a.convertCommand(), a.approveCommand(), a.codeCommand())
 	add("setup", a.contextCommand(), a.siteCommand(), a.whoamiCommand(), a.doctorCommand())
 	root.SetCompletionCommandGroupID("setup")
+	a.noteStart(root)
 	return root
+}
+
+// noteStart tells errors of the command line from those of the work: cobra
+// checks flags and arguments until it calls RunE.
+func (a *app) noteStart(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.started = true
+			return run(cmd, args)
+		}
+	}
+	for _, c := range cmd.Commands() {
+		a.noteStart(c)
+	}
 }
 
 // complain tells what went wrong, as a sentence, without a token in it.

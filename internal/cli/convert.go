@@ -22,10 +22,19 @@ submit it. Directives that cannot be mapped are refused with their line.`,
 		if err != nil {
 			return err
 		}
-		if *form == "table" {
-			*form = "yaml"
+		if *form == "json" {
+			return a.show(*form, local.Spec, nil)
 		}
-		return a.show(*form, local.spec, func(io.Writer) {})
+		text, err := local.YAML()
+		if err != nil {
+			return err
+		}
+		return a.show("table", nil, func(w io.Writer) {
+			if a.screen.outTTY {
+				text = []byte(cleanLines(string(text)))
+			}
+			_, _ = w.Write(text) // as fmt.Fprint: nobody to tell
+		})
 	}
 	return cmd
 }

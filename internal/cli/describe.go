@@ -23,6 +23,9 @@ func situation(job hpcsera.Job) string {
 		return "[" + strings.TrimSpace(clean(job.Native.State)+" "+clean(message)) + "]"
 	}
 	var parts []string
+	if job.State == hpcsera.Pending && job.Reason == "" && job.Times.Delivered != nil {
+		parts = append(parts, "taken by its agent")
+	}
 	if job.Reason != "" {
 		parts = append(parts, words(job.Reason))
 	}
@@ -79,7 +82,21 @@ func directoryText(job hpcsera.Job) string {
 		}
 	}
 	until := job.Times.Ended.Add(time.Duration(keep))
-	return fmt.Sprintf("%s, kept until %s (%v after the end)", text, short(&until), keep)
+	return fmt.Sprintf("%s, kept until %s (%s after the end)", text, short(&until), spell(keep))
+}
+
+// spell returns a duration with days, as people write it.
+func spell(d hpcsera.Duration) string {
+	const day = hpcsera.Duration(24 * time.Hour)
+	if d >= day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	return d.String()
+}
+
+// headline says in a line what a job is and how it stands.
+func (s *screen) headline(job hpcsera.Job) string {
+	return strings.TrimSpace(fmt.Sprintf("%s: %s %s", place(job), s.state(job.State), situation(job)))
 }
 
 // epitaph says on standard error how a job ended that did not succeed: where
@@ -89,7 +106,7 @@ func (a *app) epitaph(job hpcsera.Job) {
 		return
 	}
 	s := a.screen
-	s.say("job %s (%s) %s %s", job.ID, place(job), s.state(job.State), situation(job))
+	s.say("%s, %s", s.bold(job.ID), s.headline(job))
 	if d := directoryText(job); d != "" {
 		s.say("  directory  %s", d)
 	}

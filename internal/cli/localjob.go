@@ -4,17 +4,61 @@ import (
 	"errors"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/jobfile"
 )
 
-// localJob is a job as the files here describe it.
+// localJob is a job as the files here and the flags describe it.
 type localJob struct {
-	file     string
-	spec     hpcsera.JobSpec
-	manifest hpcsera.Manifest  // the code part; zero where spec.Code names code on the server
-	digest   string            // of the manifest; "" likewise
-	files    map[string]string // digest of each of its files to the path here
+	*jobfile.File
+	digest string // of the code part; "" where Spec.Code names code on the server
 }
 
-func (a *app) loadJob(file string, flags *runFlags) (*localJob, error) {
-	return nil, errors.New("TODO")
+// loadJob reads a job file and puts flags over it. It asks no server.
+func (a *app) loadJob(path string, flags *runFlags) (*localJob, error) {
+	f, err := jobfile.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := loadConfig(a.env)
+	if err != nil {
+		return nil, err
+	}
+	current := c.Contexts[first(a.flags.context, a.env["HPCSERA_CONTEXT"], c.Current)]
+	if err := flags.apply(&f.Spec, first(a.env["HPCSERA_SITE"], current.Site)); err != nil {
+		return nil, err
+	}
+	if err := f.SetValues(flags.values); err != nil {
+		return nil, usageError{err}
+	}
+	if err := f.Check(); err != nil {
+		return nil, err
+	}
+	for _, notice := range f.Notices {
+		a.screen.say("%s", clean(notice))
+	}
+	local := &localJob{File: f}
+	if f.Spec.Code == "" {
+		local.digest, err = f.Spec.Digest()
+	}
+	return local, err
+}
+
+// request returns what POST /jobs is sent: the run part beside the digest of
+// the code, which is handed in before where the server does not know it. So a
+// token that may only trigger code that exists is enough where it does.
+func (l *localJob) request() hpcsera.JobSpec {
+	if l.digest == "" {
+		return l.Spec
+	}
+	return hpcsera.JobSpec{Code: l.digest, RunPart: l.Spec.RunPart}
+}
+
+// refused puts file and line to what the server refused of the job. Other
+// errors it leaves as they are.
+func (l *localJob) refused(err error) error {
+	var e *hpcsera.Error
+	if errors.As(err, &e) && e.Field != "" {
+		return l.Locate(err)
+	}
+	return err
 }

@@ -40,7 +40,7 @@ func (a *app) retryCommand() *cobra.Command {
 // showSubmitted prints a new job's id for scripts and says the rest beside it.
 func (a *app) showSubmitted(form string, job hpcsera.Job) error {
 	if form == "table" {
-		a.screen.say("%s: %s %s. Next: hpcsera wait %s", place(job), a.screen.state(job.State), situation(job), job.ID)
+		a.screen.say("%s. Next: hpcsera wait %s", a.screen.headline(job), job.ID)
 		for _, warning := range job.Warnings {
 			a.screen.say("warning: %s", clean(warning))
 		}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -71,41 +70,37 @@ func (r *runner) run(ctx context.Context, file string) error {
 		return err
 	}
 	defer cancel()
-	job, err := r.submit(ctx, s, local)
+	job, err := a.submit(ctx, s, local, r.flags)
 	if err != nil {
 		return err
 	}
-	job, err = r.watch(watching, s, job)
+	a.screen.say("job %s (%s)", a.screen.bold(job.ID), place(job))
+	w := a.newWatcher(s, job)
+	w.logs, w.raw, w.approvals = true, r.raw, r.flags.waitApproval
+	job, err = r.watch(watching, s, w)
+	if errors.Is(err, errUnapproved) {
+		// The approval that it had does not hold, or not for the agent that
+		// would take it. One more is tried; a second time it is refused.
+		if job, err = a.consent(ctx, s, local, job, r.flags); err != nil {
+			return err
+		}
+		w.job = job
+		if job, err = r.watch(watching, s, w); errors.Is(err, errUnapproved) {
+			return a.takeBack(ctx, s, job, hpcsera.Errorf(hpcsera.ApprovalRefused, "%s", first(job.Message, "the approval does not hold.")))
+		}
+	}
 	if err != nil {
 		return a.explainBreak(err, s, job.ID)
 	}
 	return r.conclude(ctx, s, job)
 }
 
-// submit hands the job in and gets its approval. A signal meanwhile takes the
-// job back.
-func (r *runner) submit(ctx context.Context, s *session, local *localJob) (hpcsera.Job, error) {
-	a := r.app
-	job, err := a.submit(ctx, s, local, r.flags.key)
-	if err != nil {
-		return job, err
-	}
-	if job.State.Final() || time.Since(job.Times.Created) > time.Minute {
-		a.screen.say("%s is the job that this request made at %s; nothing new was submitted.", job.ID, short(&job.Times.Created))
-	}
-	a.screen.say("job %s (%s)", a.screen.bold(job.ID), place(job))
-	if waitsForApproval(job) {
-		return a.consent(ctx, s, local, job, r.flags)
-	}
-	return job, nil
-}
-
 // errDetached says that the user left the job to itself.
 var errDetached = errors.New("detached")
 
 // watch follows the job. Signals are its own now: they cancel the job or ask.
-func (r *runner) watch(ctx context.Context, s *session, job hpcsera.Job) (hpcsera.Job, error) {
-	a := r.app
+func (r *runner) watch(ctx context.Context, s *session, w *watcher) (hpcsera.Job, error) {
+	a, id := r.app, w.job.ID
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
 	signals := make(chan os.Signal, 4)
@@ -117,11 +112,9 @@ func (r *runner) watch(ctx context.Context, s *session, job hpcsera.Job) (hpcser
 	})()
 	s, err := a.watching(s)
 	if err != nil {
-		return job, err
+		return w.job, err
 	}
-	w := a.newWatcher(s, job)
-	w.logs, w.raw = true, r.raw
-
+	w.s = s
 	type outcome struct {
 		job hpcsera.Job
 		err error
@@ -136,9 +129,6 @@ func (r *runner) watch(ctx context.Context, s *session, job hpcsera.Job) (hpcser
 	for {
 		select {
 		case o := <-done:
-			if o.job.ID == "" {
-				o.job = job
-			}
 			return o.job, o.err
 		case err := <-cancelled:
 			if err != nil {
@@ -148,15 +138,15 @@ func (r *runner) watch(ctx context.Context, s *session, job hpcsera.Job) (hpcser
 		case sig := <-signals:
 			switch {
 			case asked:
-				leave(&exitError{code: exitCancelled, text: "the cancellation of " + job.ID + " was asked for; how it ended was not waited for."})
+				leave(&exitError{code: exitCancelled, text: "the cancellation of " + id + " was asked for; how it ended was not waited for."})
 			case sig == syscall.SIGTERM || !a.canAsk():
 				asked = true
-				r.cancel(ctx, s, job.ID, cancelled)
+				r.cancel(ctx, s, id, cancelled)
 			default:
-				switch r.askWhat(ctx, signals, job.ID) {
+				switch r.askWhat(ctx, signals, id) {
 				case "cancel":
 					asked = true
-					r.cancel(ctx, s, job.ID, cancelled)
+					r.cancel(ctx, s, id, cancelled)
 				case "detach":
 					leave(errDetached)
 				}

@@ -64,8 +64,8 @@ func (a *app) statement(ctx context.Context, s *session, local *localJob, f *sig
 		agents = s.profile.Agents
 	}
 	sites := f.sites
-	if len(sites) == 0 && local.spec.Site != "" {
-		sites = []string{local.spec.Site}
+	if len(sites) == 0 && local.Spec.Site != "" {
+		sites = []string{local.Spec.Site}
 	}
 	switch {
 	case len(agents) == 0:
@@ -96,7 +96,7 @@ func (a *app) statement(ctx context.Context, s *session, local *localJob, f *sig
 		}
 		o.User, o.Project = first(o.User, self.User), first(o.Project, self.Project)
 	}
-	return approval.ForManifest(local.manifest, local.spec.RunPart, o)
+	return approval.ForManifest(local.Spec.Manifest, local.Spec.RunPart, o)
 }
 
 // signAndFile signs a statement and files it. Where ask is set somebody is at
@@ -155,12 +155,12 @@ func writeStatement(w io.Writer, st approval.Statement, local *localJob) {
 	facts(w,
 		"  name", clean(st.Name),
 		"  digest", st.Code,
-		"  runs", clean(programText(local.manifest)),
-		"  files", fileList(local.manifest, 40),
-		"  environment", pairsText(local.manifest.Environment),
-		"  parameters", clean(strings.Join(parameterNames(local.manifest), ", ")),
-		"  artifacts", artifactPatterns(local.manifest),
-		"  custom", pairsText(local.manifest.CustomAttributes),
+		"  runs", clean(programText(local.Spec.Manifest)),
+		"  files", fileList(local.Spec.Manifest, 40),
+		"  environment", pairsText(local.Spec.Environment),
+		"  parameters", clean(strings.Join(parameterNames(local.Spec.Manifest), ", ")),
+		"  artifacts", artifactPatterns(local.Spec.Manifest),
+		"  custom", pairsText(local.Spec.CustomAttributes),
 		"  limits", limitsText(st.Limits),
 		"  sites", clean(strings.Join(st.Sites, ", ")),
 		"  agents", clean(strings.Join(st.Agents, "\n")),

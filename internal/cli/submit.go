@@ -41,14 +41,9 @@ system whose directives are mapped (.sbatch). hpcsera wait waits for its end.`,
 		if err != nil {
 			return err
 		}
-		job, err := a.submit(ctx, s, local, o.key)
+		job, err := a.submit(ctx, s, local, o)
 		if err != nil {
 			return err
-		}
-		if waitsForApproval(job) {
-			if job, err = a.consent(ctx, s, local, job, o); err != nil {
-				return err
-			}
 		}
 		return a.showSubmitted(*form, job)
 	}
@@ -73,23 +68,13 @@ func addSubmitFlags(cmd *cobra.Command) *submitFlags {
 	return o
 }
 
-// request returns what POST /jobs is sent: the run part beside the digest of
-// the code, which is handed in before where the server does not know it. So a
-// token that may only trigger code that exists is enough where it does.
-func (l *localJob) request() hpcsera.JobSpec {
-	if l.digest == "" {
-		return l.spec
-	}
-	return hpcsera.JobSpec{Code: l.digest, RunPart: l.spec.RunPart}
-}
-
-// submit hands a job in, with its code and files where the server lacks them.
-// An empty key is chosen.
-func (a *app) submit(ctx context.Context, s *session, local *localJob, key string) (hpcsera.Job, error) {
+// submit hands a job in, with its code and files where the server lacks them,
+// and gets the code approved that is not. A key that was not given is chosen.
+func (a *app) submit(ctx context.Context, s *session, local *localJob, o *submitFlags) (hpcsera.Job, error) {
 	if err := s.demandProject(ctx); err != nil {
 		return hpcsera.Job{}, err
 	}
-	spec := local.request()
+	spec, key, began := local.request(), o.key, time.Now()
 	if key == "" {
 		body, err := json.Marshal(spec)
 		if err != nil {
@@ -98,21 +83,55 @@ func (a *app) submit(ctx context.Context, s *session, local *localJob, key strin
 		key = a.idempotencyKey(body)
 	}
 	job, err := s.submitWhole(ctx, spec, key)
-	switch hpcsera.CodeOf(err) {
-	case hpcsera.UnknownCode, hpcsera.MissingBlobs:
-		if local.digest == "" {
-			return job, err
+	for tries := 0; err != nil && tries < 3; tries++ {
+		// Nothing is stored under the key: only success is.
+		if mended := a.mend(ctx, s, local, o, err); mended != nil {
+			return job, local.refused(mended)
 		}
-		if err := a.handIn(ctx, s, local); err != nil {
-			return job, err
-		}
-		// Nothing was stored under the key: only success is.
 		job, err = s.submitWhole(ctx, spec, key)
 	}
-	if err == nil && ctx.Err() != nil {
+	if err != nil {
+		return job, local.refused(err)
+	}
+	if ctx.Err() != nil {
 		return job, a.takeBack(ctx, s, job, &exitError{code: exitCancelled, text: "stopped by a signal."})
 	}
-	return job, err
+	// A repeated key brings the first answer, and the job may have moved on.
+	if now, err := s.Job(ctx, job.ID); err == nil {
+		job = now
+	}
+	if job.State.Final() || job.Times.Created.Before(began.Add(-clockSlack)) {
+		a.screen.say("%s is the job that this request made at %s; nothing new was submitted.", job.ID, short(&job.Times.Created))
+	}
+	if needs, err := needsApproval(ctx, s, job); err != nil || !needs {
+		return job, err
+	}
+	return a.consent(ctx, s, local, job, o)
+}
+
+// clockSlack is how far a server's clock may be behind before its jobs look
+// older than they are.
+const clockSlack = 10 * time.Second
+
+// mend does what the server asks for before it accepts a job: it hands in the
+// code, or signs it anew where an approval does not reach as far as this job.
+// It returns nil when it is worth trying again, else why not.
+func (a *app) mend(ctx context.Context, s *session, local *localJob, o *submitFlags, refusal error) error {
+	if local.digest == "" {
+		return refusal
+	}
+	switch hpcsera.CodeOf(refusal) {
+	case hpcsera.UnknownCode, hpcsera.MissingBlobs:
+		return a.handIn(ctx, s, local)
+	case hpcsera.LimitExceeded:
+		if !a.canSign(s, o.sign) {
+			return refusal
+		}
+		a.screen.say("hpcsera: %s", fullStop(clean(refusal.Error())))
+		_, err := a.signAndFile(ctx, s, local, o.sign, !a.named(s, o.sign))
+		return err
+	}
+	return refusal
 }
 
 // submitWhole sends the request that makes a job. A signal does not break it
@@ -145,7 +164,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // handIn files the code and uploads the files that are missing.
 func (a *app) handIn(ctx context.Context, s *session, local *localJob) error {
-	entry, err := s.PutCode(ctx, local.manifest)
+	entry, err := s.PutCode(ctx, local.Spec.Manifest)
 	if err != nil {
 		return err
 	}
@@ -155,7 +174,7 @@ func (a *app) handIn(ctx context.Context, s *session, local *localJob) error {
 	}
 	sizes := map[string]int64{}
 	var total int64
-	for _, f := range local.manifest.Files {
+	for _, f := range local.Spec.Files {
 		sizes["sha256:"+f.SHA256] = f.Size
 	}
 	for _, digest := range entry.Missing {
@@ -165,7 +184,7 @@ func (a *app) handIn(ctx context.Context, s *session, local *localJob) error {
 	defer bar.finish()
 	var sent int64
 	for _, digest := range entry.Missing {
-		path, ok := local.files[digest]
+		path, ok := local.Blobs[digest]
 		if !ok {
 			return hpcsera.Errorf(hpcsera.MissingBlobs, "the server asks for %s, which is none of the files. Nothing was submitted.", digest)
 		}
@@ -207,19 +226,52 @@ func (a *app) idempotencyKey(body []byte) string {
 	return ci + "-" + hex.EncodeToString(sum[:])
 }
 
+// needsApproval reports whether a job would not run because its code is not
+// approved. One that waits for something else first is not looked at by the
+// server yet, so the approvals on file are, where the token may read them.
+func needsApproval(ctx context.Context, s *session, job hpcsera.Job) (bool, error) {
+	switch {
+	case waitsForApproval(job):
+		return true, nil
+	case job.State != hpcsera.Held && job.Reason != hpcsera.WaitingForDependency:
+		return false, nil
+	}
+	list, err := s.Approvals(ctx, job.Code.Digest, "")
+	if code := hpcsera.CodeOf(err); err != nil {
+		if code == hpcsera.Forbidden {
+			return false, nil
+		}
+		return false, err
+	}
+	for _, approval := range list {
+		if time.Now().Before(approval.NotAfter) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 func waitsForApproval(job hpcsera.Job) bool {
 	return job.State == hpcsera.Pending && job.Reason == hpcsera.WaitingForApproval
 }
+
+// named reports whether the user said which key to sign with, so that nobody
+// needs to be asked; at a terminal a key of the context is no such word.
+func (a *app) named(s *session, f *signFlags) bool {
+	return f.key != "" || s.profile.SignKey != "" && !a.canAsk()
+}
+
+func (a *app) canSign(s *session, f *signFlags) bool { return a.named(s, f) || a.canAsk() }
 
 // consent gets the approval that a job waits for: with the key that was
 // named, by asking at the terminal, or, where it may wait, from whoever
 // approves it elsewhere. Otherwise it cancels the job again and refuses.
 func (a *app) consent(ctx context.Context, s *session, local *localJob, job hpcsera.Job, o *submitFlags) (hpcsera.Job, error) {
-	named := o.sign.key != "" || s.profile.SignKey != "" && !a.canAsk()
+	why := first(job.Message, "the code "+job.Code.Name+" ("+job.Code.Digest+") is not approved, so it would not run.")
 	switch {
-	case local.digest != "" && (named || a.canAsk()):
-		a.screen.say("The code of %s is not approved yet.", clean(job.Name))
-		_, err := a.signAndFile(ctx, s, local, o.sign, !named)
+	case local.digest != "" && a.canSign(s, o.sign):
+		a.screen.say("hpcsera: %s", fullStop(clean(why)))
+		_, err := a.signAndFile(ctx, s, local, o.sign, !a.named(s, o.sign))
 		if err == nil {
 			return s.Job(ctx, job.ID)
 		}
@@ -232,8 +284,8 @@ func (a *app) consent(ctx context.Context, s *session, local *localJob, job hpcs
 		a.screen.say("%s waits for the approval of its code %s.", job.ID, clean(job.Code.Digest))
 		return job, nil
 	}
-	return job, a.takeBack(ctx, s, job, hpcsera.Errorf(hpcsera.ApprovalRefused, "the code %s (%s) is not approved, so it would not run.", job.Code.Name, job.Code.Digest).
-		Hint("Approve it: hpcsera approve %s; or sign here with --sign-key KEYFILE; or wait for it with --wait-approval.", first(local.file, "FILE")))
+	return job, a.takeBack(ctx, s, job, hpcsera.Errorf(hpcsera.ApprovalRefused, "%s", why).
+		Hint("Approve it: hpcsera approve %s; or sign here with --sign-key KEYFILE; or wait for it with --wait-approval.", local.Path))
 }
 
 // takeBack cancels a job that will not be approved and returns why, saying
@@ -253,13 +305,13 @@ func (a *app) takeBack(ctx context.Context, s *session, job hpcsera.Job, why err
 func (a *app) showDryRun(local *localJob) error {
 	if local.digest != "" {
 		a.screen.say("Nothing was sent. The code's digest is %s.", local.digest)
-		for _, f := range local.manifest.Files {
-			a.screen.say("file %s, %s, %s", clean(f.Path), size(f.Size), clean(local.files["sha256:"+f.SHA256]))
+		for _, f := range local.Spec.Files {
+			a.screen.say("file %s, %s, %s", clean(f.Path), size(f.Size), clean(local.Blobs["sha256:"+f.SHA256]))
 		}
 	} else {
 		a.screen.say("Nothing was sent.")
 	}
-	text, err := jsonText(local.spec)
+	text, err := jsonText(local.Spec)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (a *app) waitFor(ctx context.Context, s *session, id string, quiet bool) (h
 		return job, err
 	}
 	w := a.newWatcher(s, job)
-	w.quiet = quiet
+	w.quiet, w.approvals = quiet, true
 	return w.follow(ctx)
 }
 

@@ -27,6 +27,9 @@ type watcher struct {
 	logs  bool
 	raw   bool
 	quiet bool // show no states
+	// approvals: a job that waits for an approval is waited for as any other;
+	// otherwise that ends the watch with errUnapproved.
+	approvals bool
 
 	job      hpcsera.Job
 	shown    string // the last line, so that none is shown twice
@@ -46,6 +49,9 @@ func (w *watcher) follow(ctx context.Context) (hpcsera.Job, error) {
 	defer w.stopTails(stop)
 	w.present(w.job)
 	for !w.job.State.Final() {
+		if waitsForApproval(w.job) && !w.approvals {
+			return w.job, errUnapproved
+		}
 		w.startTail(tails)
 		job, err := w.s.Wait(ctx, w.job.ID, w.job.Version, pollTime)
 		if err != nil {
@@ -129,6 +135,9 @@ func (w *watcher) finishTails(ctx context.Context) {
 			fullStop(client.Redact(clean(failed.Error()))), w.job.ID)
 	}
 }
+
+// errUnapproved says that the watched job waits for an approval.
+var errUnapproved = errors.New("it waits for an approval")
 
 var errLateOutput = errors.New("its end did not come")
 
