@@ -93,30 +93,10 @@ func (p *program) serve(ctx context.Context, cfg config, addressFile string) (er
 		defer page.Close()
 	}
 
-	who, err := auth.New(auth.Config{Store: db, PublicURL: cfg.PublicURL, Key: key, Log: log})
+	all, err := assemble(cfg, key, db, files, front, log)
 	if err != nil {
 		return err
 	}
-	sightings := auth.NewSightings(db, nil, log)
-	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: cfg.PublicURL, Log: log})
-	life, err := jobs.New(jobs.Config{
-		Store: db, Blobs: files, Logs: files, Code: codes, Sightings: sightings, Key: key,
-		Stopping: front.Stopping(), Still: who.Still, Log: log,
-	})
-	if err != nil {
-		return err
-	}
-	metrics := httpapi.NewMetrics()
-	metrics.Register(commits(db)...)
-	edge, err := httpapi.New(httpapi.Config{
-		Auth: who, Jobs: life, Code: codes, Ready: ready(db, front.Stopping()), LastSeq: lastSeq(db),
-		RequestID: server.RequestID, Note: server.Note, Metrics: metrics, Log: log,
-	})
-	if err != nil {
-		return err
-	}
-	operations := admin.New(admin.Config{Store: db, Jobs: life, Sightings: sightings, Log: log})
-
 	// The listener takes connections already; they wait for the lines below.
 	if err := p.announce(front.URL(), cfg, addressFile); err != nil {
 		return err
@@ -125,19 +105,55 @@ func (p *program) serve(ctx context.Context, cfg config, addressFile string) (er
 	work, stopping := errgroup.WithContext(ctx)
 	beside, endBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer endBeside()
-	work.Go(func() error { return sightings.Run(beside) })
-	work.Go(func() error { return life.Run(beside) })
-	work.Go(func() error { return operator.Serve(stopping, operations.Handler()) })
+	work.Go(func() error { return all.sightings.Run(beside) })
+	work.Go(func() error { return all.jobs.Run(beside) })
+	work.Go(func() error { return operator.Serve(stopping, all.admin.Handler()) })
 	if page != nil {
-		work.Go(func() error { return page.Serve(stopping, metrics.Handler()) })
+		work.Go(func() error { return page.Serve(stopping, all.metrics.Handler()) })
 	}
 	work.Go(func() error {
 		defer endBeside()
-		return front.Serve(stopping, edge)
+		return front.Serve(stopping, all.edge)
 	})
 	err = work.Wait()
 	log.Info("stopped")
 	return err
+}
+
+// parts are what the server is made of, above its storage.
+type parts struct {
+	sightings *auth.Sightings
+	jobs      *jobs.Service
+	admin     *admin.Service
+	metrics   *httpapi.Metrics
+	edge      *httpapi.API
+}
+
+// assemble makes the features and puts the edge in front of them.
+func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, front *server.Server, log *slog.Logger) (*parts, error) {
+	who, err := auth.New(auth.Config{Store: db, PublicURL: cfg.PublicURL, Key: key, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{sightings: auth.NewSightings(db, nil, log), metrics: httpapi.NewMetrics()}
+	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: cfg.PublicURL, Log: log})
+	p.jobs, err = jobs.New(jobs.Config{
+		Store: db, Blobs: files, Logs: files, Code: codes, Sightings: p.sightings, Key: key,
+		Stopping: front.Stopping(), Still: who.Still, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.metrics.Register(commits(db)...)
+	p.edge, err = httpapi.New(httpapi.Config{
+		Auth: who, Jobs: p.jobs, Code: codes, Ready: ready(db, front.Stopping()), LastSeq: lastSeq(db),
+		RequestID: server.RequestID, Note: server.Note, Metrics: p.metrics, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.admin = admin.New(admin.Config{Store: db, Jobs: p.jobs, Sightings: p.sightings, Log: log})
+	return p, nil
 }
 
 // listen opens the API's listener.

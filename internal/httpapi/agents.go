@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/hpcsera/hpcsera/internal/httpapi/gen"
@@ -33,7 +34,7 @@ type inbound struct{ io.Reader }
 
 func (b inbound) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = broken(err)
 	}
 	return n, err

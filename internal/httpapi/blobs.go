@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -133,7 +134,7 @@ func (e *exactly) Read(p []byte) (int, error) {
 		return n, hpcsera.Errorf(hpcsera.InvalidField, "the body has more bytes than it says.").At("Content-Range")
 	}
 	e.left -= int64(n)
-	if err == io.EOF && e.left > 0 {
+	if errors.Is(err, io.EOF) && e.left > 0 {
 		err = broken(fmt.Errorf("%d bytes are missing", e.left))
 	}
 	return n, err

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 
 	"github.com/hpcsera/hpcsera"
 )
@@ -48,8 +49,8 @@ func isBulk(body []byte) bool {
 
 // indexed gives an error in one job of many its index.
 func indexed(err error) error {
-	e, ok := err.(*hpcsera.Error)
-	if !ok {
+	var e *hpcsera.Error
+	if !errors.As(err, &e) {
 		return err
 	}
 	index, digits := 0, 0

@@ -73,13 +73,15 @@ func loopback(a net.Addr) bool {
 }
 
 func listen(address string) (net.Listener, error) {
+	// Opening a local listener never waits, so there is nothing to end early.
+	ctx, open := context.Background(), net.ListenConfig{}
 	path, ok := strings.CutPrefix(address, "unix:")
 	if !ok {
-		return net.Listen("tcp", address)
+		return open.Listen(ctx, "tcp", address)
 	}
 	// A socket that a killed server left behind is in the way; one that
 	// answers is another server's.
-	if conn, err := net.Dial("unix", path); err == nil {
+	if conn, err := new(net.Dialer).DialContext(ctx, "unix", path); err == nil {
 		_ = conn.Close()
 		return nil, errors.New("another server answers there")
 	}
@@ -92,7 +94,7 @@ func listen(address string) (net.Listener, error) {
 	// somebody else could connect.
 	before := syscall.Umask(0o177)
 	defer syscall.Umask(before)
-	return net.Listen("unix", path)
+	return open.Listen(ctx, "unix", path)
 }
 
 // Addr returns the address that is listened on.
@@ -157,6 +159,8 @@ func (s *Server) Serve(ctx context.Context, h http.Handler) error {
 		_ = web.Close()
 		err = fmt.Errorf("stop: some requests took longer than %v and were cut", s.cfg.Grace)
 	}
-	<-ended
+	if served := <-ended; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
 	return err
 }
