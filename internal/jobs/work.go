@@ -1,7 +1,9 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -15,6 +17,9 @@ const (
 	maxOrders     = 500
 	maxOrderBytes = 8 << 20
 )
+
+// allOrders is no limit: which orders come first is decided here.
+const allOrders = 1 << 30
 
 // Work answers an agent's poll: what should be and is not acknowledged yet,
 // then new jobs. Without either it waits up to r.Wait seconds. Errors are
@@ -142,7 +147,7 @@ func (w *poll) look(ctx context.Context) (answer hpcsera.WorkAnswer, ready bool,
 			return err
 		}
 		answer.Term, answer.AppliedSeq, answer.Reads = row.Term, row.AppliedSeq, []hpcsera.Read{}
-		jobs, err := r.Orders(w.agent.ID, w.acked.seq, maxOrders)
+		jobs, err := r.Orders(w.agent.ID, w.acked.seq, allOrders)
 		if err != nil {
 			return err
 		}
@@ -215,7 +220,7 @@ func (w *poll) take(ctx context.Context) error {
 		if err := fence(row, w.instance, w.term); err != nil {
 			return err
 		}
-		unacked, err := tx.Orders(row.ID, w.acked.seq, maxOrders)
+		unacked, err := tx.Orders(row.ID, w.acked.seq, allOrders)
 		if err != nil {
 			return err
 		}
@@ -256,26 +261,35 @@ func (s *Service) deliver(tx store.Tx, ledger *store.Ledger, agent *store.Agent,
 }
 
 // orders writes orders for jobs, oldest first, as many as fit, and returns the
-// seq up to which they go.
-func (s *Service) orders(r store.Reader, jobs []*store.Job, acked int64) ([]hpcsera.Order, int64, error) {
-	list, size := []hpcsera.Order{}, 0
-	approvals := map[string]*hpcsera.Approval{}
+// seq up to which the agent then knows everything.
+//
+// A job counts from its delivery while the agent has not acknowledged that, and
+// from its last order afterwards. So an order that changes before its job was
+// ever heard of does not hide that the agent still needs the spec.
+func (s *Service) orders(r store.Reader, jobs []*store.Job, acked int64) (list []hpcsera.Order, upto int64, err error) {
+	since := func(j *store.Job) int64 {
+		if j.Delivered > acked {
+			return j.Delivered
+		}
+		return j.OrderSeq
+	}
+	slices.SortFunc(jobs, func(a, b *store.Job) int { return cmp.Compare(since(a), since(b)) })
+	list, upto = []hpcsera.Order{}, acked
+	approvals, size := map[string]*hpcsera.Approval{}, 0
 	for _, j := range jobs {
 		order := hpcsera.Order{JobID: j.ID, Attempt: j.Attempt, Revision: j.Revision, Desired: j.Desired}
 		if j.Delivered > acked {
-			spec, err := s.orderSpec(r, j, approvals)
-			if err != nil {
+			if order.Spec, err = s.orderSpec(r, j, approvals); err != nil {
 				return nil, acked, err
 			}
-			size += len(spec.Manifest) + len(spec.Statement) + len(spec.Signature) + 4096
-			order.Spec = spec
+			size += len(order.Spec.Manifest) + len(order.Spec.Statement) + len(order.Spec.Signature) + 4096
 		}
-		if size > maxOrderBytes && len(list) > 0 {
-			break
+		if len(list) == maxOrders || size > maxOrderBytes && len(list) > 0 {
+			return list, since(j) - 1, nil // the rest comes with the next poll
 		}
-		list, acked = append(list, order), j.OrderSeq
+		list, upto = append(list, order), max(upto, j.OrderSeq)
 	}
-	return list, acked, nil
+	return list, upto, nil
 }
 
 // orderSpec writes all that an agent needs to judge and run a job.

@@ -381,6 +381,62 @@ func TestHugeOrdersComeInParts(t *testing.T) {
 	}
 }
 
+func TestAnOrderThatChangesBeforeItsJobWasHeardOfBringsTheSpec(t *testing.T) {
+	w := newWorld(t)
+	alice := w.token("alice")
+	one, two := w.ready(alice), w.ready(alice)
+	a := w.agentOf("alice", "gwdg", "cfd")
+	if _, err := a.poll(2); err != nil { // its answer is lost
+		t.Fatal(err)
+	}
+	for _, id := range []string{one.ID, two.ID} {
+		if _, err := w.jobs.Cancel(t.Context(), alice, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, o := range a.work(0).Orders {
+		if o.Spec == nil || o.Desired != hpcsera.DesiredCancel {
+			t.Errorf("%s: got %s, spec %v, want cancel with the spec", o.JobID, o.Desired, o.Spec)
+		}
+	}
+}
+
+// The same when the orders do not fit into one answer.
+func TestAnOrderThatChangesBetweenPartsBringsTheSpec(t *testing.T) {
+	w := newWorld(t)
+	alice := w.token("alice")
+	big := hello()
+	big.Script = "#" + strings.Repeat("x", 5<<20) + "\ntrue\n"
+	digest := w.file(alice, big, true)
+	var all []string
+	for range 4 {
+		all = append(all, w.submit(alice, hpcsera.JobSpec{Code: digest, RunPart: hpcsera.RunPart{Site: "gwdg"}}).ID)
+	}
+	a := w.agentOf("alice", "gwdg", "cfd")
+	if _, err := a.poll(4); err != nil { // its answer is lost
+		t.Fatal(err)
+	}
+	if _, err := w.jobs.Cancel(t.Context(), alice, all[0]); err != nil {
+		t.Fatal(err)
+	}
+	specs := map[string]bool{}
+	for range 4 {
+		answer := a.work(0)
+		if len(answer.Orders) > 2 {
+			t.Fatalf("got %d orders at once; this test needs parts", len(answer.Orders))
+		}
+		for _, o := range answer.Orders {
+			specs[o.JobID] = specs[o.JobID] || o.Spec != nil
+			if !specs[o.JobID] {
+				t.Errorf("%s came without its spec", o.JobID)
+			}
+		}
+	}
+	if got := a.work(0).Orders; len(got) != 0 || len(specs) != len(all) {
+		t.Errorf("got %d jobs and %d orders left over, want %d and 0", len(specs), len(got), len(all))
+	}
+}
+
 func TestSightingsAreTheHoldersOnly(t *testing.T) {
 	w := newWorld(t)
 	alice := w.token("alice")
