@@ -108,11 +108,11 @@ func (c *Client) putPart(ctx context.Context, digest string, from io.ReaderAt, o
 		return io.NopCloser(io.NewSectionReader(from, offset, n)), nil
 	}
 	body, _ := open()
-	return decode[uploadState](c.whole.PutBlobWithBody(ctx, digest, &api.PutBlobParams{ContentRange: part}, "application/octet-stream", body,
+	return decode[uploadState](read(c.whole.PutBlobWithBody(ctx, digest, &api.PutBlobParams{ContentRange: part}, "application/octet-stream", body,
 		func(_ context.Context, r *http.Request) error {
 			r.ContentLength, r.GetBody = n, open // so that it can be sent again
 			return nil
-		}))
+		})))
 }
 
 // FetchArtifact writes an artifact of a job to w, going on where a connection

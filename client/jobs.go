@@ -18,19 +18,19 @@ func (c *Client) Submit(ctx context.Context, spec hpcsera.JobSpec, key string) (
 	if err != nil {
 		return hpcsera.Job{}, err
 	}
-	return decode[hpcsera.Job](c.whole.SubmitJobs(ctx, &api.SubmitJobsParams{IdempotencyKey: &key}, body))
+	return decode[hpcsera.Job](read(c.whole.SubmitJobs(ctx, &api.SubmitJobsParams{IdempotencyKey: &key}, body)))
 }
 
 // Job returns a job as it is.
 func (c *Client) Job(ctx context.Context, id string) (hpcsera.Job, error) {
-	return decode[hpcsera.Job](c.whole.GetJob(ctx, id, &api.GetJobParams{}))
+	return decode[hpcsera.Job](read(c.whole.GetJob(ctx, id, &api.GetJobParams{})))
 }
 
 // Wait returns a job as soon as its version is above since, at the latest
 // after wait (at most 60 s), unchanged then.
 func (c *Client) Wait(ctx context.Context, id string, since int64, wait time.Duration) (hpcsera.Job, error) {
 	seconds := int(min(max(wait, 0), time.Minute) / time.Second)
-	return decode[hpcsera.Job](c.whole.GetJob(ctx, id, &api.GetJobParams{Wait: &seconds, Since: &since}))
+	return decode[hpcsera.Job](read(c.whole.GetJob(ctx, id, &api.GetJobParams{Wait: &seconds, Since: &since})))
 }
 
 // JobQuery selects jobs; zero fields select all.
@@ -48,10 +48,10 @@ type JobQuery struct {
 
 // Jobs returns one page of jobs, newest first.
 func (c *Client) Jobs(ctx context.Context, q JobQuery) (hpcsera.JobList, error) {
-	return decode[hpcsera.JobList](c.whole.ListJobs(ctx, &api.ListJobsParams{
+	return decode[hpcsera.JobList](read(c.whole.ListJobs(ctx, &api.ListJobsParams{
 		State: given(q.State), Site: given(q.Site), Name: given(q.Name), Label: given(q.Label), Annotation: given(q.Annotation),
 		After: given(q.After), Before: given(q.Before), Cursor: given(q.Cursor), Limit: given(q.Limit),
-	}))
+	})))
 }
 
 // Patch holds, releases or changes a job.
@@ -61,36 +61,37 @@ func (c *Client) Patch(ctx context.Context, id string, patch hpcsera.JobPatch) (
 		return hpcsera.Job{}, err
 	}
 	// PATCH states what should be, so it may be sent again.
-	return decode[hpcsera.Job](c.whole.PatchJobWithBody(safely(ctx), id, "application/json", strings.NewReader(string(body))))
+	return decode[hpcsera.Job](read(c.whole.PatchJobWithBody(safely(ctx), id, "application/json", strings.NewReader(string(body)))))
 }
 
 // Cancel asks for a job's end. It may be called again; a job that has ended
 // keeps its end.
 func (c *Client) Cancel(ctx context.Context, id string) (hpcsera.Job, error) {
-	return decode[hpcsera.Job](c.whole.DeleteJob(ctx, id, &api.DeleteJobParams{}))
+	return decode[hpcsera.Job](read(c.whole.DeleteJob(ctx, id, &api.DeleteJobParams{})))
 }
 
 // Purge erases a job that has ended, with its logs.
 func (c *Client) Purge(ctx context.Context, id string) error {
 	purge := true
-	return done(c.whole.DeleteJob(ctx, id, &api.DeleteJobParams{Purge: &purge}))
+	_, err := read(c.whole.DeleteJob(ctx, id, &api.DeleteJobParams{Purge: &purge}))
+	return err
 }
 
 // Retry makes a new job like one that has ended.
 func (c *Client) Retry(ctx context.Context, id, key string) (hpcsera.Job, error) {
-	return decode[hpcsera.Job](c.whole.RetryJob(ctx, id, &api.RetryJobParams{IdempotencyKey: &key}))
+	return decode[hpcsera.Job](read(c.whole.RetryJob(ctx, id, &api.RetryJobParams{IdempotencyKey: &key})))
 }
 
 // Artifacts lists what a job left on the server.
 func (c *Client) Artifacts(ctx context.Context, id string) ([]hpcsera.Artifact, error) {
-	list, err := decode[hpcsera.ArtifactList](c.whole.ListArtifacts(ctx, id))
+	list, err := decode[hpcsera.ArtifactList](read(c.whole.ListArtifacts(ctx, id)))
 	return list.Artifacts, err
 }
 
 // Events returns one page of events with a higher seq than after, oldest
 // first: of one job, or of all within reach for job "".
 func (c *Client) Events(ctx context.Context, job string, after int64, limit int) (hpcsera.EventList, error) {
-	return decode[hpcsera.EventList](events(ctx, c.whole, job, after, given(limit), nil))
+	return decode[hpcsera.EventList](read(events(ctx, c.whole, job, after, given(limit), nil)))
 }
 
 func events(ctx context.Context, from *api.Client, job string, after int64, limit *int, edit api.RequestEditorFn) (*http.Response, error) {

@@ -30,37 +30,37 @@ type problem struct {
 	Request  string       `json:"request"`
 }
 
-// decode reads a 2xx answer as T and everything else as an error.
-func decode[T any](res *http.Response, err error) (T, error) {
+// reply is the body of a 2xx answer.
+type reply struct {
+	body []byte
+	from string // where it came from, for messages
+}
+
+// read takes an answer to its end and closes it. What is not 2xx becomes an
+// error.
+func read(res *http.Response, err error) (reply, error) {
+	if err != nil {
+		return reply{}, err
+	}
+	defer res.Body.Close()
+	if err := check(res); err != nil {
+		return reply{}, err
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	return reply{body, where(res)}, err
+}
+
+// decode reads a reply as T.
+func decode[T any](r reply, err error) (T, error) {
 	var v T
 	if err != nil {
 		return v, err
 	}
-	defer res.Body.Close()
-	if err := check(res); err != nil {
-		return v, err
-	}
-	if res.StatusCode == http.StatusNoContent {
-		return v, nil
-	}
-	if err := json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(&v); err != nil {
-		return v, hpcsera.Errorf(hpcsera.Unavailable, "the answer of %s is not what an HPCSerA server says: %w", where(res), err).
+	if err := json.Unmarshal(r.body, &v); err != nil {
+		return v, hpcsera.Errorf(hpcsera.Unavailable, "the answer of %s is not what an HPCSerA server says: %w", r.from, err).
 			Hint("Is this URL an HPCSerA server? hpcsera doctor looks closer.")
 	}
 	return v, nil
-}
-
-// done is decode for answers without a body of interest.
-func done(res *http.Response, err error) error {
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if err := check(res); err != nil {
-		return err
-	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxAnswer)) // so that the connection is used again
-	return nil
 }
 
 // check returns nil for a 2xx answer and the error it tells of otherwise.
