@@ -298,7 +298,22 @@ func TestMetricsCountRequestsAndCommits(t *testing.T) {
 	l.Close()
 	s := serve(t, initialized(t), "HPCSERAD_METRICS="+address)
 	s.must("user", "add", "alice")
+	s.must("project", "add", "cfd", "--member", "alice=owner")
+	s.must("client", "add", "cli")
+	s.must("site", "add", "lab")
 	s.get("/api/v1/tokens/self", "x")
+	token := secret(t, s.must("token", "create", "--user", "alice", "--project", "cfd", "--client", "cli", "--for", "ci-code"))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/api/v1/jobs", strings.NewReader(`{"name":"a","script":"true","site":"lab"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Content-Type", "application/json")
+	made, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made.Body.Close()
 	res, err := http.Get("http://" + address + "/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -308,7 +323,11 @@ func TestMetricsCountRequestsAndCommits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`hpcsera_requests_total{operation="getTokenSelf",status="401"} 1`, "hpcsera_db_commits_total", "go_goroutines"} {
+	for _, want := range []string{
+		`hpcsera_requests_total{operation="getTokenSelf",status="401"} 1`,
+		`hpcsera_requests_total{operation="submitJobs",status="201"} 1`, `hpcsera_job_events_total{state="pending",type="job.state"} 1`,
+		"hpcsera_db_commits_total", "go_goroutines",
+	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("metrics lack %s", want)
 		}

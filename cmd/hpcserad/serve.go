@@ -107,6 +107,7 @@ func (p *program) serve(ctx context.Context, cfg config, addressFile string) (er
 	defer endBeside()
 	work.Go(func() error { return all.sightings.Run(beside) })
 	work.Go(func() error { return all.jobs.Run(beside) })
+	work.Go(func() error { return all.metrics.Watch(beside, db.Feed()) })
 	work.Go(func() error { return operator.Serve(stopping, all.admin.Handler()) })
 	if page != nil {
 		work.Go(func() error { return page.Serve(stopping, all.metrics.Handler()) })

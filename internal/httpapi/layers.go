@@ -87,6 +87,10 @@ func readJSON(r *http.Request) ([]byte, error) {
 		return nil, hpcsera.Errorf(hpcsera.MalformedRequest, "the body must be JSON, not %q.", shorten(r.Header.Get("Content-Type"))).
 			At("Content-Type").Hint("Send Content-Type: application/json.")
 	}
+	if packed := r.Header.Get("Content-Encoding"); packed != "" && packed != "identity" {
+		return nil, hpcsera.Errorf(hpcsera.MalformedRequest, "a body packed with %q cannot be read.", shorten(packed)).
+			At("Content-Encoding").Hint("Send it as it is.")
+	}
 	size := max(r.ContentLength, 0)
 	body := make([]byte, 0, min(size, 1<<20)+512)
 	for {

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
@@ -8,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/hpcsera/hpcsera/internal/store"
 )
 
 // Metrics counts what the API does, for Prometheus. Counting costs no query.
@@ -15,6 +18,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 	answers  *prometheus.CounterVec
 	took     *prometheus.HistogramVec
+	events   *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics of their own registry, with those of the process.
@@ -28,13 +32,30 @@ func NewMetrics() *Metrics {
 			Name: "hpcsera_request_seconds", Help: "Time to answer by operation; long polls and streams wait on purpose.",
 			Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 60},
 		}, []string{"operation"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hpcsera_job_events_total", Help: "Events of jobs by type and state, as this replica saw them.",
+		}, []string{"type", "state"}),
 	}
-	m.registry.MustRegister(m.answers, m.took, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.answers, m.took, m.events, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // Register adds collectors of other parts, such as the database's commits.
 func (m *Metrics) Register(c ...prometheus.Collector) { m.registry.MustRegister(c...) }
+
+// Watch counts what happens to jobs until ctx ends. It is to be run once, in a
+// goroutine of the server.
+func (m *Metrics) Watch(ctx context.Context, feed *store.Feed) error {
+	sub := feed.Subscribe(func(*store.Change) bool { return true })
+	defer sub.Close()
+	for ctx.Err() == nil {
+		changes, _ := sub.Wait(ctx) // what was lost to slowness is not counted
+		for i := range changes {
+			m.events.WithLabelValues(changes[i].Type, string(changes[i].State)).Inc()
+		}
+	}
+	return nil
+}
 
 // Handler serves /metrics. It has no authentication: it belongs on a listener
 // of its own.

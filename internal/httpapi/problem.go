@@ -70,6 +70,9 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = other.status
 	}
 	a.challenge(w, r, e.Code, status)
+	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "1")
+	}
 	body := describe(e, status, a.cfg.RequestID(r.Context()))
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")

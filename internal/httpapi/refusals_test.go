@@ -171,6 +171,7 @@ func TestTheBodyMustBeJSONThatSaysSo(t *testing.T) {
 	for _, kind := range []string{"text/plain", "application/x-www-form-urlencoded", "application/jsonp", ";;", "application/yaml"} {
 		d.call(d.token(everyone), "POST", "/api/v1/jobs", script("hello"), "Content-Type", kind).refused(t, 400, hpcsera.MalformedRequest, "Content-Type")
 	}
+	d.call(d.token(everyone), "POST", "/api/v1/jobs", script("hello"), "Content-Encoding", "gzip").refused(t, 400, hpcsera.MalformedRequest, "Content-Encoding")
 	a := d.call(d.token(everyone), "POST", "/api/v1/jobs", script("hello"), "Content-Type", "application/json; charset=utf-8")
 	if a.status != 201 {
 		t.Errorf("with a charset: got %d %s, want 201", a.status, a.body)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 
@@ -162,7 +163,7 @@ func TestAStopEndsStreamsAndLongPollsInOrder(t *testing.T) {
 	job := d.submitted(token)
 	s := d.stream(token, "/api/v1/events")
 	agent := d.agent()
-	polled, waited := make(chan error, 1), make(chan answer, 1)
+	polled, waited, sent := make(chan error, 1), make(chan error, 1), make(chan struct{})
 	go func() {
 		answer, err := agent.Work(t.Context(), hpcsera.WorkRequest{Instance: hpcsera.NewID("i"), Free: 1, Wait: 60})
 		if err == nil && !answer.Stopping {
@@ -170,16 +171,28 @@ func TestAStopEndsStreamsAndLongPollsInOrder(t *testing.T) {
 		}
 		polled <- err
 	}()
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { close(sent) }})
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url+jobPath(job, fmt.Sprintf("?wait=60&since=%d", job.Version)), nil)
+	must(t, err)
+	r.Header.Set("Authorization", "Bearer "+token)
 	go func() {
-		waited <- d.call(token, "GET", jobPath(job, fmt.Sprintf("?wait=60&since=%d", job.Version)), nil)
+		res, err := d.web.Do(r)
+		if err == nil {
+			defer res.Body.Close()
+			if res.StatusCode != http.StatusOK {
+				err = fmt.Errorf("got %s, want the job as it is", res.Status)
+			}
+		}
+		waited <- err
 	}()
-	eventually(t, "both to wait", func() bool { return strings.Contains(d.log.String(), `/work`) || agentSeen(d) })
+	<-sent
+	eventually(t, "the agent to poll", func() bool { return agentSeen(d) })
 	d.stop()
 	if err := <-polled; err != nil {
 		t.Errorf("the agent's poll: %v", err)
 	}
-	if a := <-waited; a.status != 200 {
-		t.Errorf("the client's wait: got %d %s, want the job as it is", a.status, a.body)
+	if err := <-waited; err != nil {
+		t.Errorf("the client's wait: %v", err)
 	}
 	if _, ok := s.next(); ok {
 		t.Error("the stream went on after the stop")

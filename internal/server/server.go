@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -40,6 +41,7 @@ const (
 	bodyTime   = 2 * time.Minute  // to send a limited body
 	stallTime  = time.Minute      // in which a peer must take or send something
 	idleTime   = 2 * time.Minute  // between two requests of a connection
+	silentTime = time.Second / 2  // for a connection without a request, once a stop began
 	headerSize = 64 << 10
 )
 
@@ -127,7 +129,9 @@ func (s *Server) Serve(ctx context.Context, h http.Handler) error {
 	// Requests keep their values of ctx and outlive its end.
 	base, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
+	var silent silent
 	web := &http.Server{
+		ConnState:         silent.note,
 		Handler:           s.wrap(h),
 		TLSConfig:         s.cfg.TLS,
 		ReadHeaderTimeout: headerTime,
@@ -153,6 +157,8 @@ func (s *Server) Serve(ctx context.Context, h http.Handler) error {
 	close(s.stopping)
 	grace, done := context.WithTimeout(base, s.cfg.Grace)
 	defer done()
+	closing := time.AfterFunc(silentTime, silent.close)
+	defer closing.Stop()
 	err := web.Shutdown(grace)
 	if errors.Is(err, context.DeadlineExceeded) {
 		cut()
@@ -163,4 +169,32 @@ func (s *Server) Serve(ctx context.Context, h http.Handler) error {
 		err = errors.Join(err, served)
 	}
 	return err
+}
+
+// silent knows the connections that have not brought a request yet. Clients
+// open some in advance; a stop would wait seconds for each.
+type silent struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+func (s *silent) note(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state != http.StateNew {
+		delete(s.conns, c)
+		return
+	}
+	if s.conns == nil {
+		s.conns = map[net.Conn]struct{}{}
+	}
+	s.conns[c] = struct{}{}
+}
+
+func (s *silent) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		_ = c.Close()
+	}
 }

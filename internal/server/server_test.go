@@ -124,6 +124,22 @@ func TestAStopLetsRequestsInFlightFinish(t *testing.T) {
 	}
 }
 
+func TestAStopDoesNotWaitForConnectionsWithoutARequest(t *testing.T) {
+	r := start(t, server.Config{Grace: 4 * time.Second}, func(http.ResponseWriter, *http.Request) {})
+	conn, err := net.Dial("tcp", r.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	get(t, r.URL()) // accepted behind conn, so conn is known by now
+	r.stop()
+	err = <-r.ended
+	r.ended <- nil
+	if err != nil {
+		t.Errorf("Serve: got %v, want nil: nobody asked for anything", err)
+	}
+}
+
 func TestAStopCutsWhatIsLeftAfterTheGrace(t *testing.T) {
 	began := make(chan struct{})
 	r := start(t, server.Config{Grace: 50 * time.Millisecond}, func(_ http.ResponseWriter, r *http.Request) {

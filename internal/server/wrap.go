@@ -177,6 +177,9 @@ func limited(out *answer, body io.ReadCloser, limit int64) io.ReadCloser {
 		b.ReadCloser = http.MaxBytesReader(out.ResponseWriter, body, limit)
 		b.end = time.Now().Add(bodyTime)
 	}
+	// A body that the handler refuses unread is read by net/http, which would
+	// wait for ever for a sender that stands still.
+	b.extend()
 	return b
 }
 
@@ -188,7 +191,7 @@ type inbound struct {
 	until   time.Time
 }
 
-func (b *inbound) Read(p []byte) (int, error) {
+func (b *inbound) extend() {
 	if now := time.Now(); b.until.Sub(now) < stallTime/2 {
 		b.until = now.Add(stallTime)
 		if !b.end.IsZero() {
@@ -196,6 +199,10 @@ func (b *inbound) Read(p []byte) (int, error) {
 		}
 		_ = b.control.SetReadDeadline(b.until)
 	}
+}
+
+func (b *inbound) Read(p []byte) (int, error) {
+	b.extend()
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
 		// The connection is read on behind the body, to notice when the peer
