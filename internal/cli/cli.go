@@ -15,23 +15,33 @@ import (
 	"github.com/hpcsera/hpcsera/client"
 )
 
-// Run runs one command line and returns its exit code. env holds NAME=VALUE
-// pairs; proxies are read from the process's own environment. While it runs
-// it takes the process's SIGINT and SIGTERM.
-func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
+// Invocation is one start of the program: everything that it takes from its
+// surroundings, so that a test can start it as well.
+type Invocation struct {
+	Version string   // set at the build; "" is what Go recorded
+	Args    []string // without the program's name
+	Env     []string // NAME=VALUE; proxies are read from the process's own environment
+	Stdin   io.Reader
+	Stdout  io.Writer
+	Stderr  io.Writer
+}
+
+// Run runs one command line and returns its exit code. While it runs it takes
+// the process's SIGINT and SIGTERM.
+func Run(ctx context.Context, in Invocation) int {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	a := &app{env: environment(env), input: newInput(stdin)}
-	a.screen = newScreen(stdout, stderr, a.env)
+	a := &app{version: version(in.Version), env: environment(in.Env), input: newInput(in.Stdin)}
+	a.screen = newScreen(in.Stdout, in.Stderr, a.env)
 	var stop func()
 	a.signals, stop = catchSignals(cancel)
 	defer stop()
 
 	root := a.root()
-	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetArgs(in.Args)
+	root.SetIn(in.Stdin)
+	root.SetOut(in.Stdout)
+	root.SetErr(in.Stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
@@ -48,6 +58,7 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 
 // app is one run of the program: what its commands share.
 type app struct {
+	version string
 	env     map[string]string
 	input   *input
 	screen  *screen
@@ -96,7 +107,7 @@ Environment: HPCSERA_SERVER, HPCSERA_TOKEN, HPCSERA_PROJECT, HPCSERA_SITE,
 HTTPS_PROXY, NO_COLOR. A token is never given as an argument.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Version:       version(),
+		Version:       a.version,
 		Args:          cobra.NoArgs,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			_, err := a.patience(0)
@@ -160,8 +171,12 @@ func (a *app) complain(cmd *cobra.Command, err error) {
 	}
 }
 
-// version returns what the build recorded of itself.
-func version() string {
+// version returns the version that the build was given, else what Go
+// recorded.
+func version(given string) string {
+	if given != "" {
+		return given
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

@@ -82,7 +82,7 @@ func (e *examination) write(w io.Writer) {
 }
 
 func (a *app) examine(ctx context.Context) *examination {
-	e := &examination{Version: version() + " " + runtime.GOOS + "/" + runtime.GOARCH}
+	e := &examination{Version: a.version + " " + runtime.GOOS + "/" + runtime.GOARCH}
 	s, err := a.settings()
 	if err != nil {
 		e.fail("settings", err)

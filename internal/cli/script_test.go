@@ -28,7 +28,7 @@ const patienceOfScripts = time.Minute
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"hpcsera": func() {
-			os.Exit(Run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+			os.Exit(Run(context.Background(), Invocation{Version: "test", Args: os.Args[1:], Env: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}))
 		},
 	})
 }

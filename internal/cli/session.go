@@ -154,7 +154,7 @@ func (a *app) dial(s *session, usual time.Duration) (err error) {
 	told := &troubleTeller{say: a.screen.say, patience: patience}
 	s.Client, err = client.New(client.Options{
 		Server: s.profile.Server, Token: s.token, RootCAs: roots, AllowHTTP: s.profile.AllowHTTP,
-		Patience: patience, Notify: told.tell, UserAgent: "hpcsera/" + version(),
+		Patience: patience, Notify: told.tell, UserAgent: "hpcsera/" + a.version,
 	})
 	return err
 }

@@ -267,10 +267,9 @@ func (a *app) canSign(s *session, f *signFlags) bool { return a.named(s, f) || a
 // named, by asking at the terminal, or, where it may wait, from whoever
 // approves it elsewhere. Otherwise it cancels the job again and refuses.
 func (a *app) consent(ctx context.Context, s *session, local *localJob, job hpcsera.Job, o *submitFlags) (hpcsera.Job, error) {
-	why := first(job.Message, "the code "+job.Code.Name+" ("+job.Code.Digest+") is not approved, so it would not run.")
 	switch {
 	case local.digest != "" && a.canSign(s, o.sign):
-		a.screen.say("hpcsera: %s", fullStop(clean(why)))
+		a.screen.say("%s", clean(first(job.Message, "The code of "+job.Name+" is not approved yet.")))
 		_, err := a.signAndFile(ctx, s, local, o.sign, !a.named(s, o.sign))
 		if err == nil {
 			return s.Job(ctx, job.ID)
@@ -284,7 +283,8 @@ func (a *app) consent(ctx context.Context, s *session, local *localJob, job hpcs
 		a.screen.say("%s waits for the approval of its code %s.", job.ID, clean(job.Code.Digest))
 		return job, nil
 	}
-	return job, a.takeBack(ctx, s, job, hpcsera.Errorf(hpcsera.ApprovalRefused, "%s", why).
+	return job, a.takeBack(ctx, s, job, hpcsera.Errorf(hpcsera.ApprovalRefused, "%s",
+		first(job.Message, "the code "+job.Code.Name+" ("+job.Code.Digest+") is not approved, so it would not run.")).
 		Hint("Approve it: hpcsera approve %s; or sign here with --sign-key KEYFILE; or wait for it with --wait-approval.", local.Path))
 }
 
