@@ -20,6 +20,42 @@ import (
 // long: something it started may hold them open.
 const pipeDelay = 2 * time.Second
 
+// A process in the kernel's hands (state D: its file system hangs) dies only
+// when the kernel lets go of it, maybe never. killDelay after its deadline the
+// caller gets its error all the same, and the process is left to a goroutine
+// that ends with it. With maxWaiters of them no more commands are started.
+const (
+	killDelay  = pipeDelay + 3*time.Second
+	maxWaiters = 64
+)
+
+var errStuck = errors.New("the command cannot be killed")
+
+// await waits for the end of a command, but only so long after the end of ctx.
+func await(ctx context.Context, ended <-chan error, delay time.Duration) error {
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-timer.C:
+		return errStuck
+	}
+}
+
+// waiters adds n to the number of commands whose end is awaited and returns it.
+func (s *Scheduler) waiters(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting += n
+	return s.waiting
+}
+
 // picked are the variables a command gets from the agent's own environment.
 // Everything else stays out, above all what changes commands' meaning or runs
 // code: LD_*, BASH_ENV, SBATCH_*, SQUEUE_FORMAT.
@@ -76,6 +112,9 @@ func (s *Scheduler) run(ctx context.Context, k kind, argv, extra []string) (Outp
 	if err != nil {
 		return Output{}, &Refused{Message: err.Error(), Throttled: true, Unreached: true}
 	}
+	if s.waiters(0) >= maxWaiters {
+		return Output{}, &Refused{Message: "commands of the batch system hang and cannot be killed", Throttled: true, Unreached: true}
+	}
 	timeout := s.cfg.QueryTimeout
 	if k == submitKind {
 		timeout = s.cfg.SubmitTimeout
@@ -94,12 +133,17 @@ func (s *Scheduler) run(ctx context.Context, k kind, argv, extra []string) (Outp
 	if err := cmd.Start(); err != nil {
 		return Output{}, &Refused{Message: err.Error(), Throttled: true, Unreached: true}
 	}
-	err = cmd.Wait()
+	name := filepath.Base(path)
+	ended := make(chan error, 1)
+	s.waiters(1)
+	go func() { ended <- cmd.Wait(); s.waiters(-1) }() // ends with the process, see stuck
+	if err = await(limited, ended, killDelay); errors.Is(err, errStuck) {
+		return Output{}, unavailable("%s did not answer within %v and cannot be killed: its file system hangs.", name, timeout)
+	}
 	out := Output{Stdout: stdout.buf.Bytes(), Stderr: stderr.buf.Bytes(), Exit: cmd.ProcessState.ExitCode()}
 	if err == nil {
 		return out, nil
 	}
-	name := filepath.Base(path)
 	switch exit, _ := errors.AsType[*exec.ExitError](err); {
 	case stdout.over || stderr.over:
 		return Output{}, unavailable("%s printed more than %d bytes.", name, s.cfg.MaxOutput)

@@ -57,6 +57,7 @@ type Scheduler struct {
 	mu        sync.Mutex
 	stats     Stats
 	noHistory time.Time // when the site last said that it keeps none
+	waiting   int       // commands that have not ended, abandoned ones among them
 }
 
 // New makes a Scheduler. It runs nothing yet; see Probe.
