@@ -82,7 +82,11 @@ func TestKillTable(t *testing.T) {
 // submitted, and again whenever it died.
 func killServerAt(t *testing.T, failpoint, point string) {
 	d := newDeployment(t, "", "")
-	l := newLogin(t, d, "slurm")
+	killServerDuring(t, d, newLogin(t, d, "slurm"), failpoint, point)
+}
+
+func killServerDuring(t *testing.T, d *deployment, l *login, failpoint, point string) {
+	t.Helper()
 	code := l.approve(t, manifest("kill", marking("sleep 1")))
 	d.stopServer()
 	d.startServer(failpoint)
