@@ -50,6 +50,12 @@ func TestABlobIsUploadedInPartsAndVisibleOnlyWhenWhole(t *testing.T) {
 	if got.status != 200 || !bytes.Equal(got.body, content) {
 		t.Errorf("GET: got %d %q, want the bytes", got.status, got.body)
 	}
+	if a := d.call(token, "GET", path, nil, "Range", "bytes=4-7"); a.status != 206 || string(a.body) != "4567" {
+		t.Errorf("GET by range: got %d %q, want 206 and 4567", a.status, a.body)
+	}
+	if a := d.call(token, "GET", path, nil, "If-None-Match", got.header.Get("ETag")); a.status != 304 {
+		t.Errorf("GET of what the caller has: got %d, want 304", a.status)
+	}
 	if empty := as[api.BlobUploaded](t, d.call(token, "PUT", "/api/v1/blobs/"+hpcsera.DigestOf(nil), []byte{}), 201); !empty.Complete {
 		t.Errorf("a blob without bytes: got %+v, want complete", empty)
 	}

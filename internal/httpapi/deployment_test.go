@@ -199,6 +199,7 @@ func (d *deployment) call(token, method, path string, body any, header ...string
 			d.t.Errorf("%s %s: the problem does not fit its answer: %d %s", method, path, a.status, a.body)
 		}
 	}
+	kept(d.t, method, path, a)
 	return a
 }
 

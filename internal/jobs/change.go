@@ -118,6 +118,9 @@ func (s *Service) applyPatch(r store.Reader, j *store.Job, patch hpcsera.JobPatc
 		return err
 	}
 	j.Labels, j.Resources, j.Attributes, j.Values = orEmpty(run.Labels), run.Resources, run.Attributes, run.Values
+	if j.Values == nil {
+		j.Values = hpcsera.Values{} // as the contract shows no values
+	}
 	return nil
 }
 
