@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -29,27 +28,14 @@ func (k Idempotency) check() error {
 	return nil
 }
 
-// replay returns the answer that a request with this key got before, without
-// writing. A try that is in flight at the same moment is met in the
-// transaction: the second of them waits for the first one's commit there.
-func (s *Service) replay(ctx context.Context, p *auth.Principal, key Idempotency) (*store.Answer, error) {
+// kept returns the answer that a request with this key got before, nil when
+// there is none. A try that is in flight at the same moment is met in the
+// transaction, where the second one looks again after the first one's commit.
+func kept(r store.Reader, p *auth.Principal, key Idempotency) (*store.Answer, error) {
 	if key.Key == "" {
 		return nil, nil
 	}
-	if err := key.check(); err != nil {
-		return nil, err
-	}
-	var found *store.Answer
-	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
-		found, err = kept(r, key.scope(p), key)
-		return err
-	})
-	return found, store.Failed("look up an idempotency key", err)
-}
-
-// kept returns the answer under a key, nil when there is none.
-func kept(r store.Reader, scope string, key Idempotency) (*store.Answer, error) {
-	found, err := r.Idempotent(scope, key.Key)
+	found, err := r.Idempotent(key.scope(p), key.Key)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	} else if err != nil {
@@ -60,13 +46,6 @@ func kept(r store.Reader, scope string, key Idempotency) (*store.Answer, error) 
 			Hint("Use a new key for a new request; repeat a request byte for byte.")
 	}
 	return found, nil
-}
-
-func orNone(a *store.Answer) store.Answer {
-	if a == nil {
-		return store.Answer{}
-	}
-	return *a
 }
 
 // at notes which job of a request an error is about.
@@ -97,4 +76,11 @@ func inBulk(err error, bulk bool) error {
 		copied.Field = fmt.Sprintf("jobs[%d].%s", e.Index, e.Field)
 	}
 	return &copied
+}
+
+func orNone(a *store.Answer) store.Answer {
+	if a == nil {
+		return store.Answer{}
+	}
+	return *a
 }

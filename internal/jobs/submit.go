@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -37,12 +38,28 @@ func (s *Service) Submit(ctx context.Context, p *auth.Principal, specs []hpcsera
 		return store.Answer{}, hpcsera.Errorf(hpcsera.InvalidField, "%d jobs in one request.", len(specs)).At("jobs").
 			Hint("Send 1 to %d.", maxBulk)
 	}
-	if answer, err := s.replay(ctx, p, key); answer != nil || err != nil {
-		return orNone(answer), err
+	return s.submit(ctx, p, specs, "", bulk, key)
+}
+
+// submit checks the specs outside any transaction and accepts them in one.
+func (s *Service) submit(ctx context.Context, p *auth.Principal, specs []hpcsera.JobSpec, retryOf string, bulk bool, key Idempotency) (store.Answer, error) {
+	if err := key.check(); err != nil {
+		return store.Answer{}, err
 	}
-	drafts, err := s.draft(ctx, p, specs)
+	var found *store.Answer
+	var drafts *drafts
+	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
+		if found, err = kept(r, p, key); found != nil || err != nil {
+			return err
+		}
+		drafts, err = s.draft(r, p, specs, retryOf)
+		return err
+	})
 	if err != nil {
-		return store.Answer{}, inBulk(err, bulk)
+		return store.Answer{}, inBulk(store.Failed("check a submission", err), bulk)
+	}
+	if found != nil {
+		return *found, nil
 	}
 	return s.accept(ctx, p, drafts, bulk, key)
 }
@@ -79,20 +96,34 @@ type draft struct {
 	file bool // the part is new code
 }
 
-// draft checks the specs and makes jobs of them, outside any transaction.
-func (s *Service) draft(ctx context.Context, p *auth.Principal, specs []hpcsera.JobSpec) ([]draft, error) {
-	drafts := make([]draft, len(specs))
-	err := s.cfg.Store.Read(ctx, func(r store.Reader) error {
-		known := map[string]*hpcsera.CodePart{} // by the reference: a bulk mostly repeats one
-		sites := map[string]bool{}
-		for i, spec := range specs {
-			if err := s.draftOne(r, p, spec, &drafts[i], known, sites); err != nil {
-				return at(err, i)
-			}
+// drafts are the jobs of one request.
+type drafts struct {
+	list []draft
+	// covered is what was found for them already. Approvals are never taken off
+	// file, so what covered a job a moment ago still does.
+	covered covers
+}
+
+// draft checks the specs and makes jobs of them.
+func (s *Service) draft(r store.Reader, p *auth.Principal, specs []hpcsera.JobSpec, retryOf string) (*drafts, error) {
+	all := &drafts{list: make([]draft, len(specs)), covered: covers{}}
+	known := map[string]*hpcsera.CodePart{} // by the reference: a bulk mostly repeats one
+	sites := map[string]bool{}
+	now := s.now()
+	for i, spec := range specs {
+		d := &all.list[i]
+		if err := s.draftOne(r, p, spec, d, known, sites); err != nil {
+			return nil, at(err, i)
 		}
-		return nil
-	})
-	return drafts, store.Failed("check a submission", err)
+		d.job.RetryOf = retryOf
+		// What exceeds the signed limits is refused in the transaction, which
+		// looks again: consent may be filed at this moment.
+		if _, err := s.cover(r, &d.job, nil, now, all.covered); err != nil && hpcsera.CodeOf(err) != hpcsera.LimitExceeded {
+			return nil, at(err, i)
+		}
+	}
+	maps.DeleteFunc(all.covered, func(_ coverKey, found coverResult) bool { return found.approval == nil })
+	return all, nil
 }
 
 func (s *Service) draftOne(r store.Reader, p *auth.Principal, spec hpcsera.JobSpec, d *draft, known map[string]*hpcsera.CodePart, sites map[string]bool) (err error) {
@@ -186,9 +217,9 @@ func orEmpty(m map[string]string) map[string]string {
 }
 
 // accept stores drafts and their answer in one closure.
-func (s *Service) accept(ctx context.Context, p *auth.Principal, drafts []draft, bulk bool, key Idempotency) (store.Answer, error) {
+func (s *Service) accept(ctx context.Context, p *auth.Principal, drafts *drafts, bulk bool, key Idempotency) (store.Answer, error) {
 	now := s.now()
-	ids := make([]string, len(drafts))
+	ids := make([]string, len(drafts.list))
 	for i := range ids {
 		if ids[i] = hpcsera.NewID("j"); key.Key != "" {
 			ids[i] = hpcsera.DerivedJobID(p.Token.Project, p.Token.Client, key.Path, key.Key, i)
@@ -201,11 +232,9 @@ func (s *Service) accept(ctx context.Context, p *auth.Principal, drafts []draft,
 		if err != nil {
 			return err
 		}
-		if key.Key != "" {
-			if found, err := kept(tx, scope, key); found != nil || err != nil {
-				answer = orNone(found)
-				return err
-			}
+		if found, err := kept(tx, p, key); found != nil || err != nil {
+			answer = orNone(found)
+			return err
 		}
 		rows, err := s.insert(tx, ledger, p, drafts, ids, scope)
 		if err != nil {
@@ -217,16 +246,16 @@ func (s *Service) accept(ctx context.Context, p *auth.Principal, drafts []draft,
 		answer.BodySHA256 = key.BodySHA256
 		return tx.KeepAnswer(scope, key.Key, answer)
 	})
-	return answer, store.Failed(fmt.Sprintf("accept %d jobs", len(drafts)), err)
+	return answer, store.Failed(fmt.Sprintf("accept %d jobs", len(ids)), err)
 }
 
 // insert stores the drafts, or finds the jobs that an earlier try of the same
 // request made and whose answer is not kept any more.
-func (s *Service) insert(tx store.Tx, ledger *store.Ledger, p *auth.Principal, drafts []draft, ids []string, scope string) ([]*store.Job, error) {
-	rows := make([]*store.Job, len(drafts))
-	memo, onFile := covers{}, map[string]bool{}
-	for i := range drafts {
-		d := &drafts[i]
+func (s *Service) insert(tx store.Tx, ledger *store.Ledger, p *auth.Principal, drafts *drafts, ids []string, scope string) ([]*store.Job, error) {
+	rows := make([]*store.Job, len(ids))
+	memo, onFile := maps.Clone(drafts.covered), map[string]bool{}
+	for i := range drafts.list {
+		d := &drafts.list[i]
 		if scope != "" {
 			if met, err := meets(tx, ids[i], &d.job); err != nil {
 				return nil, at(err, i)
@@ -315,19 +344,11 @@ func (s *Service) Retry(ctx context.Context, p *auth.Principal, id string, key I
 	if err != nil {
 		return store.Answer{}, store.Failed("read job "+id, err)
 	}
-	if answer, err := s.replay(ctx, p, key); answer != nil || err != nil {
-		return orNone(answer), err
-	}
 	if !old.State.Final() {
 		return store.Answer{}, hpcsera.Errorf(hpcsera.JobNotFinal, "the job is %s; only a job that has ended can be tried again.", old.State).
 			Hint("Cancel it first, or submit another one.")
 	}
 	run := old.Run
 	run.Hold, run.Dependencies = false, nil
-	drafts, err := s.draft(ctx, p, []hpcsera.JobSpec{{Code: old.Code.Digest, RunPart: run}})
-	if err != nil {
-		return store.Answer{}, inBulk(err, false)
-	}
-	drafts[0].job.RetryOf = id
-	return s.accept(ctx, p, drafts, false, key)
+	return s.submit(ctx, p, []hpcsera.JobSpec{{Code: old.Code.Digest, RunPart: run}}, id, false, key)
 }
