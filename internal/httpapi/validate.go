@@ -125,6 +125,11 @@ func schemaError(se *openapi3.SchemaError, at string) *hpcsera.Error {
 			return refuse("%s is needed here.", want)
 		}
 	case "enum":
+		if word, ok := se.Value.(string); ok {
+			if err := hpcsera.UnknownKey(field, word); err.Code == hpcsera.NotSupportedYet {
+				return err
+			}
+		}
 		words := make([]string, len(s.Enum))
 		for i, v := range s.Enum {
 			words[i] = fmt.Sprint(v)

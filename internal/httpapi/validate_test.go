@@ -110,6 +110,8 @@ func TestBodiesAreHeldAgainstTheContract(t *testing.T) {
 		{"PUT /api/v1/jobs/{id}/status", `[]`, hpcsera.InvalidField, "", "a mapping"},
 		{"PUT /api/v1/jobs/{id}/status", ``, hpcsera.MalformedRequest, "", "JSON"},
 		{"POST /api/v1/code", `{"name":"a","script":"x","modules":["gcc"]}`, hpcsera.NotSupportedYet, "modules", "not supported"},
+		{"POST /api/v1/code", `{"name":"a","steps":[{"name":"b","type":"transfer"}]}`, hpcsera.NotSupportedYet, "steps[0].type", "transfer"},
+		{"POST /api/v1/code", `{"name":"a","steps":[{"name":"b","type":"bach"}]}`, hpcsera.InvalidField, "steps[0].type", "login, batch"},
 		{"POST /api/v1/code", `{"script":"x"}`, hpcsera.InvalidField, "name", "missing"},
 		{"POST /api/v1/code", `{"name":"a","files":[{"path":"a","mode":"0777","size":1,"sha256":"x"}]}`, hpcsera.InvalidField, "files[0].mode", "0644"},
 		{"POST /api/v1/approvals", `{"statement":"%%%","signature":"x"}`, hpcsera.InvalidField, "statement", ""},
