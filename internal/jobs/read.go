@@ -82,11 +82,15 @@ func (s *Service) unseen(r store.Reader, id, site string) (string, error) {
 	} else if err != nil {
 		return "", err
 	}
+	late := unseenAfter
+	if row.Facts != nil && row.Facts.FromCron {
+		late = cronUnseenAfter
+	}
 	last := s.cfg.Sightings.Last(id, row.LastSeen)
 	switch {
 	case last == nil:
 		return fmt.Sprintf("The agent at %s was never seen.", site), nil
-	case row.Facts != nil && row.Facts.FromCron, now.Sub(*last) <= unseenAfter:
+	case now.Sub(*last) <= late:
 		return "", nil
 	}
 	return fmt.Sprintf("The agent at %s was last seen at %s. What is shown may be old; the job itself goes on.", site, last.UTC().Format(time.RFC3339)), nil

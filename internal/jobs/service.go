@@ -53,11 +53,12 @@ type CodeBook interface {
 
 // The clocks of this package. None of them orders or ends anything.
 const (
-	silentAfter  = 90 * time.Second
-	unseenAfter  = 2 * time.Minute // then an agent's jobs carry a warning
-	longestWait  = 60 * time.Second
-	recheckEvery = 4 * time.Second // of a stream's principal: it ends within 5 s
-	answersKept  = 30 * 24 * time.Hour
+	silentAfter     = 90 * time.Second
+	unseenAfter     = 2 * time.Minute // then an agent's jobs carry a warning
+	cronUnseenAfter = time.Hour       // the same for one that runs now and then
+	longestWait     = 60 * time.Second
+	recheckEvery    = 4 * time.Second // of a stream's principal: it ends within 5 s
+	answersKept     = 30 * 24 * time.Hour
 )
 
 // Service is the life of jobs. It may be used by many goroutines.
