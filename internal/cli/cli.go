@@ -104,7 +104,7 @@ Exit codes: 0 done, 1 something on this machine, 2 usage, 10 the job failed,
 20 the server cannot be reached.
 
 Environment: HPCSERA_SERVER, HPCSERA_TOKEN, HPCSERA_PROJECT, HPCSERA_SITE,
-HTTPS_PROXY, NO_COLOR. A token is never given as an argument.`,
+HPCSERA_CONTEXT, HTTPS_PROXY, NO_COLOR. A token is never given as an argument.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       a.version,

@@ -151,6 +151,7 @@ type hand struct {
 	seq        int64
 	free       int
 	job        hpcsera.Order // the one in hand
+	attempt    int
 	logged     map[string]int64
 	artifacts  []hpcsera.Artifact
 }
@@ -174,10 +175,17 @@ func (h *hand) take(ok func(hpcsera.Order) bool) (hpcsera.Order, error) {
 	}
 }
 
+// poll asks once and waits for nothing.
+func (h *hand) poll() error {
+	answer, err := h.api.Work(context.Background(), hpcsera.WorkRequest{Instance: h.instance, Term: h.term, Epoch: h.epoch, Acked: h.cursor, Free: h.free})
+	h.term, h.epoch = answer.Term, answer.Epoch
+	return err
+}
+
 // next takes the next job in hand.
 func (h *hand) next() error {
 	o, err := h.take(func(o hpcsera.Order) bool { return o.Spec != nil && o.JobID != h.job.JobID })
-	h.job, h.logged, h.artifacts = o, map[string]int64{}, nil
+	h.job, h.attempt, h.logged, h.artifacts = o, 1, map[string]int64{}, nil
 	return err
 }
 
@@ -185,7 +193,10 @@ func (h *hand) next() error {
 func (h *hand) report(r hpcsera.Report) error {
 	h.seq++
 	r.JobID, r.Seq, r.Revision, r.At = h.job.JobID, h.seq, h.job.Revision, time.Now().UTC()
-	r.Attempt = max(r.Attempt, 1)
+	if r.Attempt > h.attempt { // a native requeue: its output starts anew
+		h.attempt, h.logged = r.Attempt, map[string]int64{}
+	}
+	r.Attempt = h.attempt
 	if r.State.Final() {
 		r.Artifacts = h.artifacts
 	}
@@ -198,7 +209,7 @@ func (h *hand) report(r hpcsera.Report) error {
 
 // output writes to a stream of the job in hand.
 func (h *hand) output(stream string, text []byte) error {
-	err := h.api.PutLog(context.Background(), h.job.JobID, stream, 1, h.logged[stream], text)
+	err := h.api.PutLog(context.Background(), h.job.JobID, stream, h.attempt, h.logged[stream], text)
 	h.logged[stream] += int64(len(text))
 	return err
 }

@@ -10,14 +10,14 @@ import (
 // The exit codes. Scripts rely on them.
 const (
 	exitOK          = 0
-	exitLocal       = 1  // something on this machine: a file that cannot be written
-	exitUsage       = 2  // the command line
-	exitFailed      = 10 // the job failed
-	exitCancelled   = 11 // the job was cancelled
-	exitRefused     = 12 // server, site or this client refused; nothing runs
-	exitTimedOut    = 13 // the wait ended before the job did; the job goes on
-	exitUnreachable = 20 // the server cannot be reached or cannot serve
-	exitSignal      = 128
+	exitLocal       = 1   // something on this machine: a file that cannot be written
+	exitUsage       = 2   // the command line
+	exitFailed      = 10  // the job failed
+	exitCancelled   = 11  // the job was cancelled
+	exitRefused     = 12  // server, site or this client refused; nothing runs
+	exitTimedOut    = 13  // the wait ended before the job did; the job goes on
+	exitUnreachable = 20  // the server cannot be reached or cannot serve
+	exitSignal      = 128 // and the signal's number, as a shell says it
 )
 
 // exitCodes gives each error code its exit code.
@@ -81,11 +81,14 @@ func exitCode(err error) int {
 	var exit *exitError
 	var usage usageError
 	var own *hpcsera.Error
+	var stopped interrupted
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &exit):
 		return exit.code
+	case errors.As(err, &stopped):
+		return exitSignal + int(stopped.signal)
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.As(err, &own):

@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/hpcsera/hpcsera"
@@ -81,6 +82,7 @@ func TestExitCodesAreThoseThatScriptsRelyOn(t *testing.T) {
 		{hpcsera.Errorf("a_code_of_tomorrow", "no"), 12},
 		{context.DeadlineExceeded, 13},
 		{&exitError{code: exitTimedOut}, 13},
+		{interrupted{syscall.SIGTERM}, 143},
 		{hpcsera.Errorf(hpcsera.Unavailable, "no"), 20},
 		{hpcsera.Errorf(hpcsera.Internal, "no"), 20},
 	} {

@@ -6,11 +6,11 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera"
-	"github.com/hpcsera/hpcsera/client"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -124,29 +124,24 @@ func (r *runner) watch(ctx context.Context, s *session, w *watcher) (hpcsera.Job
 		job, err := w.follow(ctx)
 		done <- outcome{job, err}
 	}()
-	cancelled := make(chan error, 1)
-	asked := false
+	c := &cancellation{app: a, s: s, id: id, result: make(chan error, 1)}
+	defer c.stop()
 	for {
 		select {
 		case o := <-done:
 			return o.job, o.err
-		case err := <-cancelled:
-			if err != nil {
-				a.screen.say("hpcsera: the job could not be cancelled: %s", fullStop(clean(err.Error())))
-				asked = false
-			}
+		case err := <-c.result:
+			c.answered(err)
 		case sig := <-signals:
 			switch {
-			case asked:
-				leave(&exitError{code: exitCancelled, text: "the cancellation of " + id + " was asked for; how it ended was not waited for."})
+			case c.asked:
+				leave(c.insist())
 			case sig == syscall.SIGTERM || !a.canAsk():
-				asked = true
-				r.cancel(ctx, s, id, cancelled)
+				c.start(ctx)
 			default:
 				switch r.askWhat(ctx, signals, id) {
 				case "cancel":
-					asked = true
-					r.cancel(ctx, s, id, cancelled)
+					c.start(ctx)
 				case "detach":
 					leave(errDetached)
 				}
@@ -155,13 +150,63 @@ func (r *runner) watch(ctx context.Context, s *session, w *watcher) (hpcsera.Job
 	}
 }
 
-// cancel asks for the job's end; the watch shows when it has come.
-func (r *runner) cancel(ctx context.Context, s *session, id string, result chan<- error) {
-	r.app.screen.say("Cancelling %s. A second signal ends at once.", id)
+// cancellation is the request to cancel the watched job. The watch goes on
+// beside it and shows when the job has ended.
+type cancellation struct {
+	app    *app
+	s      *session
+	id     string
+	asked  bool
+	done   bool
+	result chan error
+	end    context.CancelFunc
+}
+
+// start asks for the job's end. A signal that comes later does not break the
+// request off.
+func (c *cancellation) start(ctx context.Context) {
+	c.app.screen.say("Cancelling %s. A second signal ends at once.", c.id)
+	c.stop()
+	ctx, c.end = context.WithCancel(context.WithoutCancel(ctx))
+	c.asked, c.done = true, false
 	go func() {
-		_, err := s.Cancel(ctx, id)
-		result <- err
+		_, err := c.s.Cancel(ctx, c.id)
+		c.result <- err
 	}()
+}
+
+// answered takes the answer. A refusal can be tried again.
+func (c *cancellation) answered(err error) {
+	c.done = true
+	if err != nil {
+		c.asked = false
+		c.app.screen.say("hpcsera: the job could not be cancelled: %s", fullStop(clean(err.Error())))
+	}
+}
+
+// insist is how the command ends at once although the job has not: when the
+// request was answered, or has had its time.
+func (c *cancellation) insist() error {
+	if !c.done {
+		timer := time.NewTimer(takeBackTime)
+		defer timer.Stop()
+		select {
+		case err := <-c.result:
+			if err != nil {
+				return &exitError{code: exitCode(err), text: "the job could not be cancelled, so it goes on: " + err.Error()}
+			}
+		case <-timer.C:
+			return &exitError{code: exitUnreachable, text: "the server did not answer the cancellation, so the job may go on: hpcsera cancel " + c.id}
+		}
+	}
+	return &exitError{code: exitCancelled, text: "the cancellation of " + c.id + " was asked for; how it ended was not waited for."}
+}
+
+// stop ends a request that nobody waits for any more.
+func (c *cancellation) stop() {
+	if c.end != nil {
+		c.end()
+	}
 }
 
 // askWhat asks what Ctrl-C is to mean. Nothing else is shown meanwhile. A
@@ -202,7 +247,7 @@ func (r *runner) conclude(ctx context.Context, s *session, job hpcsera.Job) erro
 	a.epitaph(job)
 	if job.State != hpcsera.Succeeded {
 		if fetched != nil {
-			a.screen.say("hpcsera: %s", fullStop(client.Redact(clean(fetched.Error()))))
+			a.screen.say("hpcsera: %s", fullStop(clean(fetched.Error())))
 		}
 		return ended(job)
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/client"
 )
 
 // screen is where a command speaks: standard output and standard error, each
@@ -36,7 +37,8 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// say writes one line to standard error. Arguments must be clean.
+// say writes one line to standard error. Arguments must be clean; a token in
+// them is not shown.
 func (s *screen) say(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,7 +59,7 @@ func (s *screen) prompt(format string, args ...any) {
 		fmt.Fprintln(s.out)
 	}
 	s.broken = false
-	fmt.Fprintf(s.err, format, args...)
+	fmt.Fprint(s.err, client.Redact(fmt.Sprintf(format, args...)))
 }
 
 // The colours of states, as ANSI attributes.

@@ -3,8 +3,15 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"regexp"
@@ -42,12 +49,15 @@ func TestMain(m *testing.M) {
 //	signal NAME TERM|INT        signals it
 //	type NAME TEXT              types on its terminal; \x03 is Ctrl-C
 //	ended NAME CODE             waits for its end and wants that exit code
+//	poll                        the agent asks for work and gets none
 //	take                        the agent takes the next job; $JOB is its id
 //	report STATE [KEY=VALUE...] the agent reports
 //	output STREAM TEXT          the job writes
 //	artifact PATH FILE          the job leaves a result
 //	ordered DESIRED             the agent waits for that order
 //	network cut|heal            between client and server
+//	secure                      the server is https://example.com behind the proxy
+//	                            $PROXY, with a certificate of the authority ca.pem
 //	token ROLES                 $HPCSERA_TOKEN is a new token with these roles
 //	secret                      nothing printed so far holds the token
 func TestScripts(t *testing.T) {
@@ -58,7 +68,7 @@ func TestScripts(t *testing.T) {
 		Setup:               setUp,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "start": startProcess, "await": await, "signal": signalProcess, "type": typeText, "ended": endedProcess,
-			"take": take, "report": report, "output": output, "artifact": leaveArtifact, "ordered": ordered,
+			"poll": poll, "secure": secure, "take": take, "report": report, "output": output, "artifact": leaveArtifact, "ordered": ordered,
 			"network": setNetwork, "token": newToken, "secret": noSecret,
 		},
 	})
@@ -286,6 +296,37 @@ func endedProcess(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+func poll(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(worldOf(ts).agent.poll()) }
+
+// secure puts TLS before the server and a proxy before that: the only way to
+// it, as in many a site.
+func secure(ts *testscript.TestScript, _ bool, _ []string) {
+	to, err := url.Parse(worldOf(ts).url)
+	ts.Check(err)
+	edge := httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(to))
+	ts.Defer(edge.Close)
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: edge.Certificate().Raw})
+	ts.Check(os.WriteFile(ts.MkAbs("ca.pem"), certificate, 0o644))
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		far, err := net.Dial("tcp", edge.Listener.Addr().String())
+		if err != nil || r.Method != http.MethodConnect || r.Host != "example.com:443" {
+			http.Error(w, "no", http.StatusForbidden)
+			return
+		}
+		defer far.Close()
+		near, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer near.Close()
+		fmt.Fprint(near, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() { _, _ = io.Copy(far, near); far.Close() }()
+		_, _ = io.Copy(near, far)
+	}))
+	ts.Defer(proxy.Close)
+	ts.Setenv("PROXY", proxy.URL)
+}
+
 func take(ts *testscript.TestScript, _ bool, _ []string) {
 	h := worldOf(ts).agent
 	ts.Check(h.next())
@@ -300,6 +341,8 @@ func report(ts *testscript.TestScript, _ bool, args []string) {
 		switch key {
 		case "reason":
 			r.Reason = hpcsera.Reason(value)
+		case "attempt":
+			r.Attempt = number
 		case "message":
 			r.Message = unquote(ts, value)
 		case "native":

@@ -193,7 +193,7 @@ func (t *troubleTeller) tell(event client.Trouble) {
 	switch {
 	case event.Err != nil && !t.trouble:
 		t.trouble = true
-		t.say("hpcsera: %s%s Trying again for %s.", fullStop(client.Redact(clean(event.Err.Error()))), t.extra, t.patience)
+		t.say("hpcsera: %s%s Trying again for %s.", fullStop(clean(event.Err.Error())), t.extra, t.patience)
 	case event.Err == nil && t.trouble:
 		t.trouble = false
 		t.say("hpcsera: connected again.")

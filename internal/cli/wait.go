@@ -99,6 +99,8 @@ func (a *app) explainBreak(err error, s *session, id string) error {
 		return &exitError{code: exitSignal + int(stopped.signal)}
 	case exitCode(err) == exitUnreachable:
 		a.screen.say("What the job does is not known here; it goes on without us. Come back to it: hpcsera wait %s", id)
+	case exitCode(err) != exitCancelled:
+		a.screen.say("The job goes on; this command does not: hpcsera wait %s", id)
 	}
 	return err
 }

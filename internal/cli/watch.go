@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
-	"github.com/hpcsera/hpcsera/client"
 )
 
 const (
@@ -132,7 +131,7 @@ func (w *watcher) finishTails(ctx context.Context) {
 	}
 	if failed != nil {
 		w.app.screen.say("hpcsera: the job's output could not be shown to its end: %s Read it with: hpcsera logs %s",
-			fullStop(client.Redact(clean(failed.Error()))), w.job.ID)
+			fullStop(clean(failed.Error())), w.job.ID)
 	}
 }
 
