@@ -35,10 +35,14 @@ import (
 // else owns the start.
 const NotRun = 75
 
+// Unrecorded is the exit status of a wrapper that could not write the end
+// record, so that its status is not taken for the program's.
+const Unrecorded = 74
+
 // Run is the whole wrapper: spool directory and tag from its command line,
 // the environment as the batch system gave it. It returns the exit status.
 func Run(dir, tag string, environ []string, stderr io.Writer) int {
-	w := &wrapper{env: environ, stderr: stderr}
+	w := &wrapper{env: environ, stderr: stderr, pause: 5 * time.Second}
 	status, err := w.run(dir, tag)
 	if err != nil {
 		fmt.Fprintf(stderr, "hpcsera-agent step: %v\n", err)
@@ -55,6 +59,7 @@ type wrapper struct {
 	member spool.Member
 	task   spool.Task
 	host   string
+	pause  time.Duration // between tries to write the end record
 }
 
 func (w *wrapper) run(dir, tag string) (int, error) {
@@ -97,8 +102,8 @@ func (w *wrapper) run(dir, tag string) (int, error) {
 	failpoint.Hit("wrapper.after-claim")
 	end := w.program(n, signals)
 	failpoint.Hit("wrapper.before-end")
-	if err := w.spool.Finish(w.member.Job, w.member.Step, n, end); err != nil {
-		return 1, err
+	if err := w.finish(n, end); err != nil {
+		return Unrecorded, err
 	}
 	if end.Exit.Signal != 0 {
 		return 128 + end.Exit.Signal, nil
@@ -106,9 +111,24 @@ func (w *wrapper) run(dir, tag string) (int, error) {
 	return end.Exit.Code, nil
 }
 
+// finish writes the end record. The program may just have filled the disk or
+// the quota, which somebody or the system may mend within a minute.
+func (w *wrapper) finish(n int, end spool.End) (err error) {
+	for try := range 12 {
+		if try > 0 {
+			<-time.NewTimer(w.pause).C
+		}
+		if err = w.spool.Finish(w.member.Job, w.member.Step, n, end); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
 // claim takes this submission's start. A start that is held by this very
 // native job means that the batch system requeued it: with requeue allowed
-// the next start is taken, unless the agent has taken it to stop the job.
+// the next start is taken, unless the agent has taken it to stop the job. A
+// run that ended with 0 was the step's last, whatever the batch system does.
 func (w *wrapper) claim() (n int, won bool, err error) {
 	sub := w.sub
 	mine := spool.Claim{
@@ -127,6 +147,13 @@ func (w *wrapper) claim() (n int, won bool, err error) {
 		}
 		same := owner.Owner == spool.OwnerWrapper && owner.Tag == mine.Tag && owner.NativeID == mine.NativeID && owner.Cluster == mine.Cluster
 		if !same || !w.task.Requeue {
+			return n, false, nil
+		}
+		run, _, _, err := w.spool.Latest(w.member.Job, w.member.Step, n)
+		if err != nil {
+			return n, false, err
+		}
+		if run.End != nil && run.End.Failure == "" && run.End.Exit.Code == 0 && run.End.Exit.Signal == 0 {
 			return n, false, nil
 		}
 	}
