@@ -35,7 +35,6 @@ func TestReusedIDIsAnotherJob(t *testing.T) {
 	}
 	t.Cleanup(func() { testbed(t, "down", "--dir", lab, "--purge") })
 	testbed(t, "up", "--dir", lab, "--nodes", "2")
-	t.Cleanup(func() { _ = os.RemoveAll(lab) })
 	conf := filepath.Join(lab, "etc", "slurm.conf")
 	d := newDeployment(t, "", "")
 	l := newLogin(t, d, "slurm")
