@@ -19,9 +19,10 @@ import (
 // its path was replaced meanwhile.
 const thisProgram = "/proc/self/exe"
 
-// again is a call of this program's own command.
+// again is a call of this program's own command. It outlives its caller and is
+// bound to no context: it ends with its job.
 func (f *folder) again(verb, id string) *exec.Cmd {
-	cmd := exec.Command(thisProgram, "local", verb, "--dir="+f.dir, "--slots="+strconv.Itoa(f.slots), id)
+	cmd := exec.CommandContext(context.Background(), thisProgram, "local", verb, "--dir="+f.dir, "--slots="+strconv.Itoa(f.slots), id)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd
 }
@@ -141,8 +142,11 @@ func (f *folder) runScript(id string, j job, signals <-chan os.Signal) end {
 	if err := cmd.Start(); err != nil {
 		return end{State: failure, Message: fmt.Sprintf("It was not run: %v", err), Exit: &hpcsera.Exit{Code: 126}}
 	}
-	done := make(chan error, 1) // owned by this function, which waits for it
-	go func() { done <- cmd.Wait() }()
+	done := make(chan struct{}) // watch returns only after it
+	go func() {
+		defer close(done)
+		_ = cmd.Wait() // its state says more
+	}()
 	e := f.watch(id, j, cmd.Process.Pid, signals, done)
 	killSession(cmd.Process.Pid) // what the script left behind
 	if e.State != "" {
@@ -160,7 +164,7 @@ func (f *folder) runScript(id string, j job, signals <-chan os.Signal) end {
 
 // watch waits for the script's end and brings it about when the time is up or
 // the job is cancelled. The result has a State only then.
-func (f *folder) watch(id string, j job, pid int, signals <-chan os.Signal, done <-chan error) end {
+func (f *folder) watch(id string, j job, pid int, signals <-chan os.Signal, done <-chan struct{}) end {
 	var limit, kill <-chan time.Time
 	if j.Limit > 0 {
 		timer := time.NewTimer(j.Limit)
