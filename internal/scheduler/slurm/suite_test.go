@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -19,12 +20,23 @@ const testbed = "../../../test/testbed/slurm"
 
 func TestMain(m *testing.M) { schedulertest.Main(m) }
 
-// lab returns the configuration of a running test bed.
+// lab returns the configuration of a running test bed, from which ended jobs
+// vanish soon: what the driver then tells is a case of the suite.
 func lab(t *testing.T, variable, options string) string {
 	t.Helper()
+	start := fmt.Sprintf("Start a real Slurm first:\n\teval \"$(sudo test/testbed/slurm up %s --min-job-age 5)\"", options)
 	conf := os.Getenv(variable)
 	if conf == "" {
-		t.Fatalf("%s is not set. Start a real Slurm first:\n\teval \"$(sudo test/testbed/slurm up %s --min-job-age 5)\"", variable, options)
+		t.Fatalf("%s is not set. %s", variable, start)
+	}
+	cmd := exec.Command("scontrol", "show", "config")
+	cmd.Env = append(os.Environ(), "SLURM_CONF="+conf)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("the Slurm of %s=%s does not answer: %v\n%s\n%s", variable, conf, err, out, start)
+	}
+	if !regexp.MustCompile(`(?m)^MinJobAge += [1-9] sec$`).Match(out) {
+		t.Fatalf("the Slurm of %s=%s keeps ended jobs in its queue for too long. %s", variable, conf, start)
 	}
 	return conf
 }
