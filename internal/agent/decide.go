@@ -8,6 +8,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/agent/journal"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
+	"github.com/hpcsera/hpcsera/internal/agent/wrapper"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
@@ -146,7 +147,7 @@ func (j *job) decideStarted(now time.Time, p patience) action {
 }
 
 func succeeded(end *spool.End) bool {
-	return end != nil && end.Failure == "" && end.Exit == (hpcsera.Exit{})
+	return end != nil && end.Failure == "" && !end.Timeout && end.Exit == (hpcsera.Exit{})
 }
 
 // record says what to do about a record that the spool does not show although
@@ -214,7 +215,8 @@ func howItEnded(end *spool.End, s *scheduler.Status, cancelled bool) *journal.Ou
 		if s.Message != "" && s.Message != "None" {
 			o.Message += " (" + s.Message + ")"
 		}
-		if o.Exit == nil && s.Exit != nil {
+		// The wrapper's own words are no exit code of the program.
+		if o.Exit == nil && s.Exit != nil && s.Exit.Code != wrapper.NotRun && s.Exit.Code != wrapper.Unrecorded {
 			exit := *s.Exit
 			o.Exit = &exit
 		}
@@ -223,6 +225,7 @@ func howItEnded(end *spool.End, s *scheduler.Status, cancelled bool) *journal.Ou
 		}
 	}
 	stopped := s != nil && s.Reason == hpcsera.CancelledBySite ||
+		end == nil && s != nil && s.Exit != nil && s.Exit.Code == wrapper.NotRun || // requeued after the agent had taken the next start
 		o.Exit != nil && (o.Exit.Signal == int(syscall.SIGTERM) || o.Exit.Signal == int(syscall.SIGKILL) || o.Exit.Code == 128+int(syscall.SIGTERM))
 	switch {
 	case end != nil && end.Failure != "":

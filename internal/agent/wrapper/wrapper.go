@@ -27,6 +27,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
 	"github.com/hpcsera/hpcsera/internal/failpoint"
 )
@@ -153,7 +154,7 @@ func (w *wrapper) claim() (n int, won bool, err error) {
 		if err != nil {
 			return n, false, err
 		}
-		if run.End != nil && run.End.Failure == "" && run.End.Exit.Code == 0 && run.End.Exit.Signal == 0 {
+		if run.End != nil && run.End.Failure == "" && run.End.Exit == (hpcsera.Exit{}) {
 			return n, false, nil
 		}
 	}
