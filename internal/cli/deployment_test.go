@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hpcsera/hpcsera"
@@ -298,16 +299,52 @@ func (n *network) close() error {
 	return err
 }
 
-// newSigningKey makes an SSH key and returns its file.
-func newSigningKey(dir string) (string, error) {
-	_, private, err := ed25519.GenerateKey(rand.Reader)
+// newSigningKeys makes an SSH key in two files, plain and locked by a
+// passphrase, and an ssh-agent that has it. It returns the plain file; the
+// others are beside it: .locked and .sock, and the public key .pub.
+func newSigningKeys(dir string) (path string, stop func(), err error) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	block, err := ssh.MarshalPrivateKey(private, "alice")
+	plain, err1 := ssh.MarshalPrivateKey(private, "alice")
+	locked, err2 := ssh.MarshalPrivateKeyWithPassphrase(private, "alice", []byte(passphrase))
+	named, err3 := ssh.NewPublicKey(public)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return "", nil, err
+	}
+	path = filepath.Join(dir, "signing-key")
+	for suffix, text := range map[string][]byte{
+		"": pem.EncodeToMemory(plain), ".locked": pem.EncodeToMemory(locked), ".pub": ssh.MarshalAuthorizedKey(named),
+	} {
+		if err := os.WriteFile(path+suffix, text, 0o600); err != nil {
+			return "", nil, err
+		}
+	}
+	// A socket's path is short: the name of a test may not be.
+	short, err := os.MkdirTemp("", "agent-")
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	path := filepath.Join(dir, "signing-key")
-	return path, os.WriteFile(path, pem.EncodeToMemory(block), 0o600)
+	listener, err := net.Listen("unix", filepath.Join(short, "sock"))
+	if err != nil {
+		return "", nil, err
+	}
+	keys := agent.NewKeyring()
+	if err := keys.Add(agent.AddedKey{PrivateKey: private, Comment: "alice"}); err != nil {
+		return "", nil, err
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { _ = agent.ServeAgent(keys, conn); conn.Close() })
+		}
+	})
+	return path, func() { listener.Close(); all.Wait(); os.RemoveAll(short) }, os.Symlink(filepath.Join(short, "sock"), path+".sock")
 }
+
+const passphrase = "correct horse"

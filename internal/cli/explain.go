@@ -135,6 +135,8 @@ type explained struct {
 	Message   string         `json:"message,omitempty"` // the batch system's own words
 	Sentences []string       `json:"sentences"`
 	Next      string         `json:"next"` // who can act, and how
+
+	speaker string // of the message
 }
 
 // explain says what a job waits for and who can act next. site may be nil.
@@ -145,6 +147,9 @@ func explain(job hpcsera.Job, site *hpcsera.Site, now time.Time) explained {
 	}
 	at := clean(first(job.Site, "any site"))
 	e := explained{Job: job.ID, State: job.State, Reason: job.Reason, Message: job.Message}
+	if e.speaker = "Its message"; job.Native != nil {
+		e.speaker = "The batch system says"
+	}
 	e.Sentences = append(e.Sentences, fill(row.what, job.ID, at))
 	e.Next = fill(row.who, job.ID, at)
 	switch {
@@ -229,7 +234,7 @@ func (e explained) write(w io.Writer, s *screen) {
 		fmt.Fprintln(w, sentence)
 	}
 	if e.Message != "" {
-		fmt.Fprintf(w, "The batch system or the agent says: %s\n", clean(e.Message))
+		fmt.Fprintf(w, "%s: %s\n", e.speaker, clean(e.Message))
 	}
 	if e.Next != "" {
 		fmt.Fprintf(w, "Who can act next: %s\n", e.Next)
