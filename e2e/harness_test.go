@@ -156,11 +156,22 @@ func (d *deployment) in(t *testing.T) *deployment {
 // failpoints.
 func newDeployment(t *testing.T, database string, failpoint string) *deployment {
 	t.Helper()
+	return deploy(t, filepath.Join(t.TempDir(), "data"), database, failpoint)
+}
+
+// newDeploymentIn is one with SQLite that keeps its data in a given folder.
+func newDeploymentIn(t *testing.T, data string) *deployment {
+	t.Helper()
+	return deploy(t, data, "", "")
+}
+
+func deploy(t *testing.T, data, database, failpoint string) *deployment {
+	t.Helper()
 	d := &deployment{t: t, dir: t.TempDir(), mu: &sync.Mutex{}}
 	d.addr = freeAddress(t)
 	d.url = "http://" + d.addr
 	d.config = filepath.Join(d.dir, "hpcserad.yaml")
-	text := fmt.Sprintf("listen: %s\npublic_url: %s\ndata_dir: %s\nadmin_socket: %s\n", d.addr, d.url, filepath.Join(d.dir, "data"), filepath.Join(d.dir, "admin.sock"))
+	text := fmt.Sprintf("listen: %s\npublic_url: %s\ndata_dir: %s\nadmin_socket: %s\n", d.addr, d.url, data, filepath.Join(d.dir, "admin.sock"))
 	if database != "" {
 		text += "database: " + database + "\n"
 	}
