@@ -89,7 +89,7 @@ func TestClientEndsAsTheJobDoes(t *testing.T) {
 	}{
 		{"ok", "echo fine", nil, nil, 0, ""},
 		{"failed", "echo broken >&2; exit 3", nil, nil, 10, "directory"},
-		{"unreachable", "true", []string{"HPCSERA_SERVER=http://127.0.0.1:1"}, []string{"--retry-for", "0s"}, 20, "127.0.0.1:1"},
+		{"unreachable", "true", []string{"HPCSERA_SERVER=http://127.0.0.1:1"}, []string{"--retry-for", "0"}, 20, "127.0.0.1:1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
