@@ -1,10 +1,19 @@
 // Package fs keeps blobs and logs as files of one folder:
 //
-//	blobs/AB/HEX                 whole blobs, AB the digest's first byte
-//	uploads/SCOPE-HASH/HEX       unfinished uploads
-//	logs/NAME                    streams
+//	blobs/AB/HEX          whole blobs, AB the first byte of the digest HEX
+//	uploads/SCOPE/HEX     unfinished uploads, SCOPE a hash of the scope
+//	logs/NAME             streams
 //
-// Every access goes through an os.Root, so no name leads out of the folder.
+// Every access goes through an os.Root, so no name and no symbolic link leads
+// out of the folder. Files are for the server's user alone.
+//
+// A name is locked only while bytes are written, not while they are waited
+// for: an upload that hangs holds up nobody, and whoever finds that another
+// has written meanwhile gets the offset to go on from.
+//
+// A blob is on the disk when Put says so. Logs and unfinished uploads are left
+// to the operating system: a power failure may cut them, and their writers,
+// told the offset, send the rest again.
 package fs
 
 import (
@@ -13,26 +22,27 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/blob"
 )
 
-// Store is the folder. Its methods can be called concurrently; two uploads or
-// appends under one name take turns.
+// Store is the folder. It implements [blob.Store] and [blob.Logs]; its methods
+// may be called concurrently, by one process.
 type Store struct {
-	root  *os.Root
-	locks [256]sync.Mutex // by name
+	root    *os.Root
+	names   names
+	buffers sync.Pool // of *[]byte
 }
 
-// Open makes the folder where missing.
+// Open makes the folder where it is missing.
 func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("blobs: %w", err)
@@ -41,10 +51,11 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("blobs: %w", err)
 	}
-	s := &Store{root: root}
+	s := &Store{root: root, names: names{locks: map[string]*nameLock{}}}
+	s.buffers.New = func() any { b := make([]byte, 64<<10); return &b }
 	for _, sub := range []string{"blobs", "uploads", "logs"} {
 		if err := root.Mkdir(sub, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("blobs: %w", err)
+			return nil, errors.Join(translate("open", err), root.Close())
 		}
 	}
 	return s, nil
@@ -53,33 +64,20 @@ func Open(dir string) (*Store, error) {
 // Close closes the folder.
 func (s *Store) Close() error { return s.root.Close() }
 
-func (s *Store) lock(name string) func() {
-	sum := sha256.Sum256([]byte(name))
-	m := &s.locks[sum[0]]
-	m.Lock()
-	return m.Unlock
-}
-
-func blobName(digest string) (string, error) {
-	if !hpcsera.ValidDigest(digest) {
-		return "", blob.ErrNotFound
-	}
-	h := strings.TrimPrefix(digest, "sha256:")
-	return path.Join("blobs", h[:2], h), nil
-}
-
-func uploadName(scope, digest string) string {
-	sum := sha256.Sum256([]byte(scope))
-	return path.Join("uploads", hex.EncodeToString(sum[:8]), strings.TrimPrefix(digest, "sha256:"))
-}
-
 // Open returns a whole blob.
 func (s *Store) Open(_ context.Context, digest string) (blob.File, error) {
-	name, err := blobName(digest)
-	if err != nil {
-		return nil, err
+	if !hpcsera.ValidDigest(digest) {
+		return nil, blob.ErrNotFound
 	}
-	return s.open(name)
+	return s.open(blobName(digest))
+}
+
+// OpenLog returns a stream as it is now.
+func (s *Store) OpenLog(_ context.Context, name string) (blob.File, error) {
+	if !validLog(name) {
+		return nil, blob.ErrNotFound
+	}
+	return s.open("logs/" + name)
 }
 
 func (s *Store) open(name string) (blob.File, error) {
@@ -88,6 +86,9 @@ func (s *Store) open(name string) (blob.File, error) {
 		return nil, translate("open", err)
 	}
 	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fs.ErrNotExist // a folder of logs has no bytes
+	}
 	if err != nil {
 		f.Close()
 		return nil, translate("open", err)
@@ -109,124 +110,66 @@ func (s *Store) Uploaded(_ context.Context, scope, digest string) (int64, error)
 	if !hpcsera.ValidDigest(digest) {
 		return 0, nil
 	}
-	info, err := s.root.Stat(uploadName(scope, digest))
+	return s.size(uploadName(scope, digest))
+}
+
+// size returns a file's size, 0 if there is none.
+func (s *Store) size(name string) (int64, error) {
+	info, err := s.root.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, translate("upload", err)
+		return 0, translate("look", err)
 	}
 	return info.Size(), nil
 }
 
-// Put appends to an upload and makes it a blob when it is whole.
-func (s *Store) Put(_ context.Context, scope, digest string, offset, total int64, r io.Reader) (int64, error) {
-	name, err := blobName(digest)
-	if err != nil {
-		return 0, blob.ErrDigest
-	}
-	upload := uploadName(scope, digest)
-	defer s.lock(upload)()
-	size, err := s.extend(upload, offset, io.LimitReader(r, max(0, total-offset)))
-	if err != nil || size < total {
-		return size, err
-	}
-	if err := s.check(upload, digest); err != nil {
-		if errors.Is(err, blob.ErrDigest) {
-			_ = s.root.Remove(upload)
-		}
-		return 0, err
-	}
-	if err := s.root.MkdirAll(path.Dir(name), 0o700); err != nil {
-		return size, translate("upload", err)
-	}
-	if err := s.root.Rename(upload, name); err != nil {
-		return size, translate("upload", err)
-	}
-	return size, s.syncFolder(path.Dir(name))
-}
-
-// extend appends r to a file whose size must be offset, and flushes what it
-// got even when r fails.
-func (s *Store) extend(name string, offset int64, r io.Reader) (int64, error) {
-	if err := s.root.MkdirAll(path.Dir(name), 0o700); err != nil {
-		return 0, translate("append", err)
-	}
-	f, err := s.root.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return 0, translate("append", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return 0, translate("append", err)
-	}
-	if info.Size() != offset {
-		return info.Size(), &blob.OffsetError{Expected: info.Size()}
-	}
-	n, err := io.Copy(io.NewOffsetWriter(f, offset), r)
-	return offset + n, translate("append", errors.Join(err, f.Sync()))
-}
-
-func (s *Store) check(name, digest string) error {
-	f, err := s.root.Open(name)
-	if err != nil {
-		return translate("check", err)
-	}
-	defer f.Close()
-	hash := sha256.New()
-	if _, err := io.Copy(hash, f); err != nil {
-		return translate("check", err)
-	}
-	if "sha256:"+hex.EncodeToString(hash.Sum(nil)) != digest {
-		return blob.ErrDigest
-	}
-	return nil
-}
-
-// syncFolder makes a rename durable.
-func (s *Store) syncFolder(name string) error {
-	d, err := s.root.Open(name)
-	if err != nil {
-		return translate("sync", err)
-	}
-	defer d.Close()
-	return translate("sync", d.Sync())
-}
-
-func logName(name string) (string, error) {
-	if !fs.ValidPath(name) || name == "." {
-		return "", blob.ErrNotFound
-	}
-	return path.Join("logs", name), nil
-}
-
-// AppendLog appends to a stream.
-func (s *Store) AppendLog(_ context.Context, name string, offset int64, r io.Reader) (int64, error) {
-	full, err := logName(name)
-	if err != nil {
-		return 0, err
-	}
-	defer s.lock(full)()
-	return s.extend(full, offset, r)
-}
-
-// OpenLog returns a stream as it is now.
-func (s *Store) OpenLog(_ context.Context, name string) (blob.File, error) {
-	full, err := logName(name)
-	if err != nil {
-		return nil, err
-	}
-	return s.open(full)
-}
-
-// DeleteLogs removes the streams below a prefix, which is a folder.
+// DeleteLogs removes the streams below a prefix, which ends where a part of
+// their names ends.
 func (s *Store) DeleteLogs(_ context.Context, prefix string) error {
-	full, err := logName(strings.TrimSuffix(prefix, "/"))
-	if err != nil {
-		return err
+	prefix = strings.TrimSuffix(prefix, "/")
+	if !validLog(prefix) {
+		return nil // there can be no such streams
 	}
-	return translate("delete", s.root.RemoveAll(full))
+	return translate("delete", s.root.RemoveAll("logs/"+prefix))
+}
+
+// DropUploads removes unfinished uploads that nobody has added to since
+// before. Whoever goes on with one starts again.
+func (s *Store) DropUploads(ctx context.Context, before time.Time) error {
+	return fs.WalkDir(s.root.FS(), "uploads", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		defer s.names.lock(name)()
+		info, err := s.root.Stat(name)
+		if err == nil && info.ModTime().Before(before) {
+			err = s.root.Remove(name)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // finished meanwhile
+		}
+		return errors.Join(err, ctx.Err())
+	})
+}
+
+func blobName(digest string) string {
+	h := strings.TrimPrefix(digest, "sha256:")
+	return path.Join("blobs", h[:2], h)
+}
+
+func uploadName(scope, digest string) string {
+	sum := sha256.Sum256([]byte(scope))
+	return path.Join("uploads", hex.EncodeToString(sum[:16]), strings.TrimPrefix(digest, "sha256:"))
+}
+
+// validLog reports whether name can be a stream's: parts of letters, digits,
+// hyphens and underscores.
+func validLog(name string) bool {
+	return fs.ValidPath(name) && name != "." && !strings.ContainsFunc(name, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '/'
+	})
 }
 
 // translate gives the errors that callers know their names.
@@ -237,7 +180,7 @@ func translate(op string, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return blob.ErrNotFound
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("%s: %w", op, blob.ErrFull)
+		return fmt.Errorf("blobs: %s: %w", op, blob.ErrFull)
 	}
 	return fmt.Errorf("blobs: %s: %w", op, err)
 }
