@@ -195,7 +195,7 @@ func neverRan(s *scheduler.Status) *journal.Outcome {
 	if s.Message != "" && s.Message != "None" {
 		message += " (" + s.Message + ")"
 	}
-	if s.Reason == hpcsera.CancelledBySite {
+	if cancelledNatively(s) {
 		return outcome(hpcsera.Cancelled, s.Reason, message, nil)
 	}
 	reason := s.Reason
@@ -224,7 +224,7 @@ func howItEnded(end *spool.End, s *scheduler.Status, cancelled bool) *journal.Ou
 			o.Nodes = s.Nodes
 		}
 	}
-	stopped := s != nil && s.Reason == hpcsera.CancelledBySite ||
+	stopped := cancelledNatively(s) ||
 		end == nil && s != nil && s.Exit != nil && s.Exit.Code == wrapper.NotRun || // requeued after the agent had taken the next start
 		o.Exit != nil && (o.Exit.Signal == int(syscall.SIGTERM) || o.Exit.Signal == int(syscall.SIGKILL) || o.Exit.Code == 128+int(syscall.SIGTERM))
 	switch {
@@ -234,8 +234,8 @@ func howItEnded(end *spool.End, s *scheduler.Status, cancelled bool) *journal.Ou
 		o.Reason, o.Message = hpcsera.Timeout, "The step ran into its timeout."
 	case cancelled && stopped:
 		o.State, o.Reason = hpcsera.Cancelled, hpcsera.CancelledByUser
-	case s != nil && s.Reason == hpcsera.CancelledBySite:
-		o.State, o.Reason = hpcsera.Cancelled, hpcsera.CancelledBySite
+	case cancelledNatively(s):
+		o.State, o.Reason = hpcsera.Cancelled, s.Reason
 	case s != nil && s.Phase == scheduler.PhaseEnded && s.Reason != "":
 		o.Reason = s.Reason
 	case o.Exit == nil:
@@ -249,4 +249,10 @@ func howItEnded(end *spool.End, s *scheduler.Status, cancelled bool) *journal.Ou
 		o.Message += ": it started, but left no end record."
 	}
 	return o
+}
+
+// cancelledNatively reports whether somebody cancelled the job at the batch
+// system: the site, or the user without asking us.
+func cancelledNatively(s *scheduler.Status) bool {
+	return s != nil && s.Phase == scheduler.PhaseEnded && (s.Reason == hpcsera.CancelledBySite || s.Reason == hpcsera.CancelledByUser)
 }
