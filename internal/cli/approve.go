@@ -43,8 +43,9 @@ your agents use another one), your agents by the thumbprints in the context
 		if err := s.demandProject(ctx); err != nil {
 			return err
 		}
-		if !yes && !a.canAsk() && sign.key == "" && s.profile.SignKey == "" {
-			return hpcsera.Errorf(hpcsera.ApprovalRefused, "nobody is there to be asked.").Hint("Name the key to sign with: --sign-key KEYFILE.")
+		if !yes && !a.canAsk() && sign.key == "" {
+			return hpcsera.Errorf(hpcsera.ApprovalRefused, "nobody is there to be asked.").
+				Hint("Name the key to sign with, --sign-key KEYFILE, or say --yes for the context's.")
 		}
 		if err := a.handIn(ctx, s, local); err != nil {
 			return err

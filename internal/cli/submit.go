@@ -124,11 +124,11 @@ func (a *app) mend(ctx context.Context, s *session, local *localJob, o *submitFl
 	case hpcsera.UnknownCode, hpcsera.MissingBlobs:
 		return a.handIn(ctx, s, local)
 	case hpcsera.LimitExceeded:
-		if !a.canSign(s, o.sign) {
+		if !a.canSign(o.sign) {
 			return refusal
 		}
 		a.screen.say("hpcsera: %s", fullStop(clean(refusal.Error())))
-		_, err := a.signAndFile(ctx, s, local, o.sign, !a.named(s, o.sign))
+		_, err := a.signAndFile(ctx, s, local, o.sign, o.sign.key == "")
 		return err
 	}
 	return refusal
@@ -255,22 +255,19 @@ func waitsForApproval(job hpcsera.Job) bool {
 	return job.State == hpcsera.Pending && job.Reason == hpcsera.WaitingForApproval
 }
 
-// named reports whether the user said which key to sign with, so that nobody
-// needs to be asked; at a terminal a key of the context is no such word.
-func (a *app) named(s *session, f *signFlags) bool {
-	return f.key != "" || s.profile.SignKey != "" && !a.canAsk()
-}
-
-func (a *app) canSign(s *session, f *signFlags) bool { return a.named(s, f) || a.canAsk() }
+// canSign reports whether new code can be signed now: a key was named on this
+// command line, or somebody is there to be asked. The context's key alone
+// signs nothing: a script that runs hpcsera would sign whatever it likes.
+func (a *app) canSign(f *signFlags) bool { return f.key != "" || a.canAsk() }
 
 // consent gets the approval that a job waits for: with the key that was
 // named, by asking at the terminal, or, where it may wait, from whoever
 // approves it elsewhere. Otherwise it cancels the job again and refuses.
 func (a *app) consent(ctx context.Context, s *session, local *localJob, job hpcsera.Job, o *submitFlags) (hpcsera.Job, error) {
 	switch {
-	case local.digest != "" && a.canSign(s, o.sign):
+	case local.digest != "" && a.canSign(o.sign):
 		a.screen.say("%s", clean(first(job.Message, "The code of "+job.Name+" is not approved yet.")))
-		_, err := a.signAndFile(ctx, s, local, o.sign, !a.named(s, o.sign))
+		_, err := a.signAndFile(ctx, s, local, o.sign, o.sign.key == "")
 		if err == nil {
 			return s.Job(ctx, job.ID)
 		}
