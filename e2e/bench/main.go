@@ -36,6 +36,7 @@ type result struct{ what, asked, measured string }
 
 func run(ctx context.Context) error {
 	seconds := flag.Int("seconds", 4, "length of each turn of a rate")
+	only := flag.String("only", "", "measure one part: rates, bulk, latency, inflight, readiness")
 	jobs := flag.Int("in-flight", 1000, "jobs of the agent's memory test")
 	flag.Parse()
 	b, err := newBed(ctx)
@@ -44,14 +45,20 @@ func run(ctx context.Context) error {
 	}
 	defer b.close()
 	var table []result
-	for _, part := range []func(context.Context) ([]result, error){
-		func(ctx context.Context) ([]result, error) { return b.rates(ctx, time.Duration(*seconds)*time.Second) },
-		b.bulk,
-		b.latency,
-		func(ctx context.Context) ([]result, error) { return b.inFlight(ctx, *jobs) },
-		b.readiness,
+	for _, part := range []struct {
+		name string
+		run  func(context.Context) ([]result, error)
+	}{
+		{"rates", func(ctx context.Context) ([]result, error) { return b.rates(ctx, time.Duration(*seconds)*time.Second) }},
+		{"bulk", b.bulk},
+		{"latency", b.latency},
+		{"inflight", func(ctx context.Context) ([]result, error) { return b.inFlight(ctx, *jobs) }},
+		{"readiness", b.readiness},
 	} {
-		lines, err := part(ctx)
+		if *only != "" && *only != part.name {
+			continue
+		}
+		lines, err := part.run(ctx)
 		table = append(table, lines...)
 		if err != nil {
 			show(b, table)

@@ -286,7 +286,7 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 	switch a.do {
 	case doNothing:
 	case doStage:
-		e.begin(j, func() func() { return e.stage(ctx, j) })
+		e.work(j, func() func() { return e.stage(ctx, j) })
 	case doSubmit:
 		e.submit(ctx, j)
 	case doLook:
@@ -312,25 +312,29 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 	}
 }
 
-// begin runs work in a worker after the next flush. work must touch neither
-// the engine nor what other closures change of the job; the closure it returns
-// may.
+// begin runs work in a worker after the next flush.
 func (e *engine) begin(j *job, work func() func()) {
+	j.busy = true
+	e.acts = append(e.acts, func() { e.work(j, work) })
+}
+
+// work runs work in a worker at once, for what can be done twice or for
+// nothing. work must touch neither the engine nor what other closures change
+// of the job; the closure it returns may.
+func (e *engine) work(j *job, work func() func()) {
 	j.busy, j.retryAt = true, time.Time{}
-	e.acts = append(e.acts, func() {
-		e.workers.Add(1)
-		go func() {
-			defer e.workers.Done()
-			result := work()
-			e.do(func() {
-				j.busy = false
-				if result != nil {
-					result()
-				}
-				e.touch(j)
-			})
-		}()
-	})
+	e.workers.Add(1)
+	go func() {
+		defer e.workers.Done()
+		result := work()
+		e.do(func() {
+			j.busy = false
+			if result != nil {
+				result()
+			}
+			e.touch(j)
+		})
+	}()
 }
 
 // tell makes a fact of what is new about a job.

@@ -22,8 +22,8 @@ import (
 )
 
 // stage verifies a job against what the user signed, fetches its bytes and
-// lays out its directory. It can be repeated at will: nothing of the job runs
-// before its first submission. A job whose earlier steps have run keeps its
+// lays out its directory. It can be repeated at will and does not wait for the
+// journal: nothing of the job runs before its first submission. A job whose earlier steps have run keeps its
 // directory as they left it.
 func (e *engine) stage(ctx context.Context, j *job) func() {
 	a := e.agent
@@ -33,7 +33,7 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 	case <-ctx.Done():
 		return nil
 	}
-	verdict, err := a.verify(*j.spec, func(approval string) int { return e.countedRuns(ctx, j, approval) })
+	verdict, err := a.verify(*j.spec)
 	if err == nil {
 		err = a.layOut(ctx, j, verdict)
 	}
@@ -42,6 +42,7 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 			e.stageFailed(j, err)
 			return
 		}
+		// Runs are counted here, where no two jobs are at the same time.
 		id := verdict.Statement.ID
 		if !j.counted && e.runs[id] >= verdict.Runs {
 			e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, hpcsera.RunsExhausted,
@@ -54,19 +55,6 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 		j.verdict, j.plan = verdict, verdict.Manifest.Plan()
 		j.tries, j.trouble, j.waiting = 0, "", ""
 	}
-}
-
-// countedRuns asks the engine how many starts an approval has had, this job's
-// own not counted.
-func (e *engine) countedRuns(ctx context.Context, j *job, approval string) int {
-	count := 0
-	_ = e.read(ctx, func() {
-		count = e.runs[approval]
-		if j.counted {
-			count--
-		}
-	})
-	return count
 }
 
 // stageFailed tries again what a later try can mend, and ends the job
