@@ -136,7 +136,7 @@ type Report struct {
 	Nodes     string          `json:"nodes,omitempty"`
 	Estimated *time.Time      `json:"estimated_start,omitempty"`
 	AsOf      *time.Time      `json:"as_of,omitempty"`
-	Directory string          `json:"directory,omitempty"`
+	Directory string          `json:"directory,omitempty"` // the job's, a path on the site
 	Warning   string          `json:"warning,omitempty"`
 	Result    json.RawMessage `json:"result,omitempty"`
 	Artifacts []Artifact      `json:"artifacts,omitempty"`

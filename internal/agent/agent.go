@@ -254,9 +254,8 @@ func (a *Agent) verify(spec hpcsera.OrderSpec) (*policy.Verdict, error) {
 	})
 }
 
-func (a *Agent) jobDir(job string) string    { return filepath.Join(a.config.WorkRoot, job) }
-func (a *Agent) directory(job string) string { return a.config.Site + ":" + a.jobDir(job) }
-func (a *Agent) journalDir() string          { return filepath.Join(a.config.StateDir, "journal") }
+func (a *Agent) jobDir(job string) string { return filepath.Join(a.config.WorkRoot, job) }
+func (a *Agent) journalDir() string       { return filepath.Join(a.config.StateDir, "journal") }
 func (a *Agent) spoolTrouble(err error) {
 	if a.spoolFailing.Swap(err != nil) != (err != nil) {
 		if err != nil {

@@ -363,7 +363,7 @@ func position(r hpcsera.Report) hpcsera.Position {
 // fact gives a report its seq and writes it.
 func (e *engine) fact(r hpcsera.Report) {
 	e.seq++
-	r.Seq = e.seq
+	r.Seq, r.Directory = e.seq, e.agent.jobDir(r.JobID)
 	if r.At.IsZero() {
 		r.At = time.Now().UTC()
 	}
@@ -383,7 +383,6 @@ func (e *engine) finish(j *job) {
 	if c.failed != "" && o.State == hpcsera.Succeeded {
 		r.State, r.Reason, r.Message = hpcsera.Failed, hpcsera.StageOutFailed, c.failed
 	}
-	r.Directory = e.agent.directory(j.id)
 	e.fact(r)
 }
 
