@@ -25,7 +25,7 @@ func (t *tx) Append(c store.Change) error {
 
 // Events returns the events that a filter selects, by seq.
 func (r *reader) Events(f store.EventFilter) ([]store.Change, error) {
-	w := &where{}
+	w := &where{order: "seq"}
 	w.is("seq >", f.After)
 	w.in("project", f.Projects)
 	for _, c := range []struct{ condition, value string }{{"job =", f.Job}, {`"user" =`, f.User}, {"client =", f.Client}} {
@@ -33,7 +33,7 @@ func (r *reader) Events(f store.EventFilter) ([]store.Change, error) {
 			w.is(c.condition, c.value)
 		}
 	}
-	query := "SELECT doc FROM events" + w.String() + " ORDER BY seq LIMIT " + w.arg(limited(f.Limit, maxEvents))
+	query := "SELECT doc FROM events" + w.String() + " LIMIT " + w.arg(limited(f.Limit, maxEvents))
 	rows, err := r.db.QueryContext(r.ctx, query, w.args...)
 	if err != nil {
 		return nil, r.failed(err, "events")

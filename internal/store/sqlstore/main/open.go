@@ -106,7 +106,7 @@ func (s *Store) open(ctx, life context.Context, databaseURL string) error {
 func (s *Store) startCounter(ctx context.Context) (seq int64, err error) {
 	q := gen.New(s.writeDB)
 	row, err := q.Counter(ctx)
-	if err == sql.ErrNoRows {
+	if errors.Is(err, sql.ErrNoRows) {
 		if err = q.StartCounter(ctx, time.Now().Unix()); err == nil {
 			row, err = q.Counter(ctx)
 		}

@@ -63,10 +63,12 @@ func (d *dialect) insertText(table, columns, conflict string, rows, width int) s
 	return b.String()
 }
 
-// where builds the conditions of a list. Values go into arguments only.
+// where builds the conditions and the order of a list. Values go into
+// arguments only.
 type where struct {
 	conditions []string
 	args       []any
+	order      string
 }
 
 // arg adds an argument and returns its placeholder.
@@ -93,10 +95,11 @@ func (w *where) in(column string, values []string) {
 	w.conditions = append(w.conditions, column+" IN ("+strings.Join(places, ", ")+")")
 }
 
-// String returns the WHERE clause, or nothing.
+// String returns the clauses.
 func (w *where) String() string {
-	if len(w.conditions) == 0 {
-		return ""
+	clauses := " ORDER BY " + w.order
+	if len(w.conditions) > 0 {
+		clauses = " WHERE " + strings.Join(w.conditions, " AND ") + clauses
 	}
-	return " WHERE " + strings.Join(w.conditions, " AND ")
+	return clauses
 }

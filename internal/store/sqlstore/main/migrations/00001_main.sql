@@ -37,7 +37,7 @@ CREATE INDEX jobs_client ON jobs (project, client, created_seq);
 CREATE INDEX jobs_unfinished ON jobs (project, created_seq) WHERE unfinished;
 CREATE INDEX jobs_agent ON jobs (agent, order_seq) WHERE unfinished AND agent <> '';
 CREATE INDEX jobs_takeable ON jobs ("user", site, created_seq) WHERE takeable;
-CREATE INDEX jobs_awaits ON jobs ("user", project, awaits) WHERE awaits <> '';
+CREATE INDEX jobs_awaits ON jobs ("user", project, awaits, created_seq) WHERE awaits <> '';
 
 -- Labels and annotations to find jobs by, as digests: values are too long for
 -- an index.
