@@ -37,7 +37,7 @@ demo: ## watch one job go from a REST call through an agent into a batch system 
 	@scripts/demo
 
 bench: ## measure speed and memory next to what is asked (takes minutes)
-	$(GO) run ./e2e/bench
+	@scripts/test bench
 
 clean: ## remove what was built
 	rm -rf bin node_modules
