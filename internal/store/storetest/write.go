@@ -235,7 +235,7 @@ func testPanic(t *testing.T, d Database) {
 		})
 	})
 	within(t, "Read", func() {
-		defer func() { recover() }()
+		defer func() { _ = recover() }()
 		s.Read(t.Context(), func(store.Reader) error { panic("mine") }) //nolint:errcheck // it panics
 	})
 	within(t, "Write", func() {

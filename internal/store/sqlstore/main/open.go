@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"embed"
 	"errors"
 	"fmt"
@@ -157,13 +158,13 @@ func lockSchema(ctx context.Context, db *sql.DB) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	const key = "hashtextextended('hpcsera migrations ' || current_schema(), 0)"
-	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock("+key+")"); err != nil {
+	const lock = "SELECT pg_advisory_lock(hashtextextended('hpcsera migrations ' || current_schema(), 0))"
+	if _, err := conn.ExecContext(ctx, lock); err != nil {
 		conn.Close()
 		return nil, err
 	}
 	return func() {
-		conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock("+key+")")
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // the lock ends with its session
 		conn.Close()
 	}, nil
 }

@@ -29,7 +29,7 @@ func openSession(ctx context.Context, db *sql.DB) (*session, error) {
 
 // discard closes the connection for good, whatever state it is in.
 func (s *session) discard() {
-	s.conn.Raw(func(any) error { return driver.ErrBadConn })
+	_ = s.conn.Raw(func(any) error { return driver.ErrBadConn }) // this is how a pool is told
 	s.conn.Close()
 }
 
