@@ -248,7 +248,7 @@ func (b *bed) latency(ctx context.Context) ([]result, error) {
 	if failed != nil {
 		return nil, failed
 	}
-	tags, err := b.submissions()
+	tags, err := b.submissions("submit")
 	if err != nil {
 		return nil, err
 	}
@@ -272,8 +272,9 @@ func (b *bed) latency(ctx context.Context) ([]result, error) {
 		fmt.Sprintf("median %.1f ms, p99 %.1f ms (%d jobs)", waits[len(waits)/2], waits[len(waits)*99/100], len(waits))}}, nil
 }
 
-// submissions reads from the agent's journal which tag was for which job.
-func (b *bed) submissions() (map[string]string, error) {
+// submissions reads from the agent's journal which tag was for which job, from
+// its entries of one kind: submit before the command, submitted after it.
+func (b *bed) submissions(kind string) (map[string]string, error) {
 	tags := map[string]string{}
 	files, err := filepath.Glob(filepath.Join(b.dir, "agent", "journal", "*.jsonl"))
 	if err != nil {
@@ -286,7 +287,7 @@ func (b *bed) submissions() (map[string]string, error) {
 		}
 		for line := range strings.Lines(string(text)) {
 			var e struct{ Kind, Job, Tag string }
-			if len(line) > 9 && json.Unmarshal([]byte(line[9:]), &e) == nil && e.Kind == "submit" {
+			if len(line) > 9 && json.Unmarshal([]byte(line[9:]), &e) == nil && e.Kind == kind {
 				tags[e.Tag] = e.Job
 			}
 		}
@@ -319,17 +320,18 @@ func (b *bed) inFlight(ctx context.Context, jobs int) ([]result, error) {
 	}
 	defer b.cancelAll(answer.Jobs, agent)
 	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(time.Second) {
-		tags, err := b.submissions()
+		tags, err := b.submissions("submitted")
 		if err != nil {
 			return nil, err
 		}
+		in := map[string]bool{}
+		for _, job := range tags {
+			in[job] = true
+		}
 		n := 0
 		for _, j := range answer.Jobs {
-			for _, job := range tags {
-				if job == j.ID {
-					n++
-					break
-				}
+			if in[j.ID] {
+				n++
 			}
 		}
 		if n == jobs {
@@ -339,7 +341,7 @@ func (b *bed) inFlight(ctx context.Context, jobs int) ([]result, error) {
 			return nil, fmt.Errorf("only %d of %d jobs were submitted in three minutes", n, jobs)
 		}
 	}
-	time.Sleep(20 * time.Second) // the last starts are reported
+	time.Sleep(20 * time.Second) // the queries that follow a submission are over
 	cpu0, _, err := usage(agent.Process.Pid)
 	if err != nil {
 		return nil, err
