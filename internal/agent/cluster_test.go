@@ -1,0 +1,557 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/spool"
+	"github.com/hpcsera/hpcsera/internal/agent/wrapper"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
+)
+
+// cluster behaves as a batch system does: a queue, jobs that run the wrapper,
+// answers that may be late, old or missing. Its jobs take claims and write
+// records with the same spool that the real wrapper uses.
+type cluster struct {
+	w      *world
+	system string
+	ctx    context.Context
+	cancel context.CancelFunc
+	lives  sync.WaitGroup
+
+	mu       sync.Mutex
+	jobs     []*batchJob
+	ids      int
+	out      bool           // the controller is down
+	submits  map[string]int // calls of the submit command, by job
+	acts     int
+	faults   clusterFaults
+	programs map[string]program // by job; what is missing is drawn
+}
+
+// clusterFaults are one in so many; 0 is never.
+type clusterFaults struct {
+	hang       int // submit: no answer until its deadline; the job is queued later, or never
+	queueError int // submit: queued, and an error is said
+	error      int // submit: an error, and nothing is queued
+	throttle   int // submit: certainly not now
+	refuse     int // submit: never
+	status     int // an answer fails, whole or in part
+	act        int // an action fails
+	bell       int // a doorbell is lost
+	kill       int // the wrapper is killed at one of its steps
+	requeue    int // a running job is queued again
+	lose       int // the controller forgets a queued job
+	lag        time.Duration
+	queue      time.Duration // how long jobs wait at most
+	run        time.Duration // how long programs run at most
+	memory     time.Duration // how long ended jobs are known
+}
+
+// program is what a step's user code does.
+type program struct {
+	exit   hpcsera.Exit
+	run    time.Duration
+	onTerm string // "": dies of SIGTERM; "exit 0", "exit 3"
+}
+
+type batchJob struct {
+	id        string
+	tag       string
+	requeue   bool
+	submitted time.Time
+	cluster   *cluster
+
+	now       scheduler.Status
+	past      []seen
+	held      bool
+	cancelled bool
+	lost      bool // the controller forgot it
+	poke      chan struct{}
+}
+
+// seen is a status and since when it holds.
+type seen struct {
+	at     time.Time
+	status scheduler.Status
+	known  bool
+}
+
+func newCluster(w *world, system string) *cluster {
+	c := &cluster{
+		w: w, system: system, submits: map[string]int{}, programs: map[string]program{}, ids: 100,
+		faults: clusterFaults{queue: 5 * time.Second, run: 10 * time.Second, memory: 10 * time.Minute},
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+func (c *cluster) close() {
+	c.cancel()
+	c.lives.Wait()
+}
+
+// tuned returns the faults as they are now; tune changes them.
+func (c *cluster) tuned() clusterFaults {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.faults
+}
+
+func (c *cluster) tune(change func(*clusterFaults)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(&c.faults)
+}
+
+// fail takes the controller down, or up again.
+func (c *cluster) fail(down bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.w.say("%s: down %v", c.system, down)
+	c.out = down
+}
+
+// calls returns how often the submit command was called for a job.
+func (c *cluster) calls(job string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.submits[job]
+}
+
+// pause lets time pass; false when the world ends.
+func (c *cluster) pause(d time.Duration) bool {
+	sleep(c.ctx, d)
+	return c.ctx.Err() == nil
+}
+
+// handle is the cluster as one instance uses it.
+type handle struct {
+	*cluster
+	i *instance
+}
+
+func (c *cluster) System() string { return c.system }
+
+func (c *cluster) Environment() scheduler.Environment {
+	return scheduler.Environment{ID: []string{"JOB_ID"}}
+}
+
+func (c *cluster) Probe(context.Context) (hpcsera.Facts, error) {
+	return hpcsera.Facts{System: c.system}, nil
+}
+
+var errClient = errors.New("killed")
+
+// Submit is a call of the submit command. A call of a dead process never
+// happened; one that a process made before it died may go on without it.
+func (h *handle) Submit(_ context.Context, sub scheduler.Submission) (scheduler.Ref, error) {
+	c, w := h.cluster, h.w
+	if h.i.dead.Load() {
+		return scheduler.Ref{}, errClient
+	}
+	if since := time.Since(time.Unix(0, h.i.answered.Load())); since > trusted+2*time.Second {
+		w.broken("instance %d submits %s, and the server answered it %v ago", h.i.number, sub.Tag, since)
+	}
+	read, err := w.spool.Submission(sub.Tag)
+	if err != nil || len(read.Members) != 1 {
+		w.broken("submission %s: %v", sub.Tag, err)
+		return scheduler.Ref{}, err
+	}
+	job := read.Members[0].Job
+	c.mu.Lock()
+	f := c.faults
+	c.submits[job]++
+	out := c.out
+	c.mu.Unlock()
+	w.say("submit %s: job %s step %d start %d", sub.Tag, job, read.Members[0].Step, read.Members[0].N)
+	late := func(d time.Duration) {
+		orphan := w.chance(2) // the command outlives the agent that started it
+		time.AfterFunc(d, func() {
+			if !h.i.dead.Load() || orphan {
+				c.enqueue(sub)
+			}
+		})
+	}
+	switch {
+	case out || w.chance(f.error):
+		c.pause(w.within(5 * time.Second))
+		return scheduler.Ref{}, errors.New("socket timed out")
+	case w.chance(f.hang):
+		if w.chance(2) {
+			late(55*time.Second + w.within(40*time.Second))
+		}
+		c.pause(time.Minute)
+		return scheduler.Ref{}, errors.New("no answer within 1m0s")
+	case w.chance(f.queueError):
+		late(w.within(10 * time.Second))
+		c.pause(w.within(5 * time.Second))
+		return scheduler.Ref{}, errors.New("socket timed out")
+	case w.chance(f.throttle):
+		return scheduler.Ref{}, &scheduler.Refused{Message: "QOSMaxSubmitJobPerUserLimit", Throttled: true}
+	case w.chance(f.refuse):
+		w.say("submit %s is refused", sub.Tag)
+		return scheduler.Ref{}, &scheduler.Refused{Message: "invalid partition"}
+	}
+	c.pause(w.within(300 * time.Millisecond))
+	if h.i.dead.Load() && w.chance(2) {
+		return scheduler.Ref{}, errClient
+	}
+	id := c.enqueue(sub)
+	c.pause(w.within(2 * time.Second))
+	return scheduler.Ref{ID: id, Tag: sub.Tag}, nil
+}
+
+func (c *cluster) enqueue(sub scheduler.Submission) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return ""
+	}
+	c.ids++
+	j := &batchJob{id: strconv.Itoa(c.ids), tag: sub.Tag, requeue: sub.Requeue, submitted: time.Now(), cluster: c, poke: make(chan struct{}, 1)}
+	c.w.say("submission %s is queued as %s", sub.Tag, j.id)
+	j.set(scheduler.PhaseQueued, "PENDING", "", nil)
+	c.jobs = append(c.jobs, j)
+	c.lives.Go(func() { j.live() })
+	return j.id
+}
+
+// set changes what the batch system says of a job. The caller holds mu.
+func (j *batchJob) set(p scheduler.Phase, native string, reason hpcsera.Reason, exit *hpcsera.Exit) {
+	restarts := j.now.Restarts
+	j.now = scheduler.Status{Ref: scheduler.Ref{ID: j.id, Tag: j.tag}, Phase: p, Native: native, Reason: reason, Exit: exit, Submitted: j.submitted, Restarts: restarts}
+	j.past = append(j.past, seen{time.Now(), j.now, true})
+	j.cluster.w.say("batch job %s of %s: %s %s", j.id, j.tag, native, reason)
+}
+
+// as returns what was true at a moment.
+func (j *batchJob) as(at time.Time) (scheduler.Status, bool) {
+	for i := len(j.past) - 1; i >= 0; i-- {
+		if s := j.past[i]; !s.at.After(at) {
+			if s.status.Phase == scheduler.PhaseEnded && at.Sub(s.at) > j.cluster.faults.memory {
+				return scheduler.Status{}, false
+			}
+			return s.status, s.known
+		}
+	}
+	return scheduler.Status{}, false
+}
+
+func (h *handle) Statuses(ctx context.Context, refs []scheduler.Ref) (map[scheduler.Ref]scheduler.Status, error) {
+	c, w := h.cluster, h.w
+	found := map[scheduler.Ref]scheduler.Status{}
+	if h.i.dead.Load() {
+		return nil, errClient
+	}
+	c.mu.Lock()
+	f, out := c.faults, c.out
+	c.mu.Unlock()
+	if out {
+		return nil, errors.New("unable to contact the controller")
+	}
+	at := time.Now().Add(-w.within(f.lag))
+	fails := w.chance(f.status)
+	if fails && w.chance(3) {
+		sleep(ctx, 30*time.Second)
+		return nil, errors.New("no answer within 30s")
+	}
+	c.mu.Lock()
+	for _, ref := range refs {
+		for _, j := range c.jobs {
+			if status, known := j.as(at); known && !j.lost && ref.Is(status.Ref) && !(fails && len(found)%2 == 0) {
+				found[ref] = status
+			}
+		}
+	}
+	c.mu.Unlock()
+	sleep(ctx, w.within(time.Second))
+	switch {
+	case fails && w.chance(2):
+		return found, errors.New("the history does not answer")
+	case fails:
+		return nil, errors.New("socket timed out")
+	}
+	return found, nil
+}
+
+func (h *handle) Act(ctx context.Context, action scheduler.Action, refs []scheduler.Ref) error {
+	c, w := h.cluster, h.w
+	if h.i.dead.Load() {
+		return errClient
+	}
+	sleep(ctx, w.within(time.Second))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.acts++
+	if c.out || w.chance(c.faults.act) {
+		return errors.New("socket timed out")
+	}
+	for _, ref := range refs {
+		for _, j := range c.jobs {
+			if j.lost || !ref.Is(j.now.Ref) || j.now.Phase == scheduler.PhaseEnded {
+				continue
+			}
+			w.say("%s batch job %s", action, j.id)
+			switch {
+			case action == scheduler.Cancel:
+				j.cancelled = true
+			case action == scheduler.Hold && j.now.Phase == scheduler.PhaseQueued:
+				j.held = true
+				j.set(scheduler.PhaseHeld, "PENDING", "", nil)
+			case action == scheduler.Release && j.now.Phase == scheduler.PhaseHeld:
+				j.held = false
+				j.set(scheduler.PhaseQueued, "PENDING", "", nil)
+			}
+			j.wake()
+		}
+	}
+	return nil
+}
+
+func (j *batchJob) wake() {
+	select {
+	case j.poke <- struct{}{}:
+	default:
+	}
+}
+
+// live is a job's whole life in the batch system.
+func (j *batchJob) live() {
+	c := j.cluster
+	for j.waitInQueue() {
+		c.mu.Lock()
+		j.set(scheduler.PhaseRunning, "RUNNING", "", nil)
+		c.mu.Unlock()
+		phase, native, reason, exit := j.run()
+		c.mu.Lock()
+		if phase == scheduler.PhaseQueued {
+			j.now.Restarts++
+		}
+		j.set(phase, native, reason, exit)
+		c.mu.Unlock()
+		if phase == scheduler.PhaseEnded {
+			return
+		}
+	}
+}
+
+// waitInQueue is true when the job is to run.
+func (j *batchJob) waitInQueue() bool {
+	c, w := j.cluster, j.cluster.w
+	timer := time.NewTimer(w.within(c.tuned().queue))
+	defer timer.Stop()
+	due := false
+	for {
+		select {
+		case <-timer.C:
+			due = true
+		case <-j.poke:
+		case <-c.ctx.Done():
+			return false
+		}
+		c.mu.Lock()
+		switch {
+		case j.cancelled:
+			j.set(scheduler.PhaseEnded, "CANCELLED", hpcsera.CancelledBySite, nil)
+			c.mu.Unlock()
+			return false
+		case due && w.chance(c.faults.lose):
+			w.say("the controller forgets batch job %s", j.id)
+			j.lost = true
+			c.mu.Unlock()
+			return false
+		case due && !j.held && !c.out:
+			c.mu.Unlock()
+			return true
+		case due && c.out:
+			timer.Reset(10 * time.Second)
+		}
+		c.mu.Unlock()
+	}
+}
+
+// run is the batch job's script: the wrapper, step by step as the real one.
+func (j *batchJob) run() (scheduler.Phase, string, hpcsera.Reason, *hpcsera.Exit) {
+	c, w := j.cluster, j.cluster.w
+	f := c.tuned()
+	killed := func() (scheduler.Phase, string, hpcsera.Reason, *hpcsera.Exit) {
+		if j.requeue && w.chance(2) {
+			return scheduler.PhaseQueued, "PENDING", hpcsera.WaitingForResources, nil
+		}
+		if w.chance(2) {
+			return scheduler.PhaseEnded, "NODE_FAIL", hpcsera.NodeFailure, nil
+		}
+		return scheduler.PhaseEnded, "FAILED", "", &hpcsera.Exit{Signal: int(syscall.SIGKILL)}
+	}
+	if !c.pause(w.within(3*time.Second)) || w.chance(f.kill) {
+		return killed()
+	}
+	sub, err := w.spool.Submission(j.tag)
+	if err != nil {
+		return scheduler.PhaseEnded, "FAILED", "", &hpcsera.Exit{Code: 1}
+	}
+	m := sub.Members[0]
+	task, err := w.spool.Task(m.Job, m.Step)
+	if err != nil {
+		return scheduler.PhaseEnded, "FAILED", "", &hpcsera.Exit{Code: 1}
+	}
+	n, won := j.claim(m, task.Requeue)
+	if !won {
+		return scheduler.PhaseEnded, "FAILED", "", &hpcsera.Exit{Code: wrapper.NotRun}
+	}
+	w.mu.Lock()
+	w.claims[fmt.Sprintf("%s/%d", m.Job, m.Step)]++
+	w.mu.Unlock()
+	if !c.pause(w.within(100*time.Millisecond)) || w.chance(f.kill) {
+		w.say("job %s start %d: killed between claim and program", m.Job, n)
+		return killed()
+	}
+	r := w.begins(m, n, j.id)
+	exit, how := j.program(m, r)
+	finish := func() {
+		w.mu.Lock()
+		r.ended, r.exit = time.Now(), exit
+		w.mu.Unlock()
+	}
+	if how == "killed" || w.chance(f.kill) {
+		finish()
+		w.say("job %s start %d: killed without a record", m.Job, n)
+		return killed()
+	}
+	w.mu.Lock()
+	r.ended, r.exit, r.recorded = time.Now(), exit, true
+	w.mu.Unlock()
+	if err := w.spool.Finish(m.Job, m.Step, n, spool.End{Exit: exit, Started: r.started, Ended: time.Now(), Host: "node1"}); err != nil {
+		w.broken("end record: %v", err)
+	}
+	w.say("job %s step %d start %d ENDED %+v (%s)", m.Job, m.Step, n, exit, how)
+	j.loseBell(m, n, "end")
+	c.pause(w.within(time.Second))
+	switch {
+	case how == "requeued":
+		return scheduler.PhaseQueued, "PENDING", hpcsera.WaitingForResources, nil
+	case how == "cancelled":
+		return scheduler.PhaseEnded, "CANCELLED", hpcsera.CancelledBySite, &exit
+	case exit == (hpcsera.Exit{}):
+		return scheduler.PhaseEnded, "COMPLETED", "", &exit
+	case j.requeue && w.chance(f.requeue):
+		return scheduler.PhaseQueued, "PENDING", hpcsera.WaitingForResources, nil
+	}
+	return scheduler.PhaseEnded, "FAILED", "", &exit
+}
+
+// claim is the wrapper's.
+func (j *batchJob) claim(m spool.Member, requeue bool) (int, bool) {
+	w := j.cluster.w
+	mine := spool.Claim{Owner: spool.OwnerWrapper, Tag: j.tag, NativeID: j.id, Host: "node1", At: time.Now()}
+	for n := m.N; ; n++ {
+		owner, won, err := w.spool.Take(m.Job, m.Step, n, mine)
+		if err != nil {
+			w.broken("claim: %v", err)
+			return n, false
+		}
+		if won {
+			j.loseBell(m, n, "start")
+			return n, true
+		}
+		if owner.Owner != spool.OwnerWrapper || owner.Tag != j.tag || owner.NativeID != j.id || !requeue {
+			w.say("batch job %s runs nothing: start %d is %s's", j.id, n, owner.Owner)
+			return n, false
+		}
+		if s, _, _, err := w.spool.Latest(m.Job, m.Step, n); err == nil && succeeded(s.End) {
+			w.say("batch job %s runs nothing: start %d has succeeded", j.id, n)
+			return n, false
+		}
+	}
+}
+
+func (j *batchJob) loseBell(m spool.Member, n int, what string) {
+	w := j.cluster.w
+	if w.chance(j.cluster.tuned().bell) {
+		w.say("job %s start %d: its %s does not ring", m.Job, n, what)
+		_ = os.Remove(filepath.Join(w.spool.Dir(), "inbox", fmt.Sprintf("%s.%d.%d.%s", m.Job, m.Step, n, what)))
+	}
+}
+
+// program runs user code: it prints, works, and ends in one of many ways.
+func (j *batchJob) program(m spool.Member, r *run) (exit hpcsera.Exit, how string) {
+	c, w := j.cluster, j.cluster.w
+	c.mu.Lock()
+	p, planned := c.programs[m.Job]
+	c.mu.Unlock()
+	if !planned {
+		p = program{run: w.within(c.tuned().run), onTerm: []string{"", "", "exit 0", "exit 3"}[w.roll(4)]}
+		p.exit = []hpcsera.Exit{{}, {}, {}, {Code: 3}, {Signal: 11}}[w.roll(5)]
+	}
+	j.print(m, r, fmt.Sprintf("step %d start %d begins\n", r.step, r.n))
+	requeued := j.requeue && w.chance(c.tuned().requeue)
+	if requeued {
+		p.run /= 2
+	}
+	timer := time.NewTimer(p.run)
+	defer timer.Stop()
+	for over := false; !over; {
+		select {
+		case <-timer.C:
+			over = true
+		case <-j.poke:
+			c.mu.Lock()
+			cancelled := j.cancelled
+			c.mu.Unlock()
+			if cancelled {
+				j.print(m, r, "terminated\n")
+				exit := map[string]hpcsera.Exit{"": {Signal: int(syscall.SIGTERM)}, "exit 0": {}, "exit 3": {Code: 3}}[p.onTerm]
+				return exit, "cancelled"
+			}
+		case <-c.ctx.Done():
+			return hpcsera.Exit{Signal: 9}, "killed"
+		}
+	}
+	if requeued {
+		if w.chance(2) {
+			return hpcsera.Exit{Signal: 9}, "killed"
+		}
+		return hpcsera.Exit{Signal: int(syscall.SIGTERM)}, "requeued"
+	}
+	j.print(m, r, fmt.Sprintf("step %d start %d ends\n", r.step, r.n))
+	if p.exit == (hpcsera.Exit{}) {
+		j.leave(m, r)
+	}
+	return p.exit, "ended"
+}
+
+func (j *batchJob) print(m spool.Member, r *run, text string) {
+	w := j.cluster.w
+	f, err := os.OpenFile(w.spool.OutputPath(m.Job, m.Step, r.n, "stdout"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = f.WriteString(text)
+		f.Close()
+	}
+	if err != nil {
+		w.broken("output: %v", err)
+	}
+	r.output += text
+}
+
+// leave writes what a program leaves behind.
+func (j *batchJob) leave(m spool.Member, r *run) {
+	w := j.cluster.w
+	dir := filepath.Join(w.real, "work", m.Job)
+	b, _ := json.Marshal(map[string]int{"attempt": r.attempt})
+	for name, text := range map[string]string{"result.json": string(b), fmt.Sprintf("out-%d.txt", r.step): strings.Repeat(m.Job, 10)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			w.broken("%v", err)
+		}
+	}
+}

@@ -1,0 +1,427 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+)
+
+// server behaves as the API server does towards an agent: terms, cursors,
+// orders until they are acknowledged, reports judged by CanFollow.
+type server struct {
+	w  *world
+	mu sync.Mutex
+
+	jobs     map[string]*served
+	list     []string
+	seq      int64
+	applied  int64
+	term     int64
+	holder   string
+	host     string
+	stopped  bool
+	seen     time.Time
+	free     int // as last told
+	news     chan struct{}
+	logs     map[string][]byte
+	blobs    map[string][]byte
+	requests map[string]int // by kind and instance
+	faults   serverFaults
+}
+
+// serverFaults are one in so many requests; 0 is never.
+type serverFaults struct {
+	lostRequest int // never arrives
+	lostAnswer  int // is done, and nobody learns of it
+	refused     int // 503
+	slow        int // takes up to ten seconds
+	cutLog      int // a log arrives in part and its answer is lost
+}
+
+// served is a job as the server has it.
+type served struct {
+	id        string
+	spec      hpcsera.OrderSpec
+	desired   hpcsera.Desired
+	revision  int64
+	orderSeq  int64
+	delivered int64
+	reportSeq int64
+	at        hpcsera.Position
+	last      hpcsera.Report // the newest that was applied
+	told      []hpcsera.Report
+	cancelled time.Time // when the user asked for it
+}
+
+func newServer(w *world) *server {
+	return &server{
+		w: w, jobs: map[string]*served{}, news: make(chan struct{}), logs: map[string][]byte{}, blobs: map[string][]byte{}, requests: map[string]int{},
+	}
+}
+
+// changed wakes the polls. The caller holds mu.
+func (s *server) changed() {
+	close(s.news)
+	s.news = make(chan struct{})
+}
+
+// submit accepts a job.
+func (s *server) submit(c code, requeue bool) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := &served{id: hpcsera.NewID("j"), spec: c.spec, desired: hpcsera.DesiredRun, revision: 1, at: hpcsera.Position{State: hpcsera.Pending, Attempt: 1}}
+	j.spec.Run.Requeue = requeue
+	s.jobs[j.id], s.list = j, append(s.list, j.id)
+	s.w.say("job %s is accepted, requeue %v", j.id, requeue)
+	s.changed()
+	return j.id
+}
+
+// want changes what the user wants of a job.
+func (s *server) want(id string, d hpcsera.Desired) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.jobs[id]
+	if j.at.State.Final() || j.desired == hpcsera.DesiredCancel {
+		return
+	}
+	s.w.say("job %s: the user wants %s", id, d)
+	if d == hpcsera.DesiredCancel {
+		j.cancelled = time.Now()
+	}
+	j.desired = d
+	if j.delivered == 0 {
+		if d == hpcsera.DesiredCancel {
+			j.at.State = hpcsera.Cancelled
+			j.last = hpcsera.Report{State: hpcsera.Cancelled, Reason: hpcsera.CancelledByUser, Attempt: 1}
+		}
+		return
+	}
+	j.revision++
+	s.seq++
+	j.orderSeq = s.seq
+	s.changed()
+}
+
+func (s *server) requeueable(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.jobs[id] != nil && s.jobs[id].spec.Run.Requeue
+}
+
+func (s *server) isFinal(id string) bool { return s.state(id).Final() }
+
+func (s *server) state(id string) hpcsera.State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if j := s.jobs[id]; j != nil {
+		return j.at.State
+	}
+	return ""
+}
+
+// job returns a copy.
+func (s *server) job(id string) served {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return *s.jobs[id]
+}
+
+// unfinished lists the jobs that have not ended.
+func (s *server) unfinished() (list []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range s.list {
+		if !s.jobs[id].at.State.Final() {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
+// line is the network between one instance and the server.
+type line struct{ i *instance }
+
+var errNetwork = errors.New("connection reset")
+
+// RoundTrip carries a request, unless the instance is dead or cut off, or the
+// network fails: before the request arrived, or before the answer did.
+func (l *line) RoundTrip(req *http.Request) (*http.Response, error) {
+	i, s := l.i, l.i.w.server
+	w := i.w
+	body, err := io.ReadAll(orEmpty(req.Body))
+	if err != nil {
+		return nil, err
+	}
+	kind := kindOf(req)
+	s.mu.Lock()
+	f := s.faults
+	s.requests[fmt.Sprintf("%s %d", kind, i.number)]++
+	s.mu.Unlock()
+	if w.chance(f.slow) {
+		sleep(req.Context(), w.within(10*time.Second))
+	}
+	if i.dead.Load() || i.cut.Load() || w.chance(f.lostRequest) {
+		if i.cut.Load() && w.chance(2) {
+			sleep(req.Context(), time.Minute) // packets vanish, and nobody says so
+		}
+		return nil, errNetwork
+	}
+	if w.chance(f.refused) {
+		return problem(req, http.StatusServiceUnavailable, hpcsera.Errorf(hpcsera.Unavailable, "the server stops")), nil
+	}
+	if kind == "log" && w.chance(f.cutLog) && len(body) > 1 {
+		s.handle(i, req, body[:len(body)/2])
+		return nil, errNetwork
+	}
+	res := s.handle(i, req, body)
+	if i.dead.Load() || i.cut.Load() || w.chance(f.lostAnswer) || req.Context().Err() != nil {
+		return nil, errNetwork
+	}
+	if kind == "work" && res.StatusCode == http.StatusOK {
+		i.answered.Store(time.Now().UnixNano())
+	}
+	return res, nil
+}
+
+func orEmpty(r io.ReadCloser) io.Reader {
+	if r == nil {
+		return strings.NewReader("")
+	}
+	return r
+}
+
+func kindOf(req *http.Request) string {
+	switch {
+	case strings.HasSuffix(req.URL.Path, "/work"):
+		return "work"
+	case strings.HasSuffix(req.URL.Path, "/reports"):
+		return "reports"
+	case strings.Contains(req.URL.Path, "/logs/"):
+		return "log"
+	}
+	return "blob"
+}
+
+func (s *server) handle(i *instance, req *http.Request, body []byte) *http.Response {
+	var answer any
+	var err *hpcsera.Error
+	switch kindOf(req) {
+	case "work":
+		var r hpcsera.WorkRequest
+		if e := hpcsera.Decode(body, &r); e != nil {
+			s.w.broken("a work request that cannot be read: %v", e)
+		}
+		answer, err = s.work(req, i, r)
+	case "reports":
+		var r hpcsera.ReportRequest
+		if e := hpcsera.Decode(body, &r); e != nil {
+			s.w.broken("reports that cannot be read: %v", e)
+		}
+		answer, err = s.reports(r)
+	case "log":
+		err = s.appendLog(req, body)
+	default:
+		err = s.putBlob(req, body)
+	}
+	if err != nil {
+		return problem(req, http.StatusConflict, err)
+	}
+	b, e := json.Marshal(answer)
+	if e != nil {
+		s.w.broken("answer: %v", e)
+	}
+	return response(req, http.StatusOK, "application/json", b)
+}
+
+func response(req *http.Request, status int, kind string, body []byte) *http.Response {
+	return &http.Response{
+		StatusCode: status, Status: http.StatusText(status), Header: http.Header{"Content-Type": {kind}}, Body: io.NopCloser(bytes.NewReader(body)), Request: req,
+	}
+}
+
+func problem(req *http.Request, status int, e *hpcsera.Error) *http.Response {
+	b, _ := json.Marshal(map[string]any{"code": e.Code, "detail": e.Message, "expected": e.Expected})
+	return response(req, status, "application/problem+json", b)
+}
+
+// grant decides who has the term.
+func (s *server) grant(r hpcsera.WorkRequest) *hpcsera.Error {
+	holder := r.Instance == s.holder
+	silent := time.Since(s.seen) >= 90*time.Second
+	takeover := r.Takeover != "" && r.Takeover == s.holder && r.Facts != nil && r.Facts.Host == s.host
+	switch {
+	case r.Term > s.term || r.Term != 0 && (!holder || r.Term != s.term):
+		return hpcsera.Errorf(hpcsera.StaleTerm, "the term %d is over; %d is the present one", r.Term, s.term)
+	case !holder && s.holder != "" && !s.stopped && !silent && !takeover:
+		return hpcsera.Errorf(hpcsera.AgentActive, "the agent runs already")
+	case !holder:
+		s.term++
+		s.holder = r.Instance
+	}
+	s.stopped, s.seen = r.Stopping, time.Now()
+	if r.Facts != nil {
+		s.host = r.Facts.Host
+	}
+	return nil
+}
+
+func (s *server) work(req *http.Request, i *instance, r hpcsera.WorkRequest) (hpcsera.WorkAnswer, *hpcsera.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.grant(r); err != nil {
+		return hpcsera.WorkAnswer{}, err
+	}
+	term := s.term
+	acked, _ := strconv.ParseInt(r.Acked, 10, 64)
+	if acked > s.seq {
+		s.w.broken("instance %d acknowledged %d, which was never given", i.number, acked)
+	}
+	if s.free = r.Free; r.Stopping {
+		r.Wait, r.Free = 0, 0
+	}
+	for end := time.Now().Add(time.Duration(r.Wait) * time.Second); ; {
+		answer := s.look(acked, r.Free)
+		left := time.Until(end)
+		if len(answer.Orders) > 0 || left <= 0 || i.dead.Load() || i.cut.Load() {
+			return answer, nil
+		}
+		news := s.news
+		s.mu.Unlock()
+		timer := time.NewTimer(left)
+		select {
+		case <-news:
+		case <-timer.C:
+		case <-req.Context().Done():
+		}
+		timer.Stop()
+		s.mu.Lock()
+		if s.term != term {
+			return hpcsera.WorkAnswer{}, hpcsera.Errorf(hpcsera.StaleTerm, "the term %d is over", term)
+		}
+		if s.seen = time.Now(); req.Context().Err() != nil {
+			return answer, nil
+		}
+	}
+}
+
+// look delivers new jobs and lists what is not acknowledged.
+func (s *server) look(acked int64, free int) hpcsera.WorkAnswer {
+	var open []*served
+	for _, id := range s.list {
+		j := s.jobs[id]
+		if j.delivered > acked && !j.at.State.Final() {
+			free--
+		}
+	}
+	for _, id := range s.list {
+		j := s.jobs[id]
+		if j.delivered == 0 && !j.at.State.Final() && free > 0 {
+			free--
+			s.seq++
+			j.delivered, j.orderSeq = s.seq, s.seq
+			s.w.say("job %s is delivered", id)
+		}
+		if j.orderSeq > acked && !j.at.State.Final() {
+			open = append(open, j)
+		}
+	}
+	slices.SortFunc(open, func(a, b *served) int { return int(a.orderSeq - b.orderSeq) })
+	answer := hpcsera.WorkAnswer{Epoch: 1, Term: s.term, AppliedSeq: s.applied, Orders: []hpcsera.Order{}, Reads: []hpcsera.Read{}}
+	upto := acked
+	for _, j := range open {
+		o := hpcsera.Order{JobID: j.id, Attempt: j.at.Attempt, Revision: j.revision, Desired: j.desired}
+		if j.delivered > acked {
+			spec := j.spec
+			o.Spec = &spec
+		}
+		answer.Orders, upto = append(answer.Orders, o), j.orderSeq
+	}
+	answer.Cursor = strconv.FormatInt(upto, 10)
+	return answer
+}
+
+func (s *server) reports(r hpcsera.ReportRequest) (hpcsera.ReportAnswer, *hpcsera.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.Instance != s.holder || r.Term != s.term {
+		return hpcsera.ReportAnswer{}, hpcsera.Errorf(hpcsera.StaleTerm, "the term %d is over", r.Term)
+	}
+	s.seen = time.Now()
+	var answer hpcsera.ReportAnswer
+	for _, report := range r.Reports {
+		outcome := s.judge(report)
+		if outcome == hpcsera.Applied {
+			s.applied = max(s.applied, report.Seq)
+		}
+		s.w.say("report %d: job %s step %d attempt %d %s %s %q: %s", report.Seq, report.JobID, report.Step, report.Attempt, report.State, report.Reason, report.Message, outcome)
+		answer.Outcomes = append(answer.Outcomes, outcome)
+	}
+	return answer, nil
+}
+
+func (s *server) judge(r hpcsera.Report) hpcsera.Outcome {
+	j := s.jobs[r.JobID]
+	if j == nil {
+		s.w.broken("a report about %s, which never was", r.JobID)
+		return hpcsera.UnknownJob
+	}
+	to := hpcsera.Position{State: r.State, Step: r.Step, Attempt: r.Attempt}
+	switch {
+	case j.delivered == 0:
+		s.w.broken("a report about %s, which was never delivered", r.JobID)
+		return hpcsera.Illegal
+	case r.Seq == j.reportSeq && r.Attempt == j.at.Attempt:
+		return hpcsera.Duplicate
+	case r.Attempt < j.at.Attempt || r.Attempt == j.at.Attempt && r.Seq < j.reportSeq:
+		return hpcsera.Stale
+	case !hpcsera.CanFollow(j.at, to, j.spec.Run.Requeue):
+		s.w.broken("job %s: from %+v to %+v (report %d) is illegal", r.JobID, j.at, to, r.Seq)
+		return hpcsera.Illegal
+	}
+	j.at, j.reportSeq, j.last, j.told = to, r.Seq, r, append(j.told, r)
+	return hpcsera.Applied
+}
+
+func (s *server) appendLog(req *http.Request, body []byte) *hpcsera.Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := req.URL.Query()
+	parts := strings.Split(req.URL.Path, "/")
+	name := fmt.Sprintf("%s/%s/%s", parts[len(parts)-3], q.Get("attempt"), parts[len(parts)-1])
+	offset, _ := strconv.Atoi(q.Get("offset"))
+	if have := len(s.logs[name]); offset != have {
+		e := hpcsera.Errorf(hpcsera.WrongOffset, "the output goes on at byte %d", have)
+		e.Expected = int64(have)
+		return e
+	}
+	s.logs[name] = append(s.logs[name], body...)
+	return nil
+}
+
+func (s *server) log(job string, attempt int) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.logs[fmt.Sprintf("%s/%d/stdout", job, attempt)])
+}
+
+func (s *server) putBlob(req *http.Request, body []byte) *hpcsera.Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	digest := req.URL.Path[strings.LastIndexByte(req.URL.Path, '/')+1:]
+	if got := hpcsera.DigestOf(body); got != digest {
+		return hpcsera.Errorf(hpcsera.DigestMismatch, "the bytes have the digest %s", got)
+	}
+	s.blobs[digest] = body
+	return nil
+}
