@@ -158,7 +158,7 @@ func hangingSbatch(t *testing.T, l *login, after time.Duration) string {
 // agent's deadline.
 func TestHungSubmitRunsOnce(t *testing.T) {
 	t.Parallel()
-	for _, victim := range []string{"none", "agent"} {
+	for _, victim := range []string{"none", "agent", "server"} {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
 			d := newDeployment(t, "", "")
@@ -167,11 +167,16 @@ func TestHungSubmitRunsOnce(t *testing.T) {
 			write(t, filepath.Join(l.home, "agent.yaml"), read(t, filepath.Join(l.home, "agent.yaml"))+"commands: {sbatch: "+path+"}\n", 0o600)
 			id := l.submit(t, l.approve(t, manifest("hung", marking("sleep 1"))))
 			p := l.startAgent(t, "")
-			if victim == "agent" {
-				eventually(t, 20*time.Second, "sbatch hangs", func() bool { return exists(filepath.Join(l.home, "hung-once")) })
+			eventually(t, 20*time.Second, "sbatch hangs", func() bool { return exists(filepath.Join(l.home, "hung-once")) })
+			switch victim {
+			case "agent":
 				p.kill()
 				<-p.done
 				l.startAgent(t, "")
+			case "server":
+				d.server.kill()
+				<-d.server.done
+				d.startServer("")
 			}
 			j := d.await(id, 60*time.Second)
 			// Wait until the late sbatch has queued its job and that one has ended.
