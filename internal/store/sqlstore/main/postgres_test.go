@@ -17,6 +17,7 @@ import (
 )
 
 func TestPostgres(t *testing.T) {
+	server(t) // fails once rather than in every case
 	storetest.Run(t, func(t *testing.T) storetest.Database {
 		url := newSchema(t)
 		return storetest.Database{Open: opener(url), Replicas: true, Writer: victimOf(url), Small: smallPostgres}
