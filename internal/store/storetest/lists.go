@@ -98,6 +98,10 @@ func testLabels(t *testing.T, d Database) {
 	// A failed change is not remembered by those after it.
 	errs := inOneTransaction(t, s,
 		func(tx store.Tx) error {
+			_, err := file(tx)
+			return err
+		},
+		func(tx store.Tx) error {
 			j, err := tx.Job(j.ID)
 			if err != nil {
 				return err
@@ -112,8 +116,8 @@ func testLabels(t *testing.T, d Database) {
 			j.Labels = map[string]string{"e": "1"}
 			return tx.UpdateJob(j)
 		})
-	wantErr(t, "the failing closure", errs[0], errOwn)
-	wantErr(t, "the other", errs[1], nil)
+	wantErr(t, "the failing closure", errs[1], errOwn)
+	wantErr(t, "the one after it", errs[2], nil)
 	if got := find("e", "1"); got != 1 {
 		t.Errorf("after a failed and a good change the label finds %d jobs, want 1", got)
 	}

@@ -169,9 +169,9 @@ func update(t *testing.T, s store.Store, id string, change func(*store.Job)) *st
 	return j
 }
 
-// inOneTransaction runs closures so that they share a transaction as far as the
-// engine lets them: the first one waits inside its closure until the others
-// have called Write.
+// inOneTransaction runs closures so that they share a transaction, in their
+// order, as far as the engine lets them: a first one waits inside its closure
+// until the others have called Write.
 func inOneTransaction(t *testing.T, s store.Store, closures ...func(store.Tx) error) []error {
 	t.Helper()
 	inside, release := make(chan struct{}), make(chan struct{})
@@ -200,10 +200,10 @@ func inOneTransaction(t *testing.T, s store.Store, closures ...func(store.Tx) er
 			}()
 			errs[i] = s.Write(t.Context(), fn)
 		}()
+		// He calls Write within this time or does not share the transaction; what
+		// is asserted holds either way.
+		<-time.After(2 * time.Millisecond)
 	}
-	// They call Write within this time or they do not share the transaction;
-	// what is asserted holds either way.
-	<-time.After(20 * time.Millisecond)
 	close(release)
 	within(t, "Write", func() {
 		for range closures {

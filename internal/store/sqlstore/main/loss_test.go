@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -295,6 +296,97 @@ func TestPostgresOutageEnds(t *testing.T) {
 	p.setDown(false)
 	if err := errors.Join(write(), look()); err != nil {
 		t.Errorf("after the outage: %v", err)
+	}
+}
+
+// A replica that has heard nothing of the others' commits reads them before it
+// publishes its own.
+func TestPostgresFeedHasNoGap(t *testing.T) {
+	url := newSchema(t)
+	a, b := open(t, url), open(t, url)
+	a.stop() // a neither polls nor listens any more
+	sub := a.Feed().Subscribe(func(*store.Change) bool { return true })
+	defer sub.Close()
+	var want []string
+	for _, s := range []*Store{b, b, a, b, a, a} {
+		err := s.Write(t.Context(), func(tx store.Tx) error {
+			id, err := fileOne(tx)
+			want = append(want, id)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var got []string
+	for len(got) < len(want) {
+		changes, _ := sub.Wait(ctx)
+		if len(changes) == 0 {
+			break
+		}
+		for _, c := range changes {
+			got = append(got, c.Job)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the feed has %v, want %v", got, want)
+	}
+}
+
+// A commit wakes the other replicas.
+func TestPostgresNotifiesOthers(t *testing.T) {
+	url := newSchema(t)
+	a, b := open(t, url), open(t, url)
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	life, cancel := context.WithCancel(context.Background())
+	wake, ended := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		listen(life, config, a.feed.self, wake, a.log)
+	}()
+	defer func() { cancel(); <-ended }()
+	for heard := false; !heard; { // again, until the listener is there
+		if err := b.Write(t.Context(), func(tx store.Tx) error { _, err := fileOne(tx); return err }); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-wake:
+			heard = true
+		case <-time.After(50 * time.Millisecond):
+			if t.Context().Err() != nil {
+				t.Fatal("no notification came")
+			}
+		}
+	}
+}
+
+// Where no notification comes, polling finds the others' commits.
+func TestPostgresPolls(t *testing.T) {
+	url := newSchema(t)
+	a, b := open(t, url), open(t, url)
+	a.stop()
+	sub := a.Feed().Subscribe(func(*store.Change) bool { return true })
+	defer sub.Close()
+	var want string
+	if err := b.Write(t.Context(), func(tx store.Tx) (err error) { want, err = fileOne(tx); return err }); err != nil {
+		t.Fatal(err)
+	}
+	life, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		a.poll(life, nil)
+	}()
+	defer func() { cancel(); <-ended }()
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	if changes, _ := sub.Wait(ctx); len(changes) != 1 || changes[0].Job != want {
+		t.Errorf("the feed has %v, want the change of %s", changes, want)
 	}
 }
 
