@@ -390,6 +390,22 @@ func TestPostgresPolls(t *testing.T) {
 	}
 }
 
+// A replica that dies in a transaction keeps the counter's lock, and the
+// others from writing, for a bounded time.
+func TestPostgresEndsForgottenTransactions(t *testing.T) {
+	s := open(t, newSchema(t))
+	err := s.Write(t.Context(), func(w store.Tx) error {
+		var got string
+		if err := w.(*tx).db.QueryRowContext(t.Context(), "SHOW idle_in_transaction_session_timeout").Scan(&got); err != nil || got != "30s" {
+			t.Errorf("the server waits %q (%v) for a silent writer, want 30s", got, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // An operator who ends the server's sessions costs nobody anything.
 func TestPostgresSessionsEnded(t *testing.T) {
 	s := open(t, with(t, newSchema(t), "application_name", "victim"))

@@ -56,8 +56,15 @@ func openPostgres(databaseURL string, readers int) (*sql.DB, *pgx.ConnConfig, er
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = 5 * time.Second
 	}
-	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = "hpcserad"
+	for key, value := range map[string]string{
+		"application_name": "hpcserad",
+		// A replica whose machine died in a transaction would keep the counter
+		// locked, and so all others from writing, until TCP gives it up.
+		"idle_in_transaction_session_timeout": "30s",
+	} {
+		if config.RuntimeParams[key] == "" {
+			config.RuntimeParams[key] = value
+		}
 	}
 	db := stdlib.OpenDB(*config)
 	db.SetMaxOpenConns(readers + 2) // the writer, and one to spare while it is replaced
