@@ -11,16 +11,22 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth bounds the nesting of JSON that Decode reads. Nothing of ours is
-// nested deeper than a parameter's schema.
-const maxDepth = 128
+// The bounds of what Decode reads, far above what anything of ours needs. A
+// few bytes of JSON can become hundreds in memory, so a limit on the text alone
+// would let anybody who may send one fill the memory.
+const (
+	maxDepth  = 128       // of nesting; nothing is deeper than a parameter's schema
+	maxList   = 100_000   // elements of one list; the longest are files and artifacts
+	maxValues = 1_000_000 // in one text; ten thousand jobs may have a hundred each
+)
 
 // Decode reads one JSON value into v, which must be a pointer, and refuses
 // whatever two readers could understand differently or one of them could
 // drop: unknown members, members named twice at any depth, names in another
 // letter case, null where nothing may be missing, wrong types, text that is
-// not UTF-8, lone surrogates, and anything after the value. The error is an
-// *Error whose field is the path of the offence, such as steps[1].name.
+// not UTF-8, lone surrogates, and anything after the value; and lists, nests
+// and texts beyond all use. The error is an *Error whose field is the path of
+// the offence, such as steps[1].name.
 //
 // Everything that is signed, verified or submitted is read with it. Inside
 // json.RawMessage and interfaces any member is known, but none twice.
@@ -29,15 +35,10 @@ func Decode(data []byte, v any) error {
 		return Errorf(MalformedRequest, "the text is not UTF-8.")
 	}
 	if !json.Valid(data) {
-		var ignored any
-		return Errorf(MalformedRequest, "this is not JSON: %w.", json.Unmarshal(data, &ignored))
+		return Errorf(MalformedRequest, "this is not JSON: %w.", json.Unmarshal(data, new(json.RawMessage)))
 	}
-	r := jsonReader{data: data}
-	n, err := r.value("", 0)
-	if err != nil {
-		return err
-	}
-	if err := conform(n, reflect.TypeOf(v).Elem(), ""); err != nil {
+	r := jsonReader{data: data, known: map[reflect.Type]members{}}
+	if err := r.value(reflect.TypeOf(v).Elem()); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(data, v); err != nil {
@@ -50,20 +51,57 @@ func Decode(data []byte, v any) error {
 	return nil
 }
 
-// jsonNode is a JSON value with its text. Kind is the first byte of the
-// text, with 0 for numbers and t for both booleans.
-type jsonNode struct {
-	kind    byte
-	raw     []byte
-	names   []string // of an object's members, in their order
-	members []jsonNode
+// CheckSize refuses what Decode refuses whatever it is read into, such as too
+// many values. For readers that are not Decode.
+func CheckSize(data []byte) error {
+	if !json.Valid(data) {
+		return Errorf(MalformedRequest, "this is not JSON: %w.", json.Unmarshal(data, new(json.RawMessage)))
+	}
+	r := jsonReader{data: data}
+	return r.value(nil)
 }
 
 // jsonReader walks data that json.Valid has accepted, so that it needs no
-// syntax checks of its own.
+// syntax checks of its own, and holds it against the type that it is for.
 type jsonReader struct {
-	data []byte
-	pos  int
+	data   []byte
+	pos    int
+	values int
+	path   []place // to the present value; written out only for an error
+	known  map[reflect.Type]members
+}
+
+// place is a member's name, or an element's index.
+type place struct {
+	name  string
+	index int
+}
+
+// at returns the path as errors name it. Names are the sender's, and as long
+// as he likes; what is shown is not.
+func (r *jsonReader) at() string {
+	var b strings.Builder
+	for _, p := range r.path {
+		switch {
+		case b.Len() > 500:
+			return b.String() + "…"
+		case p.index >= 0:
+			fmt.Fprintf(&b, "[%d]", p.index)
+		case b.Len() > 0:
+			b.WriteString("." + brief(p.name, 80))
+		default:
+			b.WriteString(brief(p.name, 80))
+		}
+	}
+	return b.String()
+}
+
+// brief cuts text for a message.
+func brief(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 func (r *jsonReader) space() {
@@ -72,71 +110,115 @@ func (r *jsonReader) space() {
 	}
 }
 
-func (r *jsonReader) value(at string, depth int) (jsonNode, error) {
-	if depth > maxDepth {
-		return jsonNode{}, Errorf(MalformedRequest, "nested more than %d levels deep.", maxDepth).At(at)
+// value reads a value that is to become a t; nil takes everything.
+func (r *jsonReader) value(t reflect.Type) error {
+	if r.values++; r.values > maxValues {
+		return Errorf(InvalidField, "the text holds more than %d values.", maxValues).Hint("Send it in several parts.")
+	}
+	if len(r.path) > maxDepth {
+		return Errorf(MalformedRequest, "nested more than %d levels deep.", maxDepth).At(r.at())
 	}
 	r.space()
-	start := r.pos
-	n := jsonNode{kind: r.data[r.pos]}
+	start, kind := r.pos, r.data[r.pos]
+	t, want := expect(t, kind)
 	var err error
-	switch n.kind {
-	case '{':
-		err = r.object(&n, at, depth)
-	case '[':
-		r.pos++
-		for r.space(); r.data[r.pos] != ']'; r.space() {
-			var m jsonNode
-			if m, err = r.value(fmt.Sprintf("%s[%d]", at, len(n.members)), depth+1); err != nil {
-				return n, err
-			}
-			n.members = append(n.members, m)
-		}
-		r.pos++
-	case '"':
-		_, err = r.text(at)
+	switch {
+	case kind == '{' && (want == object || want == mapping):
+		err = r.object(t, want)
+	case kind == '{':
+		err = r.object(nil, anything)
+	case kind == '[' && want == list:
+		err = r.list(t.Elem())
+	case kind == '[':
+		err = r.list(nil)
+	case kind == '"':
+		err = r.text()
 	default:
 		for r.pos < len(r.data) && strings.IndexByte(" \t\r\n,]}", r.data[r.pos]) < 0 {
 			r.pos++
 		}
-		switch n.kind {
-		case 'f':
-			n.kind = 't'
-		case 't', 'n':
-		default:
-			n.kind = '0'
-		}
 	}
-	n.raw = r.data[start:r.pos]
-	return n, err
+	if err != nil {
+		return err
+	}
+	return r.conform(r.data[start:r.pos], t, want)
 }
 
-func (r *jsonReader) object(n *jsonNode, at string, depth int) error {
-	seen := map[string]bool{}
+// object reads an object into a struct or a map, or into nothing.
+func (r *jsonReader) object(t reflect.Type, want shape) error {
+	var seen map[string]bool
+	depth := len(r.path)
+	defer func() { r.path = r.path[:depth] }()
 	r.pos++
 	for r.space(); r.data[r.pos] != '}'; r.space() {
-		name, err := r.text(at)
+		name, err := r.name()
 		if err != nil {
 			return err
 		}
-		path := join(at, name)
+		r.path = append(r.path[:depth], place{name, -1})
 		if seen[name] {
-			return Errorf(InvalidField, "%q is given twice.", name).At(path)
+			return Errorf(InvalidField, "%q is given twice.", brief(name, 80)).At(r.at())
+		}
+		if seen == nil {
+			seen = map[string]bool{}
 		}
 		seen[name] = true
-		m, err := r.value(path, depth+1)
-		if err != nil {
+		var member reflect.Type
+		switch want {
+		case object:
+			if member, err = r.member(t, name); err != nil {
+				return err
+			}
+		case mapping:
+			member = t.Elem()
+		}
+		if err := r.value(member); err != nil {
 			return err
 		}
-		n.names, n.members = append(n.names, name), append(n.members, m)
 	}
 	r.pos++
 	return nil
 }
 
+func (r *jsonReader) list(element reflect.Type) error {
+	depth := len(r.path)
+	r.path = append(r.path, place{})
+	r.pos++
+	for i := 0; ; i++ {
+		r.space()
+		if r.data[r.pos] == ']' {
+			break
+		}
+		if i == maxList {
+			r.path = r.path[:depth]
+			return Errorf(InvalidField, "the list has more than %d elements.", maxList).At(r.at())
+		}
+		r.path[depth] = place{index: i}
+		if err := r.value(element); err != nil {
+			return err
+		}
+	}
+	r.path = r.path[:depth]
+	r.pos++
+	return nil
+}
+
+// name reads a member's name.
+func (r *jsonReader) name() (string, error) {
+	start := r.pos
+	if err := r.text(); err != nil {
+		return "", err
+	}
+	var s string
+	if err := json.Unmarshal(r.data[start:r.pos], &s); err != nil {
+		return "", Errorf(MalformedRequest, "this is not JSON: %w.", err).At(r.at())
+	}
+	return s, nil
+}
+
 // text reads a string. Escapes that are half a surrogate pair are refused:
 // readers replace them differently.
-func (r *jsonReader) text(at string) (string, error) {
+func (r *jsonReader) text() error {
 	start := r.pos
 	for r.pos++; r.data[r.pos] != '"'; r.pos++ {
 		if r.data[r.pos] == '\\' {
@@ -144,15 +226,10 @@ func (r *jsonReader) text(at string) (string, error) {
 		}
 	}
 	r.pos++
-	raw := r.data[start:r.pos]
-	var s string
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return "", Errorf(MalformedRequest, "this is not JSON: %w.", err).At(at)
+	if loneSurrogate(r.data[start:r.pos]) {
+		return Errorf(MalformedRequest, "the text holds half a surrogate pair.").At(r.at())
 	}
-	if loneSurrogate(raw) {
-		return "", Errorf(MalformedRequest, "the text holds half a surrogate pair.").At(at)
-	}
-	return s, nil
+	return nil
 }
 
 // loneSurrogate reports whether a string's text escapes half a surrogate
@@ -178,185 +255,4 @@ func loneSurrogate(raw []byte) bool {
 		i++
 	}
 	return false
-}
-
-func join(at, name string) string {
-	if at == "" {
-		return name
-	}
-	return at + "." + name
-}
-
-var (
-	rawType         = reflect.TypeFor[json.RawMessage]()
-	unmarshalerType = reflect.TypeFor[json.Unmarshaler]()
-)
-
-// conform checks that n can become a t without loss.
-func conform(n jsonNode, t reflect.Type, at string) error {
-	for t.Kind() == reflect.Pointer {
-		if n.kind == 'n' {
-			return nil
-		}
-		t = t.Elem()
-	}
-	if t == rawType || t.Kind() == reflect.Interface {
-		return nil
-	}
-	if n.kind == 'n' {
-		return Errorf(InvalidField, "null is no value here.").At(at).Hint("Leave the field out, or give it a value.")
-	}
-	// A type that reads itself has no members that are known here, except
-	// where it is a struct written as an object.
-	if reflect.PointerTo(t).Implements(unmarshalerType) && !(t.Kind() == reflect.Struct && n.kind == '{') {
-		return conformLeaf(n, t, at)
-	}
-	switch t.Kind() {
-	case reflect.Struct:
-		return conformStruct(n, t, at)
-	case reflect.Map:
-		if n.kind != '{' {
-			return wrongType(n, "a mapping of names to values", at)
-		}
-		for i, name := range n.names {
-			if err := conform(n.members[i], t.Elem(), join(at, name)); err != nil {
-				return err
-			}
-		}
-		return nil
-	case reflect.Slice, reflect.Array:
-		if t.Elem().Kind() == reflect.Uint8 {
-			return conformLeaf(n, t, at)
-		}
-		if n.kind != '[' {
-			return wrongType(n, "a list", at)
-		}
-		for i, m := range n.members {
-			if err := conform(m, t.Elem(), fmt.Sprintf("%s[%d]", at, i)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return conformLeaf(n, t, at)
-}
-
-func conformStruct(n jsonNode, t reflect.Type, at string) error {
-	if n.kind != '{' {
-		return wrongType(n, "a mapping", at)
-	}
-	known := map[string]reflect.Type{}
-	var names []string
-	jsonFields(t, known, &names)
-	for i, name := range n.names {
-		field, ok := known[name]
-		if !ok {
-			err := UnknownKey(join(at, name), name)
-			if near := nearest(name, names); near != "" && err.Code == UnknownField {
-				err.Advice = fmt.Sprintf("Did you mean %q?", near)
-			}
-			return err
-		}
-		if err := conform(n.members[i], field, join(at, name)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// jsonFields lists the members of a struct as encoding/json sees them: a
-// field hides those of the same name in embedded structs.
-func jsonFields(t reflect.Type, known map[string]reflect.Type, names *[]string) {
-	var embedded []reflect.Type
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		switch {
-		case f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct:
-			embedded = append(embedded, f.Type)
-		case !f.IsExported() || name == "-":
-		default:
-			if name == "" {
-				name = f.Name
-			}
-			if _, hidden := known[name]; !hidden {
-				known[name] = f.Type
-				*names = append(*names, name)
-			}
-		}
-	}
-	for _, e := range embedded {
-		jsonFields(e, known, names)
-	}
-}
-
-// conformLeaf lets encoding/json read the one value, so that a type's own
-// error gets the path.
-func conformLeaf(n jsonNode, t reflect.Type, at string) error {
-	err := json.Unmarshal(n.raw, reflect.New(t).Interface())
-	if err == nil {
-		return nil
-	}
-	var e *Error
-	if errors.As(err, &e) {
-		return e.At(at)
-	}
-	switch t.Kind() {
-	case reflect.String:
-		return wrongType(n, "text", at)
-	case reflect.Bool:
-		return wrongType(n, "true or false", at)
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return wrongType(n, "a whole number", at)
-	case reflect.Float32, reflect.Float64:
-		return wrongType(n, "a number", at)
-	}
-	return Errorf(InvalidField, "this cannot be read: %w.", err).At(at)
-}
-
-func wrongType(n jsonNode, want, at string) error {
-	shown := string(n.raw)
-	if len(shown) > 60 {
-		shown = strings.ToValidUTF8(shown[:57], "") + "…"
-	}
-	err := Errorf(InvalidField, "%s is needed here, not %s.", want, shown).At(at)
-	if want == "text" && (n.kind == '0' || n.kind == 't') {
-		return err.Hint("Write it in quotes: \"%s\".", shown)
-	}
-	return err
-}
-
-// nearest returns the name that word is most likely a misspelling of, or "".
-func nearest(word string, names []string) string {
-	best, least := "", len(word)/3+1
-	for _, name := range names {
-		if strings.EqualFold(name, word) {
-			return name
-		}
-		if d := distance(strings.ToLower(word), name); d <= least && (best == "" || d < distance(strings.ToLower(word), best)) {
-			best = name
-		}
-	}
-	return best
-}
-
-// distance is the number of letters to insert, delete or replace.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -2,6 +2,7 @@ package hpcsera_test
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -75,6 +76,42 @@ func TestDecodeReadsWhatIsWellFormed(t *testing.T) {
 	}
 	if got, want := string(spec.Values["n"]), "1e-2"; got != want {
 		t.Errorf("value: got %s, want %s", got, want)
+	}
+}
+
+func TestDecodeCostsNoMoreThanItsTextIsWorth(t *testing.T) {
+	many := func(element string, n int) string { return strings.TrimSuffix(strings.Repeat(element+",", n), ",") }
+	long := strings.Repeat("k", 1<<20)
+	for _, c := range []struct {
+		name, text string
+		code       hpcsera.Code
+		field, say string
+	}{
+		{"empty jobs without end", `{"jobs":[` + many("{}", 500_000) + `]}`, hpcsera.InvalidField, "jobs", "more than 100000 elements"},
+		{"empty steps in several jobs", `{"jobs":[` + many(`{"steps":[`+many("{}", 90_000)+`]}`, 12) + `]}`, hpcsera.InvalidField, "", "more than 1000000 values"},
+		{"a value without end", `{"jobs":[{"values":{"a":[` + many("0", 500_000) + `]}}]}`, hpcsera.InvalidField, "jobs[0].values.a", "more than 100000 elements"},
+		{"long names, one inside the other", `{"jobs":[{"values":{"a":` + strings.Repeat(`{"`+long[:16<<10]+`":`, 100) + "1,1" + strings.Repeat("}", 100) + `}}]}`, hpcsera.MalformedRequest, "", "not JSON"},
+		{"the same, and one twice", `{"jobs":[{"values":{"a":` + strings.Repeat(`{"`+long[:16<<10]+`":`, 100) + `{"b":1,"b":2}` + strings.Repeat("}", 100) + `}}]}`, hpcsera.InvalidField, "", "twice"},
+		{"a long unknown name", `{"` + long + `":1}`, hpcsera.UnknownField, "", "not a known field"},
+		{"a long text for a number", `{"jobs":[{"resources":{"node_count":"` + long + `"}}]}`, hpcsera.InvalidField, "jobs[0].resources.node_count", "a whole number"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			var request hpcsera.BulkRequest
+			err := hpcsera.Decode([]byte(c.text), &request)
+			runtime.ReadMemStats(&after)
+			if used, most := after.TotalAlloc-before.TotalAlloc, uint64(8*len(c.text)); used > most {
+				t.Errorf("a text of %d bytes: got %d bytes allocated, want at most %d", len(c.text), used, most)
+			}
+			var e *hpcsera.Error
+			if !errors.As(err, &e) || e.Code != c.code || c.field != "" && e.Field != c.field || !strings.Contains(e.Message, c.say) {
+				t.Fatalf("got %.300v, want %s at %q: …%s", err, c.code, c.field, c.say)
+			}
+			if got := len(e.Error()); got > 2000 {
+				t.Errorf("length of the error: got %d, want at most 2000", got)
+			}
+		})
 	}
 }
 
