@@ -250,7 +250,7 @@ func (a *Agent) system(s hpcsera.Step) System {
 func (a *Agent) verify(spec hpcsera.OrderSpec) (*policy.Verdict, error) {
 	return policy.Verify(filepath.Join(a.config.StateDir, "trust.yaml"), spec, policy.Context{
 		Deployment: a.config.Server, User: a.config.User, Site: a.config.Site, Projects: a.config.Projects,
-		Thumbprint: a.key.Thumbprint(), Now: time.Now(), RunsUsed: func(string) int { return 0 }, // the engine counts
+		Thumbprint: a.key.Thumbprint(), Now: time.Now(),
 	})
 }
 

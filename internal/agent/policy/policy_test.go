@@ -155,7 +155,6 @@ func newJob(t *testing.T, key ssh.Signer) *job {
 		},
 		in: policy.Context{
 			User: "alice", Site: "gwdg", Deployment: "https://HPC.example.org", Thumbprint: thumb, Now: now,
-			RunsUsed: func(string) int { return 0 },
 		},
 	}
 	j.sign(t, key)

@@ -23,9 +23,6 @@ type Context struct {
 	Thumbprint string   // of the agent's own key
 	Projects   []string // those it serves; none means every project of the user
 	Now        time.Time
-	// RunsUsed returns how often an approval has been used up on this agent.
-	// For a job that was counted before, it does not count that job.
-	RunsUsed func(approvalID string) int
 }
 
 // Verdict is what the agent may act on, and nothing else of the order.
@@ -34,7 +31,7 @@ type Verdict struct {
 	Manifest    hpcsera.Manifest // read from the bytes that were digested
 	Digest      string           // of the code
 	Values      hpcsera.Values   // with defaults
-	Runs        int              // how often the approval may be used here: the statement's count, or the key's if lower
+	Runs        int              // how often the approval may be used here, which the caller counts: the statement's number, or the key's if lower
 	Fingerprint string           // of the key that signed
 	KeyName     string           // its name in the trust file
 }
@@ -107,9 +104,8 @@ func (t *Trust) Verify(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
 	for _, check := range []func() error{
 		func() error { return matches(v, order, in) },
 		func() error { return t.alive(v.Statement, in.Now) },
-		func() error { return run(v, order, in, &v.Statement.Limits) },
+		func() error { return run(v, order, in) },
 		func() error { return key.allows(v.Statement, order.Run, v.Manifest.Steps) },
-		func() error { return runsLeft(v, in) },
 	} {
 		if err := check(); err != nil {
 			return nil, err
@@ -119,20 +115,6 @@ func (t *Trust) Verify(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
 		if err := t.noteReplaced(v.Statement.Replaces, v.Statement.ID); err != nil {
 			return nil, err
 		}
-	}
-	return v, nil
-}
-
-// Unsigned judges an order at an agent that was set to believe its server
-// (trust.code: server, on loopback only): the code's digest, whom it is for,
-// and the values. The verdict has no statement.
-func Unsigned(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
-	v, err := code(order)
-	if err != nil {
-		return nil, err
-	}
-	if err := run(v, order, in, nil); err != nil {
-		return nil, err
 	}
 	return v, nil
 }
@@ -288,9 +270,8 @@ func (c Caps) limits(r hpcsera.RunPart, signed hpcsera.Limits) hpcsera.Limits {
 	}
 }
 
-// run checks whom the job is for, the run part and the values. limits is nil
-// where nothing was signed.
-func run(v *Verdict, order hpcsera.OrderSpec, in Context, limits *hpcsera.Limits) error {
+// run checks whom the job is for, the run part and the values.
+func run(v *Verdict, order hpcsera.OrderSpec, in Context) error {
 	policy := func(err error) error { return &Refusal{hpcsera.RejectedByPolicy, err} }
 	for _, c := range []struct{ what, order, here string }{
 		{"user", order.User, in.User},
@@ -311,10 +292,8 @@ func run(v *Verdict, order hpcsera.OrderSpec, in Context, limits *hpcsera.Limits
 	if err := order.Run.Validate(); err != nil {
 		return policy(err)
 	}
-	if limits != nil {
-		if err := limits.Within(order.Run, v.Manifest.Steps); err != nil {
-			return policy(err)
-		}
+	if err := v.Statement.Limits.Within(order.Run, v.Manifest.Steps); err != nil {
+		return policy(err)
 	}
 	for name, raw := range order.Run.Values {
 		var ignored any
@@ -327,12 +306,5 @@ func run(v *Verdict, order hpcsera.OrderSpec, in Context, limits *hpcsera.Limits
 		return policy(err)
 	}
 	v.Values = values
-	return nil
-}
-
-func runsLeft(v *Verdict, in Context) error {
-	if used := in.RunsUsed(v.Statement.ID); used >= v.Runs {
-		return refuse(hpcsera.RunsExhausted, "approval %s allows %d runs on this agent, and %d are used.", v.Statement.ID, v.Runs, used)
-	}
 	return nil
 }

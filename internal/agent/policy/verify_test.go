@@ -258,13 +258,11 @@ func TestAnEntryRestrictsItsKey(t *testing.T) {
 		{"caps that hold it", func(k *policy.Key) {
 			k.Limits = &policy.Caps{NodeCount: 2, Memory: 32 << 30, QueueNames: []string{"medium"}, Requeue: &no}
 		}, "", ""},
-		{"fewer runs", func(k *policy.Key) { k.Runs = 1 }, hpcsera.RunsExhausted, "allows 1 runs on this agent, and 1 are used"},
 		{"more runs than signed", func(k *policy.Key) { k.Runs = 100 }, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			key := plainKey(t)
 			s, j := newSite(t, key, c.entry), newJob(t, key)
-			j.in.RunsUsed = func(string) int { return 1 }
 			v, err := j.verify(t, s)
 			if c.reason == "" {
 				if err != nil || v.Runs != 3 {
@@ -277,18 +275,14 @@ func TestAnEntryRestrictsItsKey(t *testing.T) {
 	}
 }
 
-func TestRunsAreCountedPerApproval(t *testing.T) {
-	key := plainKey(t)
-	s, j := newSite(t, key, nil), newJob(t, key)
-	var asked string
-	used := 2
-	j.in.RunsUsed = func(id string) int { asked = id; return used }
-	if _, err := j.verify(t, s); err != nil || asked != j.statement.ID {
-		t.Errorf("2 of 3 used: got %v, asked for %q, want no error, asked for %q", err, asked, j.statement.ID)
+func TestTheKeysRunsCountWhereTheyAreFewer(t *testing.T) {
+	for keys, want := range map[int]int{0: 3, 1: 1, 100: 3} {
+		key := plainKey(t)
+		v, err := newJob(t, key).verify(t, newSite(t, key, func(k *policy.Key) { k.Runs = keys }))
+		if err != nil || v.Runs != want {
+			t.Errorf("statement 3, key %d: got %+v, %v, want %d runs", keys, v, err, want)
+		}
 	}
-	used = 3
-	v, err := j.verify(t, s)
-	wantRefusal(t, v, err, hpcsera.RunsExhausted, "allows 3 runs")
 }
 
 func TestAnAgentServesItsProjectsOnly(t *testing.T) {
@@ -374,16 +368,4 @@ func TestTroublesOfTheHostDecideNothing(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestUnsignedChecksAllButTheSignature(t *testing.T) {
-	j := newJob(t, plainKey(t))
-	j.order.Statement, j.order.Signature = nil, ""
-	v, err := policy.Unsigned(j.order, j.in)
-	if err != nil || string(v.Values["label"]) != `"x"` {
-		t.Errorf("got %+v, %v, want a verdict", v, err)
-	}
-	j.order.User = "mallory"
-	v, err = policy.Unsigned(j.order, j.in)
-	wantRefusal(t, v, err, hpcsera.RejectedByPolicy, "user is mallory")
 }
