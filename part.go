@@ -1,10 +1,6 @@
 package hpcsera
 
-import (
-	"fmt"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
-)
+import "fmt"
 
 // CodePart is a manifest that was validated, digested and compiled once, to
 // be used for many jobs. Nothing changes it, so it may be shared.
@@ -12,7 +8,7 @@ type CodePart struct {
 	Manifest  Manifest
 	Digest    string
 	Canonical []byte // the digested bytes
-	schemas   map[string]*jsonschema.Schema
+	schemas   map[string]parameter
 }
 
 // Check validates m and makes a CodePart of it.
@@ -24,10 +20,10 @@ func (m Manifest) Check() (*CodePart, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write manifest %s: %w", m.Name, err)
 	}
-	p := &CodePart{Manifest: m, Digest: DigestOf(text), Canonical: text, schemas: map[string]*jsonschema.Schema{}}
+	p := &CodePart{Manifest: m, Digest: DigestOf(text), Canonical: text, schemas: map[string]parameter{}}
 	for name := range m.Parameters {
 		if p.schemas[name], err = m.compile(name); err != nil {
-			return nil, Errorf(InvalidField, "the schema does not compile: %v", err).At("parameters." + name)
+			return nil, noSchema(name, err)
 		}
 	}
 	return p, nil
@@ -35,7 +31,7 @@ func (m Manifest) Check() (*CodePart, error) {
 
 // Complete is [Manifest.Complete] without compiling anything.
 func (p *CodePart) Complete(values Values) (Values, error) {
-	return p.Manifest.complete(values, func(name string) (*jsonschema.Schema, error) { return p.schemas[name], nil })
+	return p.Manifest.complete(values, func(name string) (parameter, error) { return p.schemas[name], nil })
 }
 
 // Admits checks a run part against the ceiling that the code part itself sets.

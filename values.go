@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -19,22 +18,30 @@ type Values map[string]json.RawMessage
 // checkParameters refuses parameter names that programs obey and schemas that
 // cannot be compiled or refer to anything outside themselves.
 func (m Manifest) checkParameters() error {
+	weight := 0
 	for name := range m.Parameters {
 		if !paramPattern.MatchString(name) || slices.Contains(proxyNames, name) {
 			return Errorf(InvalidField, "%q cannot name a parameter.", name).At("parameters." + name).
 				Hint("Use a-z, then a-z, 0-9 and _; names of proxy variables are refused.")
 		}
-		schema, err := m.compile(name)
+		p, err := m.compile(name)
 		if err != nil {
-			return Errorf(InvalidField, "the schema does not compile: %v", err).At("parameters." + name)
+			return noSchema(name, err)
+		}
+		if weight += p.weight; weight > maxSchemaWeight {
+			return Errorf(InvalidField, "the schemas together have more than %d parts.", maxSchemaWeight).At("parameters." + name)
 		}
 		if def := defaultOf(m.Parameters[name]); def != nil {
-			if err := checkValue(name, def, schema); err != nil {
+			if err := checkValue(name, def, p); err != nil {
 				return Errorf(InvalidField, "the default breaks the schema: %v", err).At("parameters." + name)
 			}
 		}
 	}
 	return nil
+}
+
+func noSchema(name string, err error) error {
+	return Errorf(InvalidField, "the schema does not compile: %v.", brief(err.Error(), 500)).At("parameters." + name)
 }
 
 // defaultOf returns the default in a parameter's schema, nil where there is
@@ -49,28 +56,6 @@ func defaultOf(schema json.RawMessage) json.RawMessage {
 	return s.Default
 }
 
-// noLoader refuses every remote schema: what a value may be is decided by the
-// signed bytes alone.
-type noLoader struct{}
-
-func (noLoader) Load(url string) (any, error) {
-	return nil, fmt.Errorf("a schema must not refer to %s", url)
-}
-
-func (m Manifest) compile(name string) (*jsonschema.Schema, error) {
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(m.Parameters[name]))
-	if err != nil {
-		return nil, err
-	}
-	c := jsonschema.NewCompiler()
-	c.UseLoader(noLoader{})
-	const url = "mem:///parameter.json"
-	if err := c.AddResource(url, doc); err != nil {
-		return nil, err
-	}
-	return c.Compile(url)
-}
-
 // Complete checks values against the manifest's closed parameter schema and
 // returns them with defaults filled in. The error names the value and what is
 // wrong with it. Whoever checks many jobs of one code part uses
@@ -79,11 +64,11 @@ func (m Manifest) Complete(values Values) (Values, error) {
 	return m.complete(values, m.compile)
 }
 
-func (m Manifest) complete(values Values, schema func(name string) (*jsonschema.Schema, error)) (Values, error) {
-	full := Values{}
+func (m Manifest) complete(values Values, compile func(name string) (parameter, error)) (Values, error) {
+	full, size := Values{}, 0
 	for name, raw := range values {
 		if _, ok := m.Parameters[name]; !ok {
-			return nil, Errorf(InvalidValue, "%q is not a parameter of %s.", name, m.Name).At("values."+name).
+			return nil, Errorf(InvalidValue, "%q is not a parameter of %s.", brief(name, 80), m.Name).At("values."+brief(name, 80)).
 				Hint("Its parameters: %s.", m.parameterNames())
 		}
 		full[name] = raw
@@ -97,33 +82,43 @@ func (m Manifest) complete(values Values, schema func(name string) (*jsonschema.
 			}
 			full[name] = def
 		}
-		compiled, err := schema(name)
+		p, err := compile(name)
 		if err != nil {
-			return nil, Errorf(InvalidField, "the schema does not compile: %v", err).At("parameters." + name)
+			return nil, noSchema(name, err)
 		}
-		if err := checkValue(name, full[name], compiled); err != nil {
+		if err := checkValue(name, full[name], p); err != nil {
 			return nil, err
+		}
+		if size += len(full[name]); size > maxValuesText {
+			return nil, Errorf(InvalidValue, "the values together have more than %d bytes, which is all that can reach a program.", maxValuesText).
+				At("values." + name).Hint("Put large data into a file.")
 		}
 	}
 	return full, nil
 }
 
-func checkValue(name string, raw json.RawMessage, schema *jsonschema.Schema) error {
+func checkValue(name string, raw json.RawMessage, p parameter) error {
 	field := "values." + name
+	text := EnvironmentText(raw)
+	if len(text) > maxEnvironmentText {
+		return Errorf(InvalidValue, "the value has %d bytes; %d can reach a program.", len(text), maxEnvironmentText).At(field).
+			Hint("Put large data into a file.")
+	}
+	if strings.ContainsRune(text, 0) {
+		return Errorf(InvalidValue, "the value holds a NUL character, which cannot reach a program.").At(field)
+	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	if err != nil {
 		return Errorf(InvalidValue, "not JSON: %v", err).At(field)
 	}
-	if err := schema.Validate(value); err != nil {
-		return Errorf(InvalidValue, "%s", schemaSentence(err)).At(field)
+	if err := checkNumbers(value); err != nil {
+		return Errorf(InvalidValue, "%v.", err).At(field)
 	}
-	text := EnvironmentText(raw)
-	if strings.ContainsRune(text, 0) {
-		return Errorf(InvalidValue, "the value holds a NUL character, which cannot reach a program.").At(field)
+	if p.weight*valueSize(raw) > maxCost {
+		return Errorf(InvalidValue, "the value is too long to be held against its schema.").At(field).Hint("Put large data into a file.")
 	}
-	if len(text) > maxEnvironmentText {
-		return Errorf(InvalidValue, "the value has %d bytes; %d can reach a program.", len(text), maxEnvironmentText).At(field).
-			Hint("Put large data into a file.")
+	if err := p.schema.Validate(value); err != nil {
+		return Errorf(InvalidValue, "%s", brief(schemaSentence(err), 1000)).At(field)
 	}
 	return nil
 }
@@ -132,7 +127,15 @@ func checkValue(name string, raw json.RawMessage, schema *jsonschema.Schema) err
 // program with one of 128 KiB.
 const maxEnvironmentText = 64 << 10
 
-// schemaSentence returns the innermost complaints of a validation error.
+// maxValuesText is how long all values together may be: half of what Linux
+// passes to a program.
+const maxValuesText = 1 << 20
+
+// maxComplaints is how many a sentence holds: alternatives can fail by the
+// thousand.
+const maxComplaints = 5
+
+// schemaSentence returns the first of the innermost complaints of a validation error.
 func schemaSentence(err error) string {
 	var v *jsonschema.ValidationError
 	if !errors.As(err, &v) {
@@ -141,6 +144,9 @@ func schemaSentence(err error) string {
 	var leaves []string
 	var walk func(*jsonschema.ValidationError)
 	walk = func(e *jsonschema.ValidationError) {
+		if len(leaves) == maxComplaints {
+			return
+		}
 		if len(e.Causes) == 0 {
 			leaves = append(leaves, e.ErrorKind.LocalizedString(printer))
 		}
