@@ -172,8 +172,8 @@ func (q ListQuery) filter(p *auth.Principal) (store.JobFilter, error) {
 	return f, err
 }
 
-// maxPage is the longest page; the store's own limit is one above it.
-const maxPage = 999
+// maxPage is the longest page that the contract allows.
+const maxPage = 1000
 
 func pair(field, text string) (kv [2]string, err error) {
 	if text == "" {

@@ -94,6 +94,10 @@ func TestPagesGoThroughAllJobsOnce(t *testing.T) {
 	if strings.Join(got, " ") != strings.Join(want, " ") {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	longest, err := w.jobs.List(t.Context(), alice, jobs.ListQuery{Limit: 1000})
+	if err != nil || longest.Next != "" || len(longest.Jobs) < len(want) {
+		t.Errorf("the longest page that the contract allows: %d jobs, next %q, %v; want all of them", len(longest.Jobs), longest.Next, err)
+	}
 	for name, q := range map[string]jobs.ListQuery{
 		"cursor": {Cursor: "x"}, "state": {State: "done"}, "limit": {Limit: 1001}, "negative limit": {Limit: -1}, "label": {Label: "a"},
 	} {

@@ -97,7 +97,7 @@ type JobFilter struct {
 	After    time.Time // created at or after
 	Before   time.Time // created before
 	Older    int64     // only jobs with a Created seq below this: the cursor
-	Limit    int       // at most 1000
+	Limit    int       // at most 1001: a page, and one job more that tells whether there is another
 }
 
 // Listed is one row of a list with the cursor that continues after it.

@@ -6,9 +6,11 @@ import (
 	"github.com/hpcsera/hpcsera/internal/store"
 )
 
-// maxJobs and maxEvents are the lengths of lists at most, and without a limit.
+// maxJobs and maxEvents are the lengths of lists at most, and without a limit:
+// a page of the API, and for jobs one more, which tells whether there is
+// another page.
 const (
-	maxJobs   = 1000
+	maxJobs   = 1001
 	maxEvents = 10_000
 )
 
