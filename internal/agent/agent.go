@@ -166,10 +166,16 @@ func (a *Agent) Once(ctx context.Context) error {
 		if _, err := a.ask(ctx); err != nil {
 			a.log.Warn("the batch system did not answer; the next run asks again", "error", err)
 		}
+		began := time.Now()
 		for quiet := 0; quiet < 3 && ctx.Err() == nil; {
 			busy := false
 			var failing error
-			if err := a.engine.read(ctx, func() { busy, failing = a.engine.busy(time.Now()), a.engine.failing }); err != nil {
+			err := a.engine.read(ctx, func() {
+				now := time.Now()
+				busy = a.engine.busy(now) || now.Sub(began) < onceWaits && a.engine.unsettled()
+				failing = a.engine.failing
+			})
+			if err != nil {
 				return nil
 			}
 			if failing != nil {
@@ -196,6 +202,20 @@ func (e *engine) busy(now time.Time) bool {
 	}
 	for _, j := range e.jobs {
 		if j.busy || j.decide(now, e.open(now), e.agent.patience).do != doNothing {
+			return true
+		}
+	}
+	return false
+}
+
+// onceWaits is how long a run from cron waits for what a moment settles.
+const onceWaits = 30 * time.Second
+
+// unsettled reports whether an end record is on its way, or the batch system's
+// word about an end.
+func (e *engine) unsettled() bool {
+	for _, j := range e.jobs {
+		if j.outcome == nil && j.tag != "" && (j.awaitsWord() || !j.endedAt.IsZero()) {
 			return true
 		}
 	}

@@ -69,8 +69,9 @@ func (e *engine) started(j *job, s *spool.Start) {
 // the job has started.
 func (e *engine) block(j *job, then *journal.Outcome) func() func() {
 	a, id, step, first, n, tag := e.agent, j.id, j.step, j.n, j.n, j.tag
+	ran := j.start != nil && j.start.N != j.requeued // and has ended: the submission is over, not blocked
 	if j.start != nil {
-		n = j.start.N + 1 // it was requeued: what has not begun is the run after that
+		n = j.start.N + 1 // it may be, or was, requeued: what has not begun is the run after that
 	}
 	return func() func() {
 		owner, won, err := a.spool.Take(id, step, n, a.claim(tag))
@@ -85,7 +86,9 @@ func (e *engine) block(j *job, then *journal.Outcome) func() func() {
 			case err != nil || j.tag != tag || !won && latest == nil:
 				j.retryAt = time.Now().Add(2 * time.Second)
 			case won:
-				e.write(journal.Entry{Kind: journal.KindBlocked, Job: id, Step: step, N: n, Tag: tag})
+				if !ran {
+					e.write(journal.Entry{Kind: journal.KindBlocked, Job: id, Step: step, N: n, Tag: tag})
+				}
 				if then != nil {
 					e.write(journal.Entry{Kind: journal.KindOutcome, Job: id, Outcome: then})
 				}

@@ -33,7 +33,6 @@ type cluster struct {
 	jobs     []*batchJob
 	ids      int
 	out      bool           // the controller is down
-	submits  map[string]int // calls of the submit command, by job
 	acts     int
 	faults   clusterFaults
 	programs map[string]program // by job; what is missing is drawn
@@ -89,7 +88,7 @@ type seen struct {
 
 func newCluster(w *world, system string) *cluster {
 	c := &cluster{
-		w: w, system: system, submits: map[string]int{}, programs: map[string]program{}, ids: 100,
+		w: w, system: system, programs: map[string]program{}, ids: 100,
 		faults: clusterFaults{queue: 5 * time.Second, run: 10 * time.Second, memory: 10 * time.Minute},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -120,13 +119,6 @@ func (c *cluster) fail(down bool) {
 	defer c.mu.Unlock()
 	c.w.say("%s: down %v", c.system, down)
 	c.out = down
-}
-
-// calls returns how often the submit command was called for a job.
-func (c *cluster) calls(job string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.submits[job]
 }
 
 // pause lets time pass; false when the world ends.
@@ -171,7 +163,6 @@ func (h *handle) Submit(_ context.Context, sub scheduler.Submission) (scheduler.
 	job := read.Members[0].Job
 	c.mu.Lock()
 	f := c.faults
-	c.submits[job]++
 	out := c.out
 	c.mu.Unlock()
 	w.say("submit %s: job %s step %d start %d", sub.Tag, job, read.Members[0].Step, read.Members[0].N)

@@ -125,7 +125,7 @@ func (j *job) decideStarted(now time.Time, p patience) action {
 		return conclude(hpcsera.Succeeded, "", "", end)
 	case queuedAgain:
 		return action{do: doRequeued}
-	case end != nil && fresh && j.absent > 0:
+	case end != nil && fresh && (j.absent >= 3 || j.absent > 0 && !j.spec.Run.Requeue):
 		return action{do: doConclude, outcome: howItEnded(end, nil, j.order.Desired == hpcsera.DesiredCancel)}
 	case end != nil && (fresh && ended || end.Failure != "" || end.Timeout):
 		return action{do: doConclude, outcome: howItEnded(end, j.status, j.order.Desired == hpcsera.DesiredCancel)}

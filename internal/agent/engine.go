@@ -303,6 +303,10 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 		e.write(journal.Entry{Kind: journal.KindStep, Job: j.id, Step: j.step + 1, N: j.start.N})
 		e.touch(j)
 	case doConclude:
+		if j.start != nil && j.spec.Run.Requeue && a.outcome.State != hpcsera.Succeeded {
+			e.begin(j, e.block(j, a.outcome)) // what is told to have ended is not to run again
+			return
+		}
 		e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: a.outcome})
 		e.touch(j)
 	case doCollect:

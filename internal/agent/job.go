@@ -93,8 +93,15 @@ func (j *job) fold(e journal.Entry) {
 	case journal.KindRefused:
 		j.tag, j.native = "", nil
 	case journal.KindBlocked:
+		for n := j.n; n < e.N; n++ { // runs before the requeue that will not come
+			j.parts = append(j.parts, part{attempt: j.attempt + n - j.n, step: j.step, n: n})
+		}
 		j.tag, j.native, j.n = "", nil, e.N+1
 		j.forgetObservations()
+	case journal.KindAbsent:
+		if e.Tag == j.tag {
+			j.absent, j.absentAt = e.N, e.At
+		}
 	case journal.KindStep:
 		if e.Step <= j.step {
 			return // two instances saw the same end

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/journal"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
@@ -145,7 +146,10 @@ func (e *engine) answered(q question, began time.Time, answer map[scheduler.Ref]
 		status, found := answer[ref]
 		switch {
 		case found:
-			j.status, j.asked, j.absent = &status, began, 0
+			if j.absent > 0 {
+				e.write(journal.Entry{Kind: journal.KindAbsent, Job: id, Tag: j.tag, N: 0})
+			}
+			j.status, j.asked = &status, began
 			if status.Phase != scheduler.PhaseEnded {
 				j.endedAt = time.Time{}
 			} else if j.endedAt.IsZero() {
@@ -153,8 +157,9 @@ func (e *engine) answered(q question, began time.Time, answer map[scheduler.Ref]
 			}
 		case whole:
 			j.asked = began
-			if began.Sub(j.absentAt) >= e.agent.patience.absence || j.absent == 0 {
-				j.absent, j.absentAt = j.absent+1, began
+			// Counted across processes: from cron, each makes one query.
+			if j.absent < 3 && began.Sub(j.absentAt) >= e.agent.patience.absence || j.absent == 0 {
+				e.write(journal.Entry{Kind: journal.KindAbsent, Job: id, Tag: j.tag, N: j.absent + 1})
 			}
 		default:
 			continue

@@ -36,6 +36,10 @@ func (a *Agent) handOver(ctx context.Context, j *job, tag string) (scheduler.Ref
 	case <-ctx.Done():
 		return scheduler.Ref{}, &notTried{ctx.Err()}
 	}
+	open := false
+	if err := a.engine.read(ctx, func() { open = a.engine.open(time.Now()) }); err != nil || !open {
+		return scheduler.Ref{}, &notTried{errors.New("the server did not answer lately")} // it waited for long
+	}
 	s := j.current()
 	system := a.system(s)
 	env := system.Environment()

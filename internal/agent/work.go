@@ -113,6 +113,7 @@ func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again boo
 		return false, fmt.Errorf("%w: %w", errStopped, refused)
 	}
 	a.granted.Store(answer.Term)
+	a.report.wake() // for what was found before, by this instance or an earlier one
 	a.log.Info("connected", "agent", a.api.ID(), "term", answer.Term)
 	if err := writeInstance(a.config.StateDir, a.instance, a.host); err != nil {
 		a.log.Warn("the next instance will have to wait for this one's silence", "error", err)

@@ -41,6 +41,7 @@ const (
 	KindSubmitted Kind = "submitted" // the batch system took it as Native
 	KindRefused   Kind = "refused"   // the batch system certainly did not take it
 	KindBlocked   Kind = "blocked"   // the agent owns the claim: Tag can never run
+	KindAbsent    Kind = "absent"    // N whole answers of the batch system in a row did not know Tag
 	KindStep      Kind = "step"      // Job goes on with Step
 	KindOutcome   Kind = "outcome"   // Job's steps have ended as Outcome says
 	KindFact      Kind = "fact"      // Fact will be reported
@@ -263,7 +264,7 @@ func read(path string, fold func(Entry)) error {
 		return fmt.Errorf("journal: %w", err)
 	}
 	defer file.Close()
-	r := bufio.NewReaderSize(file, 1<<20)
+	r := bufio.NewReaderSize(file, 64<<10)
 	for number := 1; ; number++ {
 		line, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
