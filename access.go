@@ -40,6 +40,7 @@ type Project struct {
 // Client is a registered external service, or the command line.
 type Client struct {
 	Name     string    `json:"name"`
+	Owner    string    `json:"owner,omitempty"` // the user who registered it; "" is the operator
 	Disabled bool      `json:"disabled,omitempty"`
 	Created  time.Time `json:"created"`
 }
@@ -87,6 +88,7 @@ type Token struct {
 	Created time.Time  `json:"created"`
 	Expires time.Time  `json:"expires"`
 	Revoked *time.Time `json:"revoked,omitempty"`
+	Used    *time.Time `json:"used,omitempty"` // last, to about 10 seconds
 }
 
 // Approval is a signed statement about code, as filed.

@@ -21,6 +21,7 @@ const (
 	DPoPRequired         Code = "dpop_required"          // an agent's proof of possession is missing or wrong
 	UseDPoPNonce         Code = "use_dpop_nonce"         // RFC 9449: retry with the nonce in DPoP-Nonce
 	Forbidden            Code = "forbidden"              // reached, but the role is missing; the message names it
+	StepUpRequired       Code = "step_up_required"       // in person: the second factor was not shown lately
 	NotFound             Code = "not_found"              // does not exist, or cannot be reached
 	UnknownSite          Code = "unknown_site"           //
 	UnknownCode          Code = "unknown_code"           // no such digest or name in this project

@@ -4,11 +4,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/admin"
 )
 
 func (p *program) agentCommand() *cobra.Command {
-	var r admin.NewAgent
+	var r access.NewAgent
 	create := &cobra.Command{
 		Use: "create", Short: "Enrol a user's agent at a site, for the key whose thumbprint it printed", Args: exactly(0),
 		Long: "Makes the credential of an agent. It works only together with the key that the agent made:\n" +
@@ -26,7 +27,7 @@ func (p *program) agentCommand() *cobra.Command {
 	f.IntVar(&r.Days, "days", 0, "until the enrolment ends (default 180)")
 	required(create, "user", "site", "project", "thumbprint")
 
-	var removal admin.Removal
+	var removal access.Removal
 	remove := &cobra.Command{
 		Use: "remove ID", Short: "End an enrolment", Args: exactly(1), Example: "  hpcserad agent remove ag_8f2k4m6p8r0t2v4x6z8a",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -36,7 +37,7 @@ func (p *program) agentCommand() *cobra.Command {
 	}
 	remove.Flags().BoolVar(&removal.Abandon, "abandon", false, "end its unfinished jobs as failed, whatever they do on the site")
 
-	var filter admin.Filter
+	var filter access.Filter
 	list := &cobra.Command{
 		Use: "list", Short: "List agents", Args: exactly(0), Example: "  hpcserad agent list --user alice",
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -49,7 +50,7 @@ func (p *program) agentCommand() *cobra.Command {
 }
 
 func (p *program) tokenCommand() *cobra.Command {
-	var r admin.NewToken
+	var r access.NewToken
 	var scope string
 	create := &cobra.Command{
 		Use: "create", Short: "Make a token for a user, a project and a client", Args: exactly(0),
@@ -77,10 +78,10 @@ func (p *program) tokenCommand() *cobra.Command {
 		Use: "revoke ID", Short: "Revoke a token from the next request on; its jobs that wait for an agent are held", Args: exactly(1),
 		Example: "  hpcserad token revoke t_8f2k4m6p8r0t2v4x6z8a",
 		RunE: func(c *cobra.Command, args []string) error {
-			return ask(p, c, admin.OpRevokeToken, admin.Named{Name: args[0]}, showToken)
+			return ask(p, c, admin.OpRevokeToken, access.Revocation{ID: args[0]}, showToken)
 		},
 	}
-	var filter admin.Filter
+	var filter access.Filter
 	list := &cobra.Command{
 		Use: "list", Short: "List tokens, without their texts, which nobody has", Args: exactly(0), Example: "  hpcserad token list --user alice",
 		RunE: func(c *cobra.Command, _ []string) error {

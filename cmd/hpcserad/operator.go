@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/admin"
 )
 
@@ -60,7 +61,7 @@ func switches[Ans any](p *program, kind, effect string, op admin.Operation, show
 		return &cobra.Command{
 			Use: verb + " NAME", Short: short, Args: exactly(1), Example: "  hpcserad " + kind + " " + verb + " NAME",
 			RunE: func(c *cobra.Command, args []string) error {
-				return ask(p, c, op, admin.Switch{Name: args[0], Disabled: disabled}, show)
+				return ask(p, c, op, access.Switch{Name: args[0], Disabled: disabled}, show)
 			},
 		}
 	}
@@ -75,14 +76,14 @@ func (p *program) userCommand() *cobra.Command {
 	add := &cobra.Command{
 		Use: "add NAME", Short: "Make a user", Args: exactly(1), Example: "  hpcserad user add alice",
 		RunE: func(c *cobra.Command, args []string) error {
-			return ask(p, c, admin.OpCreateUser, admin.NewUser{Name: args[0], Operator: operator}, showUser)
+			return ask(p, c, admin.OpCreateUser, access.NewUser{Name: args[0], Operator: operator}, showUser)
 		},
 	}
 	add.Flags().BoolVar(&operator, "operator", false, "manages the service; never reads logs or runs code")
 	list := &cobra.Command{
 		Use: "list", Short: "List users", Args: exactly(0), Example: "  hpcserad user list -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return ask(p, c, admin.OpUsers, admin.Filter{}, each(showUser))
+			return ask(p, c, admin.OpUsers, access.Filter{}, each(showUser))
 		},
 	}
 	g := group("user", "People", add, list)
@@ -95,7 +96,7 @@ func (p *program) projectCommand() *cobra.Command {
 	add := &cobra.Command{
 		Use: "add NAME", Short: "Make a project", Args: exactly(1), Example: "  hpcserad project add cfd --member alice=owner --member bob=member",
 		RunE: func(c *cobra.Command, args []string) error {
-			r := admin.NewProject{Name: args[0], Members: map[string]hpcsera.MemberRole{}}
+			r := access.NewProject{Name: args[0], Members: map[string]hpcsera.MemberRole{}}
 			for _, m := range members {
 				user, role, ok := strings.Cut(m, "=")
 				if !ok {
@@ -111,7 +112,7 @@ func (p *program) projectCommand() *cobra.Command {
 		Use: "member PROJECT USER ROLE", Short: "Set what a user is in a project: viewer, member, owner, or none", Args: exactly(3),
 		Example: "  hpcserad project member cfd bob member\n  hpcserad project member cfd bob none",
 		RunE: func(c *cobra.Command, args []string) error {
-			r := admin.NewMember{Project: args[0], User: args[1], Role: hpcsera.MemberRole(args[2])}
+			r := access.NewMember{Project: args[0], User: args[1], Role: hpcsera.MemberRole(args[2])}
 			if args[2] == "none" {
 				r.Role = ""
 			}
@@ -121,7 +122,7 @@ func (p *program) projectCommand() *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List projects and their members", Args: exactly(0), Example: "  hpcserad project list",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return ask(p, c, admin.OpProjects, admin.Filter{}, each(showProject))
+			return ask(p, c, admin.OpProjects, access.Filter{}, each(showProject))
 		},
 	}
 	return group("project", "What segments users' workflows", add, member, list)
@@ -131,13 +132,13 @@ func (p *program) clientCommand() *cobra.Command {
 	add := &cobra.Command{
 		Use: "add NAME", Short: "Register an external service, or the command line", Args: exactly(1), Example: "  hpcserad client add gitlab",
 		RunE: func(c *cobra.Command, args []string) error {
-			return ask(p, c, admin.OpCreateClient, admin.Named{Name: args[0]}, showClient)
+			return ask(p, c, admin.OpCreateClient, access.Named{Name: args[0]}, showClient)
 		},
 	}
 	list := &cobra.Command{
 		Use: "list", Short: "List clients", Args: exactly(0), Example: "  hpcserad client list",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return ask(p, c, admin.OpClients, admin.Filter{}, each(showClient))
+			return ask(p, c, admin.OpClients, access.Filter{}, each(showClient))
 		},
 	}
 	g := group("client", "External services", add, list)
@@ -149,13 +150,13 @@ func (p *program) siteCommand() *cobra.Command {
 	add := &cobra.Command{
 		Use: "add NAME", Short: "Register an HPC system", Args: exactly(1), Example: "  hpcserad site add gwdg",
 		RunE: func(c *cobra.Command, args []string) error {
-			return ask(p, c, admin.OpCreateSite, admin.Named{Name: args[0]}, showSite)
+			return ask(p, c, admin.OpCreateSite, access.Named{Name: args[0]}, showSite)
 		},
 	}
 	list := &cobra.Command{
 		Use: "list", Short: "List sites", Args: exactly(0), Example: "  hpcserad site list",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return ask(p, c, admin.OpSites, admin.Filter{}, each(showSite))
+			return ask(p, c, admin.OpSites, access.Filter{}, each(showSite))
 		},
 	}
 	g := group("site", "HPC systems", add, list)

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
-	"github.com/hpcsera/hpcsera/internal/admin"
+	"github.com/hpcsera/hpcsera/internal/access"
 )
 
 // table is what people see: a head, rows, and words below.
@@ -104,13 +104,13 @@ func showToken(t hpcsera.Token) table {
 	}
 }
 
-func showTokenMade(m admin.TokenMade) table {
+func showTokenMade(m access.TokenMade) table {
 	t := showToken(m.Token)
 	t.below = "The token, shown this once:\n\n  " + m.Secret + "\n"
 	return t
 }
 
-func showAgentMade(m admin.AgentMade) table {
+func showAgentMade(m access.AgentMade) table {
 	t := showAgent(m.Agent)
 	t.below = "The credential, shown this once; it works only with the agent's key:\n\n  " + m.Credential + "\n"
 	return t

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/admin"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/blob/fs"
@@ -108,7 +109,7 @@ func (p *program) serve(ctx context.Context, cfg config, addressFile string) (er
 	work.Go(func() error { return all.sightings.Run(beside) })
 	work.Go(func() error { return all.jobs.Run(beside) })
 	work.Go(func() error { return all.metrics.Watch(beside, db.Feed()) })
-	work.Go(func() error { return operator.Serve(stopping, all.admin.Handler()) })
+	work.Go(func() error { return operator.Serve(stopping, admin.New(all.access, log)) })
 	if page != nil {
 		work.Go(func() error { return page.Serve(stopping, all.metrics.Handler()) })
 	}
@@ -125,18 +126,18 @@ func (p *program) serve(ctx context.Context, cfg config, addressFile string) (er
 type parts struct {
 	sightings *auth.Sightings
 	jobs      *jobs.Service
-	admin     *admin.Service
+	access    *access.Service
 	metrics   *httpapi.Metrics
 	edge      *httpapi.API
 }
 
 // assemble makes the features and puts the edge in front of them.
 func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, front *server.Server, log *slog.Logger) (*parts, error) {
-	who, err := auth.New(auth.Config{Store: db, PublicURL: cfg.PublicURL, Key: key, Log: log})
+	p := &parts{sightings: auth.NewSightings(db, nil, log), metrics: httpapi.NewMetrics()}
+	who, err := auth.New(auth.Config{Store: db, PublicURL: cfg.PublicURL, Key: key, Used: p.sightings.Used, Log: log})
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{sightings: auth.NewSightings(db, nil, log), metrics: httpapi.NewMetrics()}
 	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: cfg.PublicURL, Log: log})
 	p.jobs, err = jobs.New(jobs.Config{
 		Store: db, Blobs: files, Logs: files, Code: codes, Sightings: p.sightings, Key: key,
@@ -153,7 +154,7 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, front
 	if err != nil {
 		return nil, err
 	}
-	p.admin = admin.New(admin.Config{Store: db, Jobs: p.jobs, Sightings: p.sightings, Log: log})
+	p.access = access.New(access.Config{Store: db, Jobs: p.jobs, Sightings: p.sightings, Log: log})
 	return p, nil
 }
 

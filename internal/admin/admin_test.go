@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/admin"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/code"
@@ -52,8 +53,8 @@ func newOperator(t *testing.T) *operator {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := admin.New(admin.Config{Store: db, Jobs: life, Sightings: sightings, Log: slog.New(slog.NewTextHandler(o.log, nil))})
-	o.store, o.socket = db, serve(t, service.Handler())
+	service := access.New(access.Config{Store: db, Jobs: life, Sightings: sightings, Log: slog.New(slog.NewTextHandler(o.log, nil))})
+	o.store, o.socket = db, serve(t, admin.New(service, slog.New(slog.NewTextHandler(o.log, nil))))
 	return o
 }
 
@@ -98,15 +99,15 @@ func (o *operator) refuse(name string, op admin.Operation, request any, want hpc
 // populate makes alice a member of cfd, with a client and a site.
 func (o *operator) populate() {
 	o.t.Helper()
-	ask[hpcsera.User](o, admin.OpCreateUser, admin.NewUser{Name: "alice"})
-	ask[hpcsera.User](o, admin.OpCreateUser, admin.NewUser{Name: "bob"})
-	ask[hpcsera.Project](o, admin.OpCreateProject, admin.NewProject{Name: "cfd", Members: map[string]hpcsera.MemberRole{"alice": hpcsera.Member}})
-	ask[hpcsera.Client](o, admin.OpCreateClient, admin.Named{Name: "gitlab"})
-	ask[hpcsera.Site](o, admin.OpCreateSite, admin.Named{Name: "gwdg"})
+	ask[hpcsera.User](o, admin.OpCreateUser, access.NewUser{Name: "alice"})
+	ask[hpcsera.User](o, admin.OpCreateUser, access.NewUser{Name: "bob"})
+	ask[hpcsera.Project](o, admin.OpCreateProject, access.NewProject{Name: "cfd", Members: map[string]hpcsera.MemberRole{"alice": hpcsera.Member}})
+	ask[hpcsera.Client](o, admin.OpCreateClient, access.Named{Name: "gitlab"})
+	ask[hpcsera.Site](o, admin.OpCreateSite, access.Named{Name: "gwdg"})
 }
 
-func newToken() admin.NewToken {
-	return admin.NewToken{User: "alice", Project: "cfd", Client: "gitlab", Preset: "ci"}
+func newToken() access.NewToken {
+	return access.NewToken{User: "alice", Project: "cfd", Client: "gitlab", Preset: "ci"}
 }
 
 func (o *operator) bearer(secret string) error {
@@ -118,18 +119,18 @@ func TestNothingIsMadeOfNamesThatDoNotFit(t *testing.T) {
 	o := newOperator(t)
 	o.populate()
 	for _, name := range []string{"", "A", "a b", "../x", strings.Repeat("a", 64), "a/b", "ä"} {
-		o.refuse("user "+name, admin.OpCreateUser, admin.NewUser{Name: name}, hpcsera.InvalidField)
-		o.refuse("project "+name, admin.OpCreateProject, admin.NewProject{Name: name}, hpcsera.InvalidField)
-		o.refuse("client "+name, admin.OpCreateClient, admin.Named{Name: name}, hpcsera.InvalidField)
-		o.refuse("site "+name, admin.OpCreateSite, admin.Named{Name: name}, hpcsera.InvalidField)
+		o.refuse("user "+name, admin.OpCreateUser, access.NewUser{Name: name}, hpcsera.InvalidField)
+		o.refuse("project "+name, admin.OpCreateProject, access.NewProject{Name: name}, hpcsera.InvalidField)
+		o.refuse("client "+name, admin.OpCreateClient, access.Named{Name: name}, hpcsera.InvalidField)
+		o.refuse("site "+name, admin.OpCreateSite, access.Named{Name: name}, hpcsera.InvalidField)
 	}
-	o.refuse("a user twice", admin.OpCreateUser, admin.NewUser{Name: "alice"}, hpcsera.Conflict)
-	o.refuse("a project twice", admin.OpCreateProject, admin.NewProject{Name: "cfd"}, hpcsera.Conflict)
-	o.refuse("a project of strangers", admin.OpCreateProject, admin.NewProject{Name: "melt", Members: map[string]hpcsera.MemberRole{"eve": hpcsera.Owner}}, hpcsera.NotFound)
-	o.refuse("a role that does not exist", admin.OpSetMember, admin.NewMember{Project: "cfd", User: "alice", Role: "king"}, hpcsera.InvalidField)
-	o.refuse("an unknown user", admin.OpSetUser, admin.Switch{Name: "eve", Disabled: true}, hpcsera.NotFound)
+	o.refuse("a user twice", admin.OpCreateUser, access.NewUser{Name: "alice"}, hpcsera.Conflict)
+	o.refuse("a project twice", admin.OpCreateProject, access.NewProject{Name: "cfd"}, hpcsera.Conflict)
+	o.refuse("a project of strangers", admin.OpCreateProject, access.NewProject{Name: "melt", Members: map[string]hpcsera.MemberRole{"eve": hpcsera.Owner}}, hpcsera.NotFound)
+	o.refuse("a role that does not exist", admin.OpSetMember, access.NewMember{Project: "cfd", User: "alice", Role: "king"}, hpcsera.InvalidField)
+	o.refuse("an unknown user", admin.OpSetUser, access.Switch{Name: "eve", Disabled: true}, hpcsera.NotFound)
 	o.refuse("an unknown field", admin.OpSetUser, map[string]any{"name": "alice", "disable": true}, hpcsera.UnknownField)
-	if got := ask[[]hpcsera.Project](o, admin.OpProjects, admin.Filter{}); len(got) != 1 {
+	if got := ask[[]hpcsera.Project](o, admin.OpProjects, access.Filter{}); len(got) != 1 {
 		t.Errorf("projects: got %+v, want cfd alone; a refused one leaves nothing", got)
 	}
 }
@@ -138,34 +139,34 @@ func TestATokenIsMadeOnlyForWhoMayHaveIt(t *testing.T) {
 	o := newOperator(t)
 	o.populate()
 	for name, c := range map[string]struct {
-		edit func(*admin.NewToken)
+		edit func(*access.NewToken)
 		want hpcsera.Code
 	}{
-		"an unknown user":     {func(r *admin.NewToken) { r.User = "eve" }, hpcsera.NotFound},
-		"no member":           {func(r *admin.NewToken) { r.User = "bob" }, hpcsera.Conflict},
-		"an unknown project":  {func(r *admin.NewToken) { r.Project = "melt" }, hpcsera.NotFound},
-		"an unknown client":   {func(r *admin.NewToken) { r.Client = "flowable" }, hpcsera.NotFound},
-		"an unknown site":     {func(r *admin.NewToken) { r.Site = "mars" }, hpcsera.NotFound},
-		"no roles":            {func(r *admin.NewToken) { r.Preset = "" }, hpcsera.InvalidField},
-		"roles and a preset":  {func(r *admin.NewToken) { r.Roles = "1" }, hpcsera.InvalidField},
-		"an unknown preset":   {func(r *admin.NewToken) { r.Preset = "root" }, hpcsera.InvalidField},
-		"an unknown role":     {func(r *admin.NewToken) { r.Preset, r.Roles = "", "9" }, hpcsera.InvalidField},
-		"an unknown scope":    {func(r *admin.NewToken) { r.Scope = "world" }, hpcsera.InvalidField},
-		"longer than 90 days": {func(r *admin.NewToken) { r.Days = 91 }, hpcsera.LimitExceeded},
-		"for no time at all":  {func(r *admin.NewToken) { r.Days = -1 }, hpcsera.LimitExceeded},
+		"an unknown user":     {func(r *access.NewToken) { r.User = "eve" }, hpcsera.NotFound},
+		"no member":           {func(r *access.NewToken) { r.User = "bob" }, hpcsera.Conflict},
+		"an unknown project":  {func(r *access.NewToken) { r.Project = "melt" }, hpcsera.NotFound},
+		"an unknown client":   {func(r *access.NewToken) { r.Client = "flowable" }, hpcsera.NotFound},
+		"an unknown site":     {func(r *access.NewToken) { r.Site = "mars" }, hpcsera.NotFound},
+		"no roles":            {func(r *access.NewToken) { r.Preset = "" }, hpcsera.InvalidField},
+		"roles and a preset":  {func(r *access.NewToken) { r.Roles = "1" }, hpcsera.InvalidField},
+		"an unknown preset":   {func(r *access.NewToken) { r.Preset = "root" }, hpcsera.InvalidField},
+		"an unknown role":     {func(r *access.NewToken) { r.Preset, r.Roles = "", "9" }, hpcsera.InvalidField},
+		"an unknown scope":    {func(r *access.NewToken) { r.Scope = "world" }, hpcsera.InvalidField},
+		"longer than 90 days": {func(r *access.NewToken) { r.Days = 91 }, hpcsera.LimitExceeded},
+		"for no time at all":  {func(r *access.NewToken) { r.Days = -1 }, hpcsera.LimitExceeded},
 	} {
 		r := newToken()
 		c.edit(&r)
 		o.refuse(name, admin.OpCreateToken, r, c.want)
 	}
-	made := ask[admin.TokenMade](o, admin.OpCreateToken, newToken())
+	made := ask[access.TokenMade](o, admin.OpCreateToken, newToken())
 	if made.Token.Roles != hpcsera.RolesOf(1, 6, 8) || made.Token.Scope != hpcsera.ClientScope || made.Token.Expires.Sub(made.Token.Created) != 30*24*time.Hour {
 		t.Errorf("got %+v, want roles 1, 6, 8, client scope, 30 days", made.Token)
 	}
 	if err := o.bearer(made.Secret); err != nil {
 		t.Errorf("the token: %v", err)
 	}
-	if got := ask[[]hpcsera.Token](o, admin.OpTokens, admin.Filter{User: "alice"}); len(got) != 1 || got[0].ID != made.Token.ID {
+	if got := ask[[]hpcsera.Token](o, admin.OpTokens, access.Filter{User: "alice"}); len(got) != 1 || got[0].ID != made.Token.ID {
 		t.Errorf("list: got %+v", got)
 	}
 	if strings.Contains(o.log.String(), made.Secret) {
@@ -179,22 +180,22 @@ func TestATokenIsMadeOnlyForWhoMayHaveIt(t *testing.T) {
 func TestEverySwitchWorksFromTheNextRequest(t *testing.T) {
 	o := newOperator(t)
 	o.populate()
-	made := ask[admin.TokenMade](o, admin.OpCreateToken, newToken())
+	made := ask[access.TokenMade](o, admin.OpCreateToken, newToken())
 	for name, c := range map[string]struct {
 		off, on func()
 	}{
 		"user": {
-			func() { ask[hpcsera.User](o, admin.OpSetUser, admin.Switch{Name: "alice", Disabled: true}) },
-			func() { ask[hpcsera.User](o, admin.OpSetUser, admin.Switch{Name: "alice"}) },
+			func() { ask[hpcsera.User](o, admin.OpSetUser, access.Switch{Name: "alice", Disabled: true}) },
+			func() { ask[hpcsera.User](o, admin.OpSetUser, access.Switch{Name: "alice"}) },
 		},
 		"client": {
-			func() { ask[hpcsera.Client](o, admin.OpSetClient, admin.Switch{Name: "gitlab", Disabled: true}) },
-			func() { ask[hpcsera.Client](o, admin.OpSetClient, admin.Switch{Name: "gitlab"}) },
+			func() { ask[hpcsera.Client](o, admin.OpSetClient, access.Switch{Name: "gitlab", Disabled: true}) },
+			func() { ask[hpcsera.Client](o, admin.OpSetClient, access.Switch{Name: "gitlab"}) },
 		},
 		"membership": {
-			func() { ask[hpcsera.Project](o, admin.OpSetMember, admin.NewMember{Project: "cfd", User: "alice"}) },
+			func() { ask[hpcsera.Project](o, admin.OpSetMember, access.NewMember{Project: "cfd", User: "alice"}) },
 			func() {
-				ask[hpcsera.Project](o, admin.OpSetMember, admin.NewMember{Project: "cfd", User: "alice", Role: hpcsera.Viewer})
+				ask[hpcsera.Project](o, admin.OpSetMember, access.NewMember{Project: "cfd", User: "alice", Role: hpcsera.Viewer})
 			},
 		},
 	} {
@@ -206,16 +207,16 @@ func TestEverySwitchWorksFromTheNextRequest(t *testing.T) {
 			t.Errorf("%s on again: the token is refused", name)
 		}
 	}
-	if got := ask[hpcsera.Site](o, admin.OpSetSite, admin.Switch{Name: "gwdg", Disabled: true}); !got.Disabled {
+	if got := ask[hpcsera.Site](o, admin.OpSetSite, access.Switch{Name: "gwdg", Disabled: true}); !got.Disabled {
 		t.Errorf("site: got %+v, want disabled", got)
 	}
-	got := ask[hpcsera.Token](o, admin.OpRevokeToken, admin.Named{Name: made.Token.ID})
+	got := ask[hpcsera.Token](o, admin.OpRevokeToken, access.Revocation{ID: made.Token.ID})
 	if code := hpcsera.CodeOf(o.bearer(made.Secret)); code != hpcsera.TokenInvalid || got.Revoked == nil {
 		t.Errorf("revoked: got %q, %+v", code, got)
 	}
-	o.refuse("a token that does not exist", admin.OpRevokeToken, admin.Named{Name: hpcsera.NewID("t")}, hpcsera.NotFound)
-	o.refuse("a token for a disabled user", admin.OpCreateToken, func() admin.NewToken {
-		ask[hpcsera.User](o, admin.OpSetUser, admin.Switch{Name: "alice", Disabled: true})
+	o.refuse("a token that does not exist", admin.OpRevokeToken, access.Revocation{ID: hpcsera.NewID("t")}, hpcsera.NotFound)
+	o.refuse("a token for a disabled user", admin.OpCreateToken, func() access.NewToken {
+		ask[hpcsera.User](o, admin.OpSetUser, access.Switch{Name: "alice", Disabled: true})
 		return newToken()
 	}(), hpcsera.Conflict)
 }
@@ -223,25 +224,25 @@ func TestEverySwitchWorksFromTheNextRequest(t *testing.T) {
 func TestAUserHasOneAgentAtASite(t *testing.T) {
 	o := newOperator(t)
 	o.populate()
-	good := admin.NewAgent{User: "alice", Site: "gwdg", Projects: []string{"cfd"}, Thumbprint: thumb}
+	good := access.NewAgent{User: "alice", Site: "gwdg", Projects: []string{"cfd"}, Thumbprint: thumb}
 	for name, c := range map[string]struct {
-		edit func(*admin.NewAgent)
+		edit func(*access.NewAgent)
 		want hpcsera.Code
 	}{
-		"an unknown user":    {func(r *admin.NewAgent) { r.User = "eve" }, hpcsera.NotFound},
-		"no member":          {func(r *admin.NewAgent) { r.User = "bob" }, hpcsera.Conflict},
-		"an unknown site":    {func(r *admin.NewAgent) { r.Site = "mars" }, hpcsera.NotFound},
-		"an unknown project": {func(r *admin.NewAgent) { r.Projects = []string{"melt"} }, hpcsera.NotFound},
-		"no project":         {func(r *admin.NewAgent) { r.Projects = nil }, hpcsera.InvalidField},
-		"no thumbprint":      {func(r *admin.NewAgent) { r.Thumbprint = "" }, hpcsera.InvalidField},
-		"a cut thumbprint":   {func(r *admin.NewAgent) { r.Thumbprint = thumb[1:] }, hpcsera.InvalidField},
-		"longer than a year": {func(r *admin.NewAgent) { r.Days = 400 }, hpcsera.LimitExceeded},
+		"an unknown user":    {func(r *access.NewAgent) { r.User = "eve" }, hpcsera.NotFound},
+		"no member":          {func(r *access.NewAgent) { r.User = "bob" }, hpcsera.Conflict},
+		"an unknown site":    {func(r *access.NewAgent) { r.Site = "mars" }, hpcsera.NotFound},
+		"an unknown project": {func(r *access.NewAgent) { r.Projects = []string{"melt"} }, hpcsera.NotFound},
+		"no project":         {func(r *access.NewAgent) { r.Projects = nil }, hpcsera.InvalidField},
+		"no thumbprint":      {func(r *access.NewAgent) { r.Thumbprint = "" }, hpcsera.InvalidField},
+		"a cut thumbprint":   {func(r *access.NewAgent) { r.Thumbprint = thumb[1:] }, hpcsera.InvalidField},
+		"longer than a year": {func(r *access.NewAgent) { r.Days = 400 }, hpcsera.LimitExceeded},
 	} {
 		r := good
 		c.edit(&r)
 		o.refuse(name, admin.OpCreateAgent, r, c.want)
 	}
-	made := ask[admin.AgentMade](o, admin.OpCreateAgent, good)
+	made := ask[access.AgentMade](o, admin.OpCreateAgent, good)
 	if id, _, ok := hpcsera.ParseSecret(made.Credential); !ok || id != made.Agent.ID {
 		t.Errorf("credential: got one of %q, want %s", id, made.Agent.ID)
 	}
@@ -272,8 +273,8 @@ func TestAUserHasOneAgentAtASite(t *testing.T) {
 		}
 		return l.Insert([]*store.Job{&job})
 	})
-	o.refuse("removed while it has a job", admin.OpRemoveAgent, admin.Removal{ID: made.Agent.ID}, hpcsera.Conflict)
-	ask[hpcsera.Agent](o, admin.OpRemoveAgent, admin.Removal{ID: made.Agent.ID, Abandon: true})
+	o.refuse("removed while it has a job", admin.OpRemoveAgent, access.Removal{ID: made.Agent.ID}, hpcsera.Conflict)
+	ask[hpcsera.Agent](o, admin.OpRemoveAgent, access.Removal{ID: made.Agent.ID, Abandon: true})
 	o.edit(func(tx store.Tx) error {
 		got, err := tx.Job(job.ID)
 		if err == nil && (got.State != hpcsera.Failed || got.Reason != hpcsera.AgentRemoved) {
@@ -281,11 +282,11 @@ func TestAUserHasOneAgentAtASite(t *testing.T) {
 		}
 		return err
 	})
-	if got := ask[[]hpcsera.Agent](o, admin.OpAgents, admin.Filter{User: "alice"}); len(got) != 0 {
+	if got := ask[[]hpcsera.Agent](o, admin.OpAgents, access.Filter{User: "alice"}); len(got) != 0 {
 		t.Errorf("agents: got %+v, want none", got)
 	}
-	ask[admin.AgentMade](o, admin.OpCreateAgent, good)
-	o.refuse("an agent that does not exist", admin.OpRemoveAgent, admin.Removal{ID: hpcsera.NewID("ag")}, hpcsera.NotFound)
+	ask[access.AgentMade](o, admin.OpCreateAgent, good)
+	o.refuse("an agent that does not exist", admin.OpRemoveAgent, access.Removal{ID: hpcsera.NewID("ag")}, hpcsera.NotFound)
 }
 
 func (o *operator) edit(fn func(store.Tx) error) {
@@ -296,11 +297,11 @@ func (o *operator) edit(fn func(store.Tx) error) {
 }
 
 func TestACommandWithoutAServerSaysWhatToDo(t *testing.T) {
-	_, err := admin.Call[[]hpcsera.User](context.Background(), filepath.Join(t.TempDir(), "admin.sock"), admin.OpUsers, admin.Filter{})
+	_, err := admin.Call[[]hpcsera.User](context.Background(), filepath.Join(t.TempDir(), "admin.sock"), admin.OpUsers, access.Filter{})
 	if got := hpcsera.CodeOf(err); got != hpcsera.Unavailable || !strings.Contains(err.Error(), "hpcserad serve") {
 		t.Errorf("got %v, want unavailable with what to do", err)
 	}
-	if _, err := admin.Call[any](t.Context(), newOperator(t).socket, "drop-tables", admin.Filter{}); hpcsera.CodeOf(err) != hpcsera.Internal {
+	if _, err := admin.Call[any](t.Context(), newOperator(t).socket, "drop-tables", access.Filter{}); hpcsera.CodeOf(err) != hpcsera.Internal {
 		t.Errorf("an unknown operation: got %v, want internal", err)
 	}
 }

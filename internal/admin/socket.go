@@ -13,40 +13,45 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/access"
+	"github.com/hpcsera/hpcsera/internal/auth"
 )
 
 // Operation names one of the operator's operations on the socket.
 type Operation string
 
 // The operations. Each takes the JSON of one request type and answers with
-// that of one answer type; see the methods of [Service].
+// that of one answer type; see the methods of [access.Service].
 const (
-	OpCreateUser    Operation = "user-create"    // NewUser: hpcsera.User
-	OpSetUser       Operation = "user-set"       // Switch: hpcsera.User
-	OpUsers         Operation = "users"          // Filter: []hpcsera.User
-	OpCreateProject Operation = "project-create" // NewProject: hpcsera.Project
-	OpSetMember     Operation = "project-member" // NewMember: hpcsera.Project
-	OpProjects      Operation = "projects"       // Filter: []hpcsera.Project
-	OpCreateClient  Operation = "client-create"  // Named: hpcsera.Client
-	OpSetClient     Operation = "client-set"     // Switch: hpcsera.Client
-	OpClients       Operation = "clients"        // Filter: []hpcsera.Client
-	OpCreateSite    Operation = "site-create"    // Named: hpcsera.Site
-	OpSetSite       Operation = "site-set"       // Switch: hpcsera.Site
-	OpSites         Operation = "sites"          // Filter: []hpcsera.Site
-	OpCreateAgent   Operation = "agent-create"   // NewAgent: AgentMade
-	OpRemoveAgent   Operation = "agent-remove"   // Removal: hpcsera.Agent
-	OpAgents        Operation = "agents"         // Filter: []hpcsera.Agent
-	OpCreateToken   Operation = "token-create"   // NewToken: TokenMade
-	OpRevokeToken   Operation = "token-revoke"   // Named: hpcsera.Token
-	OpTokens        Operation = "tokens"         // Filter: []hpcsera.Token
+	OpCreateUser    Operation = "user-create"    // access.NewUser: hpcsera.User
+	OpSetUser       Operation = "user-set"       // access.Switch: hpcsera.User
+	OpUsers         Operation = "users"          // access.Filter: []hpcsera.User
+	OpCreateProject Operation = "project-create" // access.NewProject: hpcsera.Project
+	OpSetMember     Operation = "project-member" // access.NewMember: hpcsera.Project
+	OpProjects      Operation = "projects"       // access.Filter: []hpcsera.Project
+	OpCreateClient  Operation = "client-create"  // access.Named: hpcsera.Client
+	OpSetClient     Operation = "client-set"     // access.Switch: hpcsera.Client
+	OpClients       Operation = "clients"        // access.Filter: []hpcsera.Client
+	OpCreateSite    Operation = "site-create"    // access.Named: hpcsera.Site
+	OpSetSite       Operation = "site-set"       // access.Switch: hpcsera.Site
+	OpSites         Operation = "sites"          // access.Filter: []hpcsera.Site
+	OpCreateAgent   Operation = "agent-create"   // access.NewAgent: access.AgentMade
+	OpRemoveAgent   Operation = "agent-remove"   // access.Removal: hpcsera.Agent
+	OpAgents        Operation = "agents"         // access.Filter: []hpcsera.Agent
+	OpCreateToken   Operation = "token-create"   // access.NewToken: access.TokenMade
+	OpRevokeToken   Operation = "token-revoke"   // access.Revocation: hpcsera.Token
+	OpTokens        Operation = "tokens"         // access.Filter: []hpcsera.Token
 )
 
 type handler func(ctx context.Context, body []byte) (any, error)
 
-// Handler serves the operations on admin.sock: POST /OPERATION. It is not for
+// socket serves the operations.
+type socket struct{ log *slog.Logger }
+
+// New serves the operations of s on admin.sock: POST /OPERATION. It is not for
 // any other listener, since it asks nobody who they are.
-func (s *Service) Handler() http.Handler {
-	mux := http.NewServeMux()
+func New(s *access.Service, log *slog.Logger) http.Handler {
+	mux, edge := http.NewServeMux(), socket{log}
 	for op, run := range map[Operation]handler{
 		OpCreateUser: on(s.CreateUser), OpSetUser: on(s.SetUser), OpUsers: on(s.Users),
 		OpCreateProject: on(s.CreateProject), OpSetMember: on(s.SetMember), OpProjects: on(s.Projects),
@@ -55,26 +60,26 @@ func (s *Service) Handler() http.Handler {
 		OpCreateAgent: on(s.CreateAgent), OpRemoveAgent: on(s.RemoveAgent), OpAgents: on(s.Agents),
 		OpCreateToken: on(s.CreateToken), OpRevokeToken: on(s.RevokeToken), OpTokens: on(s.Tokens),
 	} {
-		mux.HandleFunc("POST /"+string(op), func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, op, run) })
+		mux.HandleFunc("POST /"+string(op), func(w http.ResponseWriter, r *http.Request) { edge.serve(w, r, op, run) })
 	}
 	return mux
 }
 
 // on makes a handler of an operation.
-func on[Req, Ans any](f func(context.Context, Req) (Ans, error)) handler {
+func on[Req, Ans any](f func(context.Context, *auth.Principal, Req) (Ans, error)) handler {
 	return func(ctx context.Context, body []byte) (any, error) {
 		var req Req
 		if err := hpcsera.Decode(body, &req); err != nil {
 			return nil, err
 		}
-		return f(ctx, req)
+		return f(ctx, auth.OperatorOnHost(), req)
 	}
 }
 
 // maxBody is far above what any request needs.
 const maxBody = 1 << 20
 
-func (s *Service) serve(w http.ResponseWriter, r *http.Request, op Operation, run handler) {
+func (s socket) serve(w http.ResponseWriter, r *http.Request, op Operation, run handler) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var answer any
 	if err == nil {
@@ -82,7 +87,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, op Operation, ru
 	}
 	// The request is logged without its body: answers hold secrets, and
 	// whoever reads the log need not read names twice.
-	s.cfg.Log.Info("operator's command", "operation", string(op), "about", about(body), "ok", err == nil)
+	s.log.Info("operator's command", "operation", string(op), "about", about(body), "ok", err == nil)
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		w.WriteHeader(http.StatusUnprocessableEntity)
@@ -120,12 +125,12 @@ type problem struct {
 	Advice  string       `json:"advice,omitempty"`
 }
 
-func (s *Service) problem(op Operation, err error) problem {
+func (s socket) problem(op Operation, err error) problem {
 	var e *hpcsera.Error
 	if errors.As(err, &e) {
 		return problem{e.Code, e.Message, e.Field, e.Advice}
 	}
-	s.cfg.Log.Error("operator's command failed", "operation", string(op), "err", err)
+	s.log.Error("operator's command failed", "operation", string(op), "err", err)
 	return problem{Code: hpcsera.Internal, Message: "the server failed; its log says why."}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hpcsera/hpcsera"
 )
@@ -15,6 +16,8 @@ type Target struct {
 	Client  string // through which it was made
 	Site    string
 	Agent   string // that has the job, or that the path names
+	// Member is what the person is in the project, where persons ask.
+	Member hpcsera.MemberRole
 	// Granted says that the token's user approved this code for the token's
 	// client, which makes another client's code reachable.
 	Granted bool
@@ -33,8 +36,11 @@ func Allow(p *Principal, action Action, t Target) error {
 	if !known {
 		return hpcsera.Errorf(hpcsera.Internal, "no rule for %q", string(action))
 	}
-	if p.Agent != nil {
+	switch {
+	case p.Agent != nil:
 		return allowAgent(p, rule, t)
+	case p.Person != nil:
+		return allowPerson(p.Person, rule, t)
 	}
 	return allowToken(p, rule, t)
 }
@@ -70,6 +76,50 @@ func allowAgent(p *Principal, rule Rule, t Target) error {
 	}
 	if rule.Agents&hpcsera.AgentRoles == 0 {
 		return lacks(rule.Agents)
+	}
+	return nil
+}
+
+// StepUp is how long a second factor counts for what grants something.
+const StepUp = 5 * time.Minute
+
+// allowPerson judges somebody in person. The operator on the server's host may
+// make first tokens and agents: the exception that the threat model names.
+func allowPerson(p *Person, rule Rule, t Target) error {
+	if p.OnHost {
+		if rule.persons == noPerson {
+			return unreachable("the operation is not for operators.")
+		}
+		return nil
+	}
+	own := t.User == p.User && p.User != ""
+	may := false
+	switch rule.persons {
+	case noPerson:
+		return unreachable("the operation is for tokens and agents only.")
+	case anyPerson:
+		may = true
+	case themselves:
+		may = own
+	case takesBack:
+		may = own || p.Operator
+	case projectOwners:
+		may = t.Member == hpcsera.Owner || p.Operator
+	case operators:
+		may = p.Operator
+	}
+	switch {
+	case !may && rule.persons == projectOwners && t.Member != "":
+		return hpcsera.Errorf(hpcsera.Forbidden, "%s is %s in the project %s; this needs owner.", p.User, t.Member, t.Project).
+			Hint("An owner of the project can change that.")
+	case !may && rule.persons == operators:
+		return hpcsera.Errorf(hpcsera.Forbidden, "%s is no operator.", p.User).Hint("Ask the operators of this service.")
+	case !may:
+		return unreachable("no such thing of %s.", p.User)
+	case rule.grants && p.KeyBound:
+		return hpcsera.Errorf(hpcsera.Forbidden, "a session of hpcsera login grants nothing by itself.").Hint("Decide it in the browser.")
+	case rule.grants && !p.SteppedUp:
+		return hpcsera.Errorf(hpcsera.StepUpRequired, "this needs your second factor again.").Hint("Show it, then try again.")
 	}
 	return nil
 }

@@ -20,6 +20,9 @@ var clientRoles = map[auth.Action]string{
 	"deleteCode": "4", "headBlob": "4,5,6", "getBlob": "5", "putBlob": "4,6", "postApproval": "4", "listApprovals": "5",
 	"getApproval": "5", "postWork": "", "postReports": "", "listSites": "any", "getSite": "any",
 	"getTokenSelf": "any", "deleteTokenSelf": "any",
+	"listTokens": "", "createToken": "", "revokeToken": "", "listAgents": "", "createAgent": "", "removeAgent": "", "listProjects": "",
+	"createProject": "", "setMember": "", "listClients": "", "createClient": "", "changeClient": "", "enableClient": "", "readAudit": "",
+	"manageService": "", "createSession": "", "listSessions": "", "endSession": "",
 }
 
 const agentID = "ag_00000000000000000001"

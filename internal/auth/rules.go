@@ -43,6 +43,26 @@ const (
 	GetSite         Action = "getSite"         // GET /sites/{name}
 	GetTokenSelf    Action = "getTokenSelf"    // GET /tokens/self
 	DeleteTokenSelf Action = "deleteTokenSelf" // DELETE /tokens/self
+
+	// In person.
+	ListTokens    Action = "listTokens"    // GET /tokens
+	CreateToken   Action = "createToken"   // POST /tokens
+	RevokeToken   Action = "revokeToken"   // DELETE /tokens/{id}
+	ListAgents    Action = "listAgents"    // GET /agents
+	CreateAgent   Action = "createAgent"   // enrolment
+	RemoveAgent   Action = "removeAgent"   // DELETE /agents/{id}
+	ListProjects  Action = "listProjects"  // GET /projects
+	CreateProject Action = "createProject" // a new one, whose owner its maker is
+	SetMember     Action = "setMember"     // who is in a project
+	ListClients   Action = "listClients"   // GET /clients
+	CreateClient  Action = "createClient"  // registers an external service
+	ChangeClient  Action = "changeClient"  // its keys, URLs, whether it is disabled
+	EnableClient  Action = "enableClient"  // let a client ask for tokens out of band
+	ReadAudit     Action = "readAudit"     // GET /audit
+	ManageService Action = "manageService" // users and sites; every list of them
+	CreateSession Action = "createSession" // hpcsera login
+	ListSessions  Action = "listSessions"  // GET /sessions
+	EndSession    Action = "endSession"    // DELETE /sessions/{id}
 )
 
 // reach says how it is decided whether a principal reaches a target at all.
@@ -54,6 +74,20 @@ const (
 	reachesOwn                  // a thing of its own user
 	reachesSite                 // a site, or nothing in particular
 	reachesAgent                // agents only: themselves, or a job they have
+)
+
+// persons says which persons a rule lets in. Operators manage the service:
+// they take back what others granted, and grant nothing in a user's name,
+// except on the server's own host.
+type persons uint8
+
+const (
+	noPerson      persons = iota
+	anyPerson             // every user
+	themselves            // the user whom the thing belongs to
+	takesBack             // the same, and operators
+	projectOwners         // owners of the project, and operators
+	operators             // operators only
 )
 
 // Rule is one row of the permission table. A principal passes with any one of
@@ -70,10 +104,18 @@ type Rule struct {
 	// thing of somebody else must be owner, too, where own is set.
 	least hpcsera.MemberRole
 	own   bool
+
+	// persons says who may in person. grants wants a second factor that was
+	// shown lately, and refuses key-bound sessions.
+	persons persons
+	grants  bool
 }
 
 // Roles returns the union of both columns: what the contract's x-role says.
 func (r Rule) Roles() hpcsera.Roles { return r.Clients | r.Agents }
+
+// InPerson reports whether persons do it, and neither tokens nor agents.
+func (r Rule) InPerson() bool { return r.persons != noPerson }
 
 // Operation returns the operationId, without the part.
 func (a Action) Operation() string {
@@ -126,5 +168,24 @@ func Rules() []Rule {
 		{Action: GetSite, AnyToken: true, reach: reachesSite, least: viewer},
 		{Action: GetTokenSelf, AnyToken: true, reach: reachesSite, least: viewer},
 		{Action: DeleteTokenSelf, AnyToken: true, reach: reachesSite, least: viewer},
+
+		{Action: ListTokens, persons: takesBack},
+		{Action: CreateToken, persons: themselves, grants: true},
+		{Action: RevokeToken, persons: takesBack},
+		{Action: ListAgents, persons: takesBack},
+		{Action: CreateAgent, persons: themselves, grants: true},
+		{Action: RemoveAgent, persons: takesBack},
+		{Action: ListProjects, persons: anyPerson},
+		{Action: CreateProject, persons: anyPerson, grants: true},
+		{Action: SetMember, persons: projectOwners, grants: true},
+		{Action: ListClients, persons: anyPerson},
+		{Action: CreateClient, persons: anyPerson, grants: true},
+		{Action: ChangeClient, persons: takesBack, grants: true},
+		{Action: EnableClient, persons: themselves, grants: true},
+		{Action: ReadAudit, persons: takesBack},
+		{Action: ManageService, persons: operators, grants: true},
+		{Action: CreateSession, persons: themselves, grants: true},
+		{Action: ListSessions, persons: takesBack},
+		{Action: EndSession, persons: takesBack},
 	}
 }

@@ -20,8 +20,10 @@ type Config struct {
 	PublicURL string
 	// Key is the server's secret, at least 32 bytes, equal on all replicas.
 	Key []byte
-	Log *slog.Logger
-	Now func() time.Time // nil is time.Now
+	// Used is told of each token that was accepted; nil is nobody.
+	Used func(token string)
+	Log  *slog.Logger
+	Now  func() time.Time // nil is time.Now
 }
 
 // Request is what authentication looks at.
@@ -49,6 +51,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Used == nil {
+		cfg.Used = func(string) {}
 	}
 	return &Service{cfg: cfg, nonces: newNonces(cfg.Key), proofs: newReplays()}, nil
 }
@@ -103,6 +108,7 @@ func (s *Service) token(ctx context.Context, id string, hash []byte) (*Principal
 	case row.Member == "":
 		return nil, invalid("%s is not a member of the project %s any more.", row.User, row.Project)
 	}
+	s.cfg.Used(id)
 	t := row.Token
 	return &Principal{Token: &t, Member: row.Member}, nil
 }

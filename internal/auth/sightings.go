@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -14,8 +15,9 @@ import (
 // which sees only what was stored, does not take a living agent for dead.
 const flushEvery = 10 * time.Second
 
-// Sightings remembers when each agent was last seen and stores that now and
-// then, so that a poll costs no write. It may be used by many goroutines.
+// Sightings remembers when each agent was last seen and each token last used,
+// and stores that now and then, so that a poll costs no write. It may be used
+// by many goroutines.
 type Sightings struct {
 	store store.Store
 	now   func() time.Time
@@ -24,6 +26,7 @@ type Sightings struct {
 	mu    sync.Mutex
 	last  map[string]time.Time
 	dirty map[string]time.Time
+	used  map[string]time.Time // tokens
 }
 
 // NewSightings returns an empty memory. now nil is time.Now.
@@ -31,7 +34,7 @@ func NewSightings(st store.Store, now func() time.Time, log *slog.Logger) *Sight
 	if now == nil {
 		now = time.Now
 	}
-	return &Sightings{store: st, now: now, log: log, last: map[string]time.Time{}, dirty: map[string]time.Time{}}
+	return &Sightings{store: st, now: now, log: log, last: map[string]time.Time{}, dirty: map[string]time.Time{}, used: map[string]time.Time{}}
 }
 
 // Seen notes that an agent was seen now.
@@ -39,6 +42,14 @@ func (s *Sightings) Seen(agent string) {
 	at := s.now().UTC()
 	s.mu.Lock()
 	s.last[agent], s.dirty[agent] = at, at
+	s.mu.Unlock()
+}
+
+// Used notes that a token is used now.
+func (s *Sightings) Used(token string) {
+	at := s.now().UTC()
+	s.mu.Lock()
+	s.used[token] = at
 	s.mu.Unlock()
 }
 
@@ -75,22 +86,28 @@ func (s *Sightings) Run(ctx context.Context) error {
 // next flush: a lost sighting costs nothing but a late one.
 func (s *Sightings) flush(ctx context.Context) {
 	s.mu.Lock()
-	batch := s.dirty
-	s.dirty = map[string]time.Time{}
+	batch, used := s.dirty, s.used
+	s.dirty, s.used = map[string]time.Time{}, map[string]time.Time{}
 	s.mu.Unlock()
-	if len(batch) == 0 {
+	if len(batch)+len(used) == 0 {
 		return
 	}
-	err := s.store.Write(ctx, func(tx store.Tx) error { return tx.SeenAgents(batch) })
+	err := s.store.Write(ctx, func(tx store.Tx) error { return errors.Join(tx.SeenAgents(batch), tx.UsedTokens(used)) })
 	if err == nil {
 		return
 	}
-	s.log.Warn("last-seen times of agents were not stored", "err", err)
+	s.log.Warn("last-seen times were not stored", "err", err)
 	s.mu.Lock()
-	for agent, at := range batch {
-		if _, newer := s.dirty[agent]; !newer {
-			s.dirty[agent] = at
+	defer s.mu.Unlock()
+	keep(s.dirty, batch)
+	keep(s.used, used)
+}
+
+// keep puts old times back where there is none newer.
+func keep(into, old map[string]time.Time) {
+	for name, at := range old {
+		if _, newer := into[name]; !newer {
+			into[name] = at
 		}
 	}
-	s.mu.Unlock()
 }

@@ -23,7 +23,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/client"
-	"github.com/hpcsera/hpcsera/internal/admin"
+	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/blob/fs"
 	"github.com/hpcsera/hpcsera/internal/code"
@@ -42,7 +42,7 @@ import (
 type deployment struct {
 	url     string // by which everybody knows the server
 	network *network
-	admin   *admin.Service
+	access  *access.Service
 	agent   *hand
 	token   string
 	stop    func() error
@@ -92,7 +92,7 @@ func newDeployment(dir string) (d *deployment, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d.admin = admin.New(admin.Config{Store: db, Jobs: life, Sightings: seen, Log: log})
+	d.access = access.New(access.Config{Store: db, Jobs: life, Sightings: seen, Log: log})
 	work, cancel := context.WithCancel(ctx)
 	var running errgroup.Group
 	running.Go(func() error { return seen.Run(work) })
@@ -107,11 +107,11 @@ func newDeployment(dir string) (d *deployment, err error) {
 
 // people makes everybody there is, and the agent.
 func (d *deployment) people(ctx context.Context, dir, direct string) error {
-	a := d.admin
-	_, err1 := a.CreateUser(ctx, admin.NewUser{Name: "alice"})
-	_, err2 := a.CreateProject(ctx, admin.NewProject{Name: "cfd", Members: map[string]hpcsera.MemberRole{"alice": hpcsera.Owner}})
-	_, err3 := a.CreateClient(ctx, admin.Named{Name: "cli"})
-	_, err4 := a.CreateSite(ctx, admin.Named{Name: "lab"})
+	a := d.access
+	_, err1 := a.CreateUser(ctx, auth.OperatorOnHost(), access.NewUser{Name: "alice"})
+	_, err2 := a.CreateProject(ctx, auth.OperatorOnHost(), access.NewProject{Name: "cfd", Members: map[string]hpcsera.MemberRole{"alice": hpcsera.Owner}})
+	_, err3 := a.CreateClient(ctx, auth.OperatorOnHost(), access.Named{Name: "cli"})
+	_, err4 := a.CreateSite(ctx, auth.OperatorOnHost(), access.Named{Name: "lab"})
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (d *deployment) people(ctx context.Context, dir, direct string) error {
 	if err != nil {
 		return err
 	}
-	made, err := a.CreateAgent(ctx, admin.NewAgent{User: "alice", Site: "lab", Projects: []string{"cfd"}, Thumbprint: key.Thumbprint()})
+	made, err := a.CreateAgent(ctx, auth.OperatorOnHost(), access.NewAgent{User: "alice", Site: "lab", Projects: []string{"cfd"}, Thumbprint: key.Thumbprint()})
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (d *deployment) people(ctx context.Context, dir, direct string) error {
 }
 
 func (d *deployment) newToken(ctx context.Context, roles string) (string, error) {
-	made, err := d.admin.CreateToken(ctx, admin.NewToken{User: "alice", Project: "cfd", Client: "cli", Roles: roles})
+	made, err := d.access.CreateToken(ctx, auth.OperatorOnHost(), access.NewToken{User: "alice", Project: "cfd", Client: "cli", Roles: roles})
 	return made.Secret, err
 }
 

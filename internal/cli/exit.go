@@ -32,6 +32,7 @@ var exitCodes = map[hpcsera.Code]int{
 	hpcsera.DPoPRequired:         exitRefused,
 	hpcsera.UseDPoPNonce:         exitRefused,
 	hpcsera.Forbidden:            exitRefused,
+	hpcsera.StepUpRequired:       exitRefused,
 	hpcsera.NotFound:             exitRefused,
 	hpcsera.UnknownSite:          exitRefused,
 	hpcsera.UnknownCode:          exitRefused,

@@ -58,7 +58,10 @@ func TestTheContractAndThePermissionTableSayTheSame(t *testing.T) {
 			delete(rules, extra)
 		}
 	}
-	for action := range rules {
+	for action, rule := range rules {
+		if rule.InPerson() {
+			continue // on the pages
+		}
 		t.Errorf("%s has a row in the permission table and no place in the contract", action)
 	}
 }

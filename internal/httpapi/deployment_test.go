@@ -18,7 +18,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/api"
 	"github.com/hpcsera/hpcsera/client"
-	"github.com/hpcsera/hpcsera/internal/admin"
+	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/blob/fs"
 	"github.com/hpcsera/hpcsera/internal/code"
@@ -36,16 +36,16 @@ const maxBody = 4 << 20
 // bob, who each own a project (cfd, bio) and share none, clients cli and ci,
 // and sites lab and hlrs.
 type deployment struct {
-	t     testing.TB
-	dir   string
-	url   string
-	admin *admin.Service
-	db    *sqlstore.Store
-	log   *lines
-	clock func() time.Time
-	key   []byte
-	stop  func()
-	web   *http.Client
+	t      testing.TB
+	dir    string
+	url    string
+	access *access.Service
+	db     *sqlstore.Store
+	log    *lines
+	clock  func() time.Time
+	key    []byte
+	stop   func()
+	web    *http.Client
 }
 
 // lines is a log that tests read while it is written.
@@ -64,16 +64,16 @@ func newDeployment(t testing.TB) *deployment {
 	t.Cleanup(func() { d.stop(); d.web.CloseIdleConnections() })
 	ctx := t.Context()
 	for _, user := range []string{"alice", "bob"} {
-		must(t, one(d.admin.CreateUser(ctx, admin.NewUser{Name: user})))
+		must(t, one(d.access.CreateUser(ctx, auth.OperatorOnHost(), access.NewUser{Name: user})))
 	}
 	for project, user := range map[string]string{"cfd": "alice", "bio": "bob"} {
-		must(t, one(d.admin.CreateProject(ctx, admin.NewProject{Name: project, Members: map[string]hpcsera.MemberRole{user: hpcsera.Owner}})))
+		must(t, one(d.access.CreateProject(ctx, auth.OperatorOnHost(), access.NewProject{Name: project, Members: map[string]hpcsera.MemberRole{user: hpcsera.Owner}})))
 	}
 	for _, name := range []string{"cli", "ci"} {
-		must(t, one(d.admin.CreateClient(ctx, admin.Named{Name: name})))
+		must(t, one(d.access.CreateClient(ctx, auth.OperatorOnHost(), access.Named{Name: name})))
 	}
 	for _, name := range []string{"lab", "hlrs"} {
-		must(t, one(d.admin.CreateSite(ctx, admin.Named{Name: name})))
+		must(t, one(d.access.CreateSite(ctx, auth.OperatorOnHost(), access.Named{Name: name})))
 	}
 	return d
 }
@@ -115,7 +115,7 @@ func (d *deployment) start() {
 		RequestID: server.RequestID, Note: server.Note, Metrics: httpapi.NewMetrics(), Log: log,
 	})
 	must(t, err)
-	d.admin = admin.New(admin.Config{Store: db, Jobs: life, Sightings: seen, Log: log})
+	d.access = access.New(access.Config{Store: db, Jobs: life, Sightings: seen, Log: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- front.Serve(ctx, edge) }()
@@ -133,12 +133,12 @@ func (d *deployment) start() {
 // token makes a token of alice (project cfd, client cli) with roles.
 func (d *deployment) token(roles string) string {
 	d.t.Helper()
-	return d.tokenOf(admin.NewToken{User: "alice", Project: "cfd", Client: "cli", Roles: roles})
+	return d.tokenOf(access.NewToken{User: "alice", Project: "cfd", Client: "cli", Roles: roles})
 }
 
-func (d *deployment) tokenOf(r admin.NewToken) string {
+func (d *deployment) tokenOf(r access.NewToken) string {
 	d.t.Helper()
-	made, err := d.admin.CreateToken(d.t.Context(), r)
+	made, err := d.access.CreateToken(d.t.Context(), auth.OperatorOnHost(), r)
 	must(d.t, err)
 	return made.Secret
 }
@@ -252,7 +252,7 @@ func (d *deployment) agent() *client.Agent {
 	d.t.Helper()
 	key, err := client.LoadKey(filepath.Join(d.dir, "agent.key"))
 	must(d.t, err)
-	made, err := d.admin.CreateAgent(d.t.Context(), admin.NewAgent{User: "alice", Site: "lab", Projects: []string{"cfd"}, Thumbprint: key.Thumbprint()})
+	made, err := d.access.CreateAgent(d.t.Context(), auth.OperatorOnHost(), access.NewAgent{User: "alice", Site: "lab", Projects: []string{"cfd"}, Thumbprint: key.Thumbprint()})
 	must(d.t, err)
 	a, err := client.NewAgent(d.url, made.Credential, key, d.web.Transport)
 	must(d.t, err)

@@ -29,6 +29,7 @@ var statuses = map[hpcsera.Code]int{
 	hpcsera.DPoPRequired:    http.StatusUnauthorized,
 	hpcsera.UseDPoPNonce:    http.StatusUnauthorized,
 	hpcsera.Forbidden:       http.StatusForbidden,
+	hpcsera.StepUpRequired:  http.StatusForbidden,
 	hpcsera.NotFound:        http.StatusNotFound,
 
 	hpcsera.WrongOffset:        http.StatusConflict,

@@ -9,18 +9,19 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
-	"github.com/hpcsera/hpcsera/internal/admin"
+	"github.com/hpcsera/hpcsera/internal/access"
+	"github.com/hpcsera/hpcsera/internal/auth"
 )
 
 func TestNobodyGetsInWithoutAValidToken(t *testing.T) {
 	d := newDeployment(t)
 	valid := d.token(everyone)
 	revoked := d.token(everyone)
-	made, err := d.admin.Tokens(t.Context(), admin.Filter{})
+	made, err := d.access.Tokens(t.Context(), auth.OperatorOnHost(), access.Filter{})
 	must(t, err)
 	for _, token := range made {
 		if strings.Contains(revoked, strings.TrimPrefix(token.ID, "t_")) {
-			must(t, one(d.admin.RevokeToken(t.Context(), admin.Named{Name: token.ID})))
+			must(t, one(d.access.RevokeToken(t.Context(), auth.OperatorOnHost(), access.Revocation{ID: token.ID})))
 		}
 	}
 	other, _ := hpcsera.NewSecret(hpcsera.NewID("t"))
@@ -58,7 +59,7 @@ func TestNobodyGetsInWithoutAValidToken(t *testing.T) {
 
 func TestAnExpiredTokenIsRefused(t *testing.T) {
 	d := newDeployment(t)
-	token := d.tokenOf(admin.NewToken{User: "alice", Project: "cfd", Client: "cli", Roles: "1", Days: 1})
+	token := d.tokenOf(access.NewToken{User: "alice", Project: "cfd", Client: "cli", Roles: "1", Days: 1})
 	d.stop()
 	d.clock = func() time.Time { return time.Now().Add(25 * time.Hour) }
 	d.start()
@@ -68,8 +69,8 @@ func TestAnExpiredTokenIsRefused(t *testing.T) {
 func TestWhatCannotBeReachedDoesNotExistAndAMissingRoleIsNamed(t *testing.T) {
 	d := newDeployment(t)
 	job := d.submitted(d.token(everyone))
-	bob := d.tokenOf(admin.NewToken{User: "bob", Project: "bio", Client: "cli", Roles: everyone})
-	otherClient := d.tokenOf(admin.NewToken{User: "alice", Project: "cfd", Client: "ci", Roles: everyone})
+	bob := d.tokenOf(access.NewToken{User: "bob", Project: "bio", Client: "cli", Roles: everyone})
+	otherClient := d.tokenOf(access.NewToken{User: "alice", Project: "cfd", Client: "ci", Roles: everyone})
 	for _, request := range []string{
 		"GET ", "PATCH ", "DELETE ", "POST /retry", "GET /events", "GET /logs/stdout", "GET /logs/stdout?follow=true", "GET /artifacts", "GET /artifacts/a/b", "PUT /status",
 	} {

@@ -15,7 +15,8 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/approval"
-	"github.com/hpcsera/hpcsera/internal/admin"
+	"github.com/hpcsera/hpcsera/internal/access"
+	"github.com/hpcsera/hpcsera/internal/auth"
 )
 
 // approved submits a job whose code alice has approved.
@@ -27,7 +28,7 @@ func (d *deployment) approved(token string) hpcsera.Job {
 	must(d.t, err)
 	signer, err := ssh.NewSignerFromKey(private)
 	must(d.t, err)
-	agents, err := d.admin.Agents(d.t.Context(), admin.Filter{})
+	agents, err := d.access.Agents(d.t.Context(), auth.OperatorOnHost(), access.Filter{})
 	must(d.t, err)
 	statement, err := approval.ForManifest(spec.Manifest, spec.RunPart, approval.Options{
 		Deployment: d.url, User: "alice", Project: "cfd", Sites: []string{"lab"}, Agents: []string{agents[0].Thumbprint},
@@ -201,7 +202,7 @@ func TestAStopEndsStreamsAndLongPollsInOrder(t *testing.T) {
 
 // agentSeen reports whether an agent's poll has arrived.
 func agentSeen(d *deployment) bool {
-	agents, err := d.admin.Agents(d.t.Context(), admin.Filter{})
+	agents, err := d.access.Agents(d.t.Context(), auth.OperatorOnHost(), access.Filter{})
 	return err == nil && len(agents) == 1 && agents[0].LastSeen != nil
 }
 
@@ -231,7 +232,7 @@ func TestAgentsProveTheirKeyOnEveryRequest(t *testing.T) {
 		t.Fatalf("with a proof: %v", err)
 	}
 	path := "/api/v1/agents/" + agent.ID() + "/work"
-	made, err := d.admin.Agents(t.Context(), admin.Filter{})
+	made, err := d.access.Agents(t.Context(), auth.OperatorOnHost(), access.Filter{})
 	must(t, err)
 	credential, _ := hpcsera.NewSecret(made[0].ID)
 	a := d.call("", "POST", path, work, "Authorization", "DPoP "+credential)

@@ -144,21 +144,26 @@ func desire(j *store.Job, d hpcsera.Desired) {
 // be repeated; a job that has ended keeps its end.
 func (s *Service) Cancel(ctx context.Context, p *auth.Principal, id string) (hpcsera.Job, error) {
 	return s.change(ctx, p, auth.DeleteJob, id, func(tx store.Tx, ledger *store.Ledger, j *store.Job) error {
-		if j.State.Final() || j.Desired == hpcsera.DesiredCancel {
-			return nil
-		}
-		at := ledger.At()
-		desire(j, hpcsera.DesiredCancel)
-		j.CancelAt = &at
-		if j.Delivered != 0 {
-			return ledger.Order(j)
-		}
-		end(j, hpcsera.Cancelled, hpcsera.CancelledByUser, "", at)
-		if err := ledger.Update(j, store.StateEvent); err != nil {
-			return err
-		}
-		return s.ripple(tx, ledger, j.ID)
+		return s.cancel(tx, ledger, j)
 	})
+}
+
+// cancel ends a job that no agent has, and asks the agent of every other to.
+func (s *Service) cancel(tx store.Tx, ledger *store.Ledger, j *store.Job) error {
+	if j.State.Final() || j.Desired == hpcsera.DesiredCancel {
+		return nil
+	}
+	at := ledger.At()
+	desire(j, hpcsera.DesiredCancel)
+	j.CancelAt = &at
+	if j.Delivered != 0 {
+		return ledger.Order(j)
+	}
+	end(j, hpcsera.Cancelled, hpcsera.CancelledByUser, "", at)
+	if err := ledger.Update(j, store.StateEvent); err != nil {
+		return err
+	}
+	return s.ripple(tx, ledger, j.ID)
 }
 
 // Purge erases a job that has ended: job_not_final otherwise.

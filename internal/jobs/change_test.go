@@ -266,6 +266,23 @@ func TestRevokingATokenHoldsItsWaitingJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	expectState(t, "released with another token", free, hpcsera.Pending, hpcsera.WaitingForAgent)
-	expect(t, "revoked again", w.jobs.RevokeToken(t.Context(), lost.Token.ID), "")
-	expect(t, "a token that does not exist", w.jobs.RevokeToken(t.Context(), hpcsera.NewID("t")), hpcsera.NotFound)
+	expect(t, "revoked again", w.jobs.RevokeToken(t.Context(), lost.Token.ID, false, "user:alice"), "")
+	expect(t, "a token that does not exist", w.jobs.RevokeToken(t.Context(), hpcsera.NewID("t"), false, "user:alice"), hpcsera.NotFound)
+}
+
+func TestRevokingATokenAndStoppingCancelsAllItStarted(t *testing.T) {
+	w := newWorld(t)
+	lost, kept := w.token("alice"), w.token("alice")
+	started := w.ready(lost)
+	a := w.agentOf("alice", "gwdg", "cfd")
+	expectOrders(t, "the agent", a.work(10), started.ID)
+	waiting, other := w.ready(lost), w.ready(kept)
+	if err := w.jobs.RevokeToken(t.Context(), lost.Token.ID, true, "user:alice"); err != nil {
+		t.Fatal(err)
+	}
+	expectState(t, "its job that no agent has", w.row(waiting.ID).Job, hpcsera.Cancelled, hpcsera.CancelledByUser)
+	if got := w.row(started.ID).Desired; got != hpcsera.DesiredCancel {
+		t.Errorf("its job that an agent has: got desired %s, want cancel", got)
+	}
+	expectState(t, "another token's job", w.row(other.ID).Job, hpcsera.Pending, hpcsera.WaitingForAgent)
 }

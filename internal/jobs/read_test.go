@@ -278,7 +278,7 @@ func TestAStreamEndsSoonAfterItsTokenWasRevoked(t *testing.T) {
 		}, func() error { return nil })
 	}()
 	<-started
-	if err := w.jobs.RevokeToken(t.Context(), alice.Token.ID); err != nil {
+	if err := w.jobs.RevokeToken(t.Context(), alice.Token.ID, false, "user:alice"); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -81,12 +81,13 @@ func (s *Service) GiveUp(ctx context.Context, p *auth.Principal) error {
 	if err := auth.Allow(p, auth.DeleteTokenSelf, auth.Target{}); err != nil {
 		return err
 	}
-	return s.RevokeToken(ctx, p.Token.ID)
+	return s.RevokeToken(ctx, p.Token.ID, false, p.Actor())
 }
 
 // RevokeToken revokes a token and holds the jobs made with it that no agent
-// has, in one transaction. Whoever calls it has decided that it may be done.
-func (s *Service) RevokeToken(ctx context.Context, id string) error {
+// has, in one transaction; stop cancels those that an agent has. Whoever calls
+// it has decided that it may be done; actor is who did.
+func (s *Service) RevokeToken(ctx context.Context, id string, stop bool, actor string) error {
 	now := s.now()
 	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
 		ledger, err := store.NewLedger(tx, now)
@@ -102,14 +103,45 @@ func (s *Service) RevokeToken(ctx context.Context, id string) error {
 		if err := tx.RevokeToken(id, now); err != nil {
 			return err
 		}
-		return holdJobsOf(tx, ledger, token)
+		line := hpcsera.AuditLine{At: now, Actor: actor, Action: "token.revoke", User: token.User, Project: token.Project, About: id}
+		if err := tx.Note(line); err != nil {
+			return err
+		}
+		return s.stopJobsOf(tx, ledger, token, stop)
 	})
 	return store.Failed("revoke token "+id, err)
 }
 
-func holdJobsOf(tx store.Tx, ledger *store.Ledger, token *hpcsera.Token) error {
+// stopJobsOf holds the jobs of a token that no agent has, and with stop
+// cancels all that have not ended.
+func (s *Service) stopJobsOf(tx store.Tx, ledger *store.Ledger, token *hpcsera.Token, stop bool) error {
+	states := []hpcsera.State{hpcsera.Pending}
+	if stop {
+		states = append(states, hpcsera.Held, hpcsera.Staging, hpcsera.Queued, hpcsera.Running, hpcsera.Finishing)
+	}
+	for _, state := range states {
+		if err := each(tx, state, token, func(j *store.Job) error {
+			switch {
+			case stop:
+				return s.cancel(tx, ledger, j)
+			case j.Delivered != 0:
+				return nil
+			}
+			desire(j, hpcsera.DesiredHold)
+			j.State, j.Reason, j.Ready = hpcsera.Held, hpcsera.TokenRevoked, false
+			j.Message = "The token that submitted it was revoked."
+			return ledger.Update(j, store.StateEvent)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// each goes through the jobs in a state that were made with a token.
+func each(tx store.Tx, state hpcsera.State, token *hpcsera.Token, do func(*store.Job) error) error {
 	filter := store.JobFilter{
-		Projects: []string{token.Project}, User: token.User, Client: token.Client, Site: token.Site, State: hpcsera.Pending, Limit: maxPage,
+		Projects: []string{token.Project}, User: token.User, Client: token.Client, Site: token.Site, State: state, Limit: maxPage,
 	}
 	for {
 		page, err := tx.Jobs(filter)
@@ -122,13 +154,10 @@ func holdJobsOf(tx store.Tx, ledger *store.Ledger, token *hpcsera.Token) error {
 			if err != nil {
 				return err
 			}
-			if j.Token != token.ID || j.Delivered != 0 {
+			if j.Token != token.ID {
 				continue
 			}
-			desire(j, hpcsera.DesiredHold)
-			j.State, j.Reason, j.Ready = hpcsera.Held, hpcsera.TokenRevoked, false
-			j.Message = "The token that submitted it was revoked."
-			if err := ledger.Update(j, store.StateEvent); err != nil {
+			if err := do(j); err != nil {
 				return err
 			}
 		}

@@ -55,6 +55,8 @@ type Reader interface {
 	CodeReader
 	AccessReader
 	AgentReader
+	Audited
+	DocumentReader
 }
 
 // Tx is what a write sees and changes.
@@ -64,6 +66,8 @@ type Tx interface {
 	CodeWriter
 	AccessWriter
 	AgentWriter
+	Auditor
+	DocumentWriter
 	// NextSeq takes the next number of the deployment's one sequence.
 	NextSeq() (int64, error)
 }
@@ -245,6 +249,8 @@ type AccessWriter interface {
 	UpdateSite(hpcsera.Site) error
 	InsertToken(t hpcsera.Token, hash []byte) error
 	RevokeToken(id string, at time.Time) error // the first time stays
+	// UsedTokens stores when tokens were last used, as SeenAgents does.
+	UsedTokens(map[string]time.Time) error
 }
 
 // ErrExists says that the name is taken.

@@ -38,6 +38,7 @@ func Run(t *testing.T, newDatabase func(t *testing.T) Database) {
 	}{
 		{"sequence", sequenceTests}, {"feed", feedTests}, {"write", writeTests}, {"crash", crashTests},
 		{"jobs", jobTests}, {"lists", listTests}, {"answers", answerTests}, {"code", codeTests}, {"access", accessTests}, {"agents", agentTests},
+		{"audit", auditTests}, {"documents", documentTests},
 	}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {

@@ -92,7 +92,7 @@ func (r *reader) Client(name string) (*hpcsera.Client, error) {
 }
 
 func clientOf(row gen.Client) *hpcsera.Client {
-	return &hpcsera.Client{Name: row.Name, Disabled: row.Disabled, Created: moment(row.Created)}
+	return &hpcsera.Client{Name: row.Name, Owner: row.Owner, Disabled: row.Disabled, Created: moment(row.Created)}
 }
 
 // Clients returns all clients by name.

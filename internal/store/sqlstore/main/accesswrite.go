@@ -84,7 +84,7 @@ func (t *tx) InsertClient(c hpcsera.Client) error {
 	if err := t.touch(); err != nil {
 		return err
 	}
-	n, err := t.q.InsertClient(t.ctx, gen.InsertClientParams{Name: c.Name, Disabled: c.Disabled, Created: micros(c.Created)})
+	n, err := t.q.InsertClient(t.ctx, gen.InsertClientParams{Name: c.Name, Owner: c.Owner, Disabled: c.Disabled, Created: micros(c.Created)})
 	return t.inserted(n, err, "client", c.Name)
 }
 

@@ -1,6 +1,8 @@
 package sqlstore
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -22,7 +24,7 @@ func tokenOf(row gen.Token) hpcsera.Token {
 	return hpcsera.Token{
 		ID: row.ID, User: row.User, Project: row.Project, Client: row.Client, Site: row.Site,
 		Scope: hpcsera.Scope(row.Scope), Roles: hpcsera.Roles(row.Roles),
-		Created: moment(row.Created), Expires: moment(row.Expires), Revoked: momentOrNil(row.Revoked),
+		Created: moment(row.Created), Expires: moment(row.Expires), Revoked: momentOrNil(row.Revoked), Used: momentOrNil(row.Used),
 	}
 }
 
@@ -77,4 +79,17 @@ func (t *tx) RevokeToken(id string, at time.Time) error {
 	}
 	n, err := t.q.RevokeToken(t.ctx, gen.RevokeTokenParams{Revoked: micros(at), ID: id})
 	return t.changed(n, err, "revoke token %s", id)
+}
+
+// UsedTokens stores when tokens were last used.
+func (t *tx) UsedTokens(seen map[string]time.Time) error {
+	if err := t.touch(); err != nil {
+		return err
+	}
+	for _, id := range slices.Sorted(maps.Keys(seen)) {
+		if err := t.q.UsedToken(t.ctx, gen.UsedTokenParams{Used: micros(seen[id]), ID: id}); err != nil {
+			return t.failed(err, "used token %s", id)
+		}
+	}
+	return nil
 }

@@ -93,18 +93,23 @@ func (q *Queries) AllMembers(ctx context.Context) ([]Member, error) {
 }
 
 const client = `-- name: Client :one
-SELECT name, disabled, created FROM clients WHERE name = $1
+SELECT name, owner, disabled, created FROM clients WHERE name = $1
 `
 
 func (q *Queries) Client(ctx context.Context, name string) (Client, error) {
 	row := q.db.QueryRowContext(ctx, client, name)
 	var i Client
-	err := row.Scan(&i.Name, &i.Disabled, &i.Created)
+	err := row.Scan(
+		&i.Name,
+		&i.Owner,
+		&i.Disabled,
+		&i.Created,
+	)
 	return i, err
 }
 
 const clients = `-- name: Clients :many
-SELECT name, disabled, created FROM clients
+SELECT name, owner, disabled, created FROM clients
 `
 
 func (q *Queries) Clients(ctx context.Context) ([]Client, error) {
@@ -116,7 +121,12 @@ func (q *Queries) Clients(ctx context.Context) ([]Client, error) {
 	var items []Client
 	for rows.Next() {
 		var i Client
-		if err := rows.Scan(&i.Name, &i.Disabled, &i.Created); err != nil {
+		if err := rows.Scan(
+			&i.Name,
+			&i.Owner,
+			&i.Disabled,
+			&i.Created,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -174,17 +184,23 @@ func (q *Queries) InsertAgent(ctx context.Context, arg InsertAgentParams) (int64
 }
 
 const insertClient = `-- name: InsertClient :execrows
-INSERT INTO clients (name, disabled, created) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+INSERT INTO clients (name, owner, disabled, created) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 `
 
 type InsertClientParams struct {
 	Name     string
+	Owner    string
 	Disabled bool
 	Created  int64
 }
 
 func (q *Queries) InsertClient(ctx context.Context, arg InsertClientParams) (int64, error) {
-	result, err := q.db.ExecContext(ctx, insertClient, arg.Name, arg.Disabled, arg.Created)
+	result, err := q.db.ExecContext(ctx, insertClient,
+		arg.Name,
+		arg.Owner,
+		arg.Disabled,
+		arg.Created,
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -227,8 +243,8 @@ func (q *Queries) InsertSite(ctx context.Context, arg InsertSiteParams) (int64, 
 }
 
 const insertToken = `-- name: InsertToken :execrows
-INSERT INTO tokens (id, "user", project, client, site, scope, roles, created, expires, revoked, hash)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING
+INSERT INTO tokens (id, "user", project, client, site, scope, roles, created, expires, revoked, hash, used)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0) ON CONFLICT DO NOTHING
 `
 
 type InsertTokenParams struct {
@@ -317,7 +333,7 @@ func (q *Queries) Members(ctx context.Context, project string) ([]Member, error)
 }
 
 const principal = `-- name: Principal :one
-SELECT t.id, t."user", t.project, t.client, t.site, t.scope, t.roles, t.created, t.expires, t.revoked, t.hash, coalesce(u.disabled, TRUE) AS user_disabled, coalesce(c.disabled, TRUE) AS client_disabled,
+SELECT t.id, t."user", t.project, t.client, t.site, t.scope, t.roles, t.created, t.expires, t.revoked, t.hash, t.used, coalesce(u.disabled, TRUE) AS user_disabled, coalesce(c.disabled, TRUE) AS client_disabled,
     coalesce(m.role, '') AS member
 FROM tokens t
 LEFT JOIN users u ON u.name = t."user"
@@ -348,6 +364,7 @@ func (q *Queries) Principal(ctx context.Context, id string) (PrincipalRow, error
 		&i.Token.Expires,
 		&i.Token.Revoked,
 		&i.Token.Hash,
+		&i.Token.Used,
 		&i.UserDisabled,
 		&i.ClientDisabled,
 		&i.Member,
@@ -466,7 +483,7 @@ func (q *Queries) Sites(ctx context.Context) ([]Site, error) {
 }
 
 const token = `-- name: Token :one
-SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash FROM tokens WHERE id = $1
+SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash, used FROM tokens WHERE id = $1
 `
 
 func (q *Queries) Token(ctx context.Context, id string) (Token, error) {
@@ -484,12 +501,13 @@ func (q *Queries) Token(ctx context.Context, id string) (Token, error) {
 		&i.Expires,
 		&i.Revoked,
 		&i.Hash,
+		&i.Used,
 	)
 	return i, err
 }
 
 const tokens = `-- name: Tokens :many
-SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash FROM tokens
+SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash, used FROM tokens
 WHERE ("user" = $1 OR $1 = '') ORDER BY created DESC, id
 `
 
@@ -514,6 +532,7 @@ func (q *Queries) Tokens(ctx context.Context, user string) ([]Token, error) {
 			&i.Expires,
 			&i.Revoked,
 			&i.Hash,
+			&i.Used,
 		); err != nil {
 			return nil, err
 		}
@@ -604,6 +623,20 @@ func (q *Queries) UpdateUser(ctx context.Context, arg UpdateUserParams) (int64, 
 		return 0, err
 	}
 	return result.RowsAffected()
+}
+
+const usedToken = `-- name: UsedToken :exec
+UPDATE tokens SET used = $1 WHERE id = $2 AND used < $1
+`
+
+type UsedTokenParams struct {
+	Used int64
+	ID   string
+}
+
+func (q *Queries) UsedToken(ctx context.Context, arg UsedTokenParams) error {
+	_, err := q.db.ExecContext(ctx, usedToken, arg.Used, arg.ID)
+	return err
 }
 
 const user = `-- name: User :one

@@ -6,6 +6,7 @@ package gen
 
 type Client struct {
 	Name     string
+	Owner    string
 	Disabled bool
 	Created  int64
 }
@@ -49,6 +50,7 @@ type Token struct {
 	Expires int64
 	Revoked int64
 	Hash    []byte
+	Used    int64
 }
 
 type User struct {

@@ -132,6 +132,7 @@ CREATE TABLE members (
 
 CREATE TABLE clients (
     name     TEXT PRIMARY KEY,
+    owner    TEXT NOT NULL, -- '' is the operator
     disabled BOOLEAN NOT NULL,
     created  BIGINT NOT NULL
 );
@@ -153,7 +154,8 @@ CREATE TABLE tokens (
     created BIGINT NOT NULL,
     expires BIGINT NOT NULL,
     revoked BIGINT NOT NULL,
-    hash    BYTEA NOT NULL -- SHA-256 of the secret
+    hash    BYTEA NOT NULL, -- SHA-256 of the secret
+    used    BIGINT NOT NULL -- when it was last used
 );
 CREATE INDEX tokens_user ON tokens ("user", created);
 
@@ -166,3 +168,25 @@ CREATE TABLE agents (
     doc       TEXT NOT NULL -- store.Agent without LastSeen
 );
 CREATE INDEX agents_user ON agents ("user", site);
+
+-- The audit log, a chain of lines.
+CREATE TABLE audit (
+    number  BIGINT PRIMARY KEY,
+    "user"  TEXT NOT NULL,
+    project TEXT NOT NULL,
+    doc     TEXT NOT NULL -- hpcsera.AuditLine
+);
+CREATE INDEX audit_user ON audit ("user", number);
+CREATE INDEX audit_project ON audit (project, number);
+
+-- Small things with an end, by kind: store.Document.
+CREATE TABLE documents (
+    kind  TEXT NOT NULL,
+    key   TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    ends  BIGINT NOT NULL, -- 0: never
+    doc   TEXT NOT NULL,
+    PRIMARY KEY (kind, key)
+);
+CREATE INDEX documents_owner ON documents (kind, owner, key);
+CREATE INDEX documents_ends ON documents (ends) WHERE ends <> 0;

@@ -33,13 +33,13 @@ ON CONFLICT (project, "user") DO UPDATE SET role = excluded.role;
 DELETE FROM members WHERE project = $1 AND "user" = $2;
 
 -- name: Client :one
-SELECT name, disabled, created FROM clients WHERE name = $1;
+SELECT name, owner, disabled, created FROM clients WHERE name = $1;
 
 -- name: Clients :many
-SELECT name, disabled, created FROM clients;
+SELECT name, owner, disabled, created FROM clients;
 
 -- name: InsertClient :execrows
-INSERT INTO clients (name, disabled, created) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING;
+INSERT INTO clients (name, owner, disabled, created) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING;
 
 -- name: UpdateClient :execrows
 UPDATE clients SET disabled = $1 WHERE name = $2;
@@ -57,19 +57,22 @@ INSERT INTO sites (name, disabled, created) VALUES ($1, $2, $3) ON CONFLICT DO N
 UPDATE sites SET disabled = $1 WHERE name = $2;
 
 -- name: Token :one
-SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash FROM tokens WHERE id = $1;
+SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash, used FROM tokens WHERE id = $1;
 
 -- name: Tokens :many
-SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash FROM tokens
+SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash, used FROM tokens
 WHERE ("user" = $1 OR $1 = '') ORDER BY created DESC, id;
 
 -- name: InsertToken :execrows
-INSERT INTO tokens (id, "user", project, client, site, scope, roles, created, expires, revoked, hash)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING;
+INSERT INTO tokens (id, "user", project, client, site, scope, roles, created, expires, revoked, hash, used)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0) ON CONFLICT DO NOTHING;
 
 -- name: RevokeToken :execrows
 -- The first revocation's time stays.
 UPDATE tokens SET revoked = CASE WHEN revoked = 0 THEN $1 ELSE revoked END WHERE id = $2;
+
+-- name: UsedToken :exec
+UPDATE tokens SET used = $1 WHERE id = $2 AND used < $1;
 
 -- name: Principal :one
 SELECT sqlc.embed(t), coalesce(u.disabled, TRUE) AS user_disabled, coalesce(c.disabled, TRUE) AS client_disabled,

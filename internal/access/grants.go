@@ -1,4 +1,4 @@
-package admin
+package access
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/store"
 )
 
@@ -29,7 +30,11 @@ type TokenMade struct {
 }
 
 // CreateToken makes a client token.
-func (s *Service) CreateToken(ctx context.Context, r NewToken) (TokenMade, error) {
+func (s *Service) CreateToken(ctx context.Context, by *auth.Principal, r NewToken) (TokenMade, error) {
+	target := auth.Target{User: r.User, Project: r.Project, Client: r.Client}
+	if err := s.allow(ctx, by, auth.CreateToken, target, ""); err != nil {
+		return TokenMade{}, err
+	}
 	roles, err := rolesOf(r)
 	if err != nil {
 		return TokenMade{}, err
@@ -66,7 +71,10 @@ func (s *Service) CreateToken(ctx context.Context, r NewToken) (TokenMade, error
 				return missing(err, "site", r.Site)
 			}
 		}
-		return tx.InsertToken(t, hash)
+		if err := tx.InsertToken(t, hash); err != nil {
+			return err
+		}
+		return s.note(tx, by, auth.CreateToken, target, t.ID, "for "+t.Client+": "+t.Roles.String())
 	})
 	if err != nil {
 		return TokenMade{}, store.Failed("create a token of "+r.User, err)
@@ -111,18 +119,35 @@ func usable(r store.Reader, user string, projects []string) error {
 	return nil
 }
 
-// RevokeToken revokes a token, named by its id. Its jobs that no agent has are
-// held.
-func (s *Service) RevokeToken(ctx context.Context, r Named) (hpcsera.Token, error) {
-	if err := s.cfg.Jobs.RevokeToken(ctx, r.Name); err != nil {
+// Revocation asks to revoke a token.
+type Revocation struct {
+	ID   string `json:"id"`
+	Stop bool   `json:"stop,omitempty"` // cancel the jobs that it started
+}
+
+// RevokeToken revokes a token. Its jobs that no agent has are held; stop
+// cancels all of them.
+func (s *Service) RevokeToken(ctx context.Context, by *auth.Principal, r Revocation) (hpcsera.Token, error) {
+	t, err := s.token(ctx, r.ID)
+	if err != nil {
 		return hpcsera.Token{}, err
 	}
-	var t *hpcsera.Token
-	err := s.cfg.Store.Read(ctx, func(rd store.Reader) (err error) {
-		t, _, err = rd.Token(r.Name)
-		return err
+	if err := s.allow(ctx, by, auth.RevokeToken, auth.Target{User: t.User, Project: t.Project}, r.ID); err != nil {
+		return hpcsera.Token{}, err
+	}
+	if err := s.cfg.Jobs.RevokeToken(ctx, r.ID, r.Stop, by.Actor()); err != nil {
+		return hpcsera.Token{}, err
+	}
+	t, err = s.token(ctx, r.ID)
+	return value(t), err
+}
+
+func (s *Service) token(ctx context.Context, id string) (t *hpcsera.Token, err error) {
+	err = s.cfg.Store.Read(ctx, func(rd store.Reader) (err error) {
+		t, _, err = rd.Token(id)
+		return missing(err, "token", id)
 	})
-	return value(t), store.Failed("read token "+r.Name, err)
+	return t, store.Failed("read token "+id, err)
 }
 
 // NewAgent asks for an enrolment. Thumbprint is what the agent printed of the
@@ -150,7 +175,11 @@ const (
 
 // CreateAgent enrols an agent. A user has one active agent at a site: a second
 // one is refused with the host and the last sighting of the first.
-func (s *Service) CreateAgent(ctx context.Context, r NewAgent) (AgentMade, error) {
+func (s *Service) CreateAgent(ctx context.Context, by *auth.Principal, r NewAgent) (AgentMade, error) {
+	target := auth.Target{User: r.User, Site: r.Site}
+	if err := s.allow(ctx, by, auth.CreateAgent, target, r.Site); err != nil {
+		return AgentMade{}, err
+	}
 	if err := checkNewAgent(&r); err != nil {
 		return AgentMade{}, err
 	}
@@ -175,7 +204,10 @@ func (s *Service) CreateAgent(ctx context.Context, r NewAgent) (AgentMade, error
 		if len(others) > 0 {
 			return s.second(others[0])
 		}
-		return tx.InsertAgent(row)
+		if err := tx.InsertAgent(row); err != nil {
+			return err
+		}
+		return s.note(tx, by, auth.CreateAgent, target, row.ID, "at "+r.Site+", key "+r.Thumbprint)
 	})
 	if err != nil {
 		return AgentMade{}, store.Failed("create an agent of "+r.User, err)
@@ -222,10 +254,21 @@ type Removal struct {
 
 // RemoveAgent ends an enrolment. With unfinished jobs it is refused unless they
 // are abandoned.
-func (s *Service) RemoveAgent(ctx context.Context, r Removal) (hpcsera.Agent, error) {
+func (s *Service) RemoveAgent(ctx context.Context, by *auth.Principal, r Removal) (hpcsera.Agent, error) {
 	now := s.now()
 	var gone *store.Agent
-	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+	err := s.cfg.Store.Read(ctx, func(rd store.Reader) (err error) {
+		gone, err = rd.Agent(r.ID)
+		return missing(err, "agent", r.ID)
+	})
+	if err != nil {
+		return hpcsera.Agent{}, store.Failed("read agent "+r.ID, err)
+	}
+	target := auth.Target{User: gone.User, Site: gone.Site, Agent: r.ID}
+	if err := s.allow(ctx, by, auth.RemoveAgent, target, r.ID); err != nil {
+		return hpcsera.Agent{}, err
+	}
+	err = s.cfg.Store.Write(ctx, func(tx store.Tx) error {
 		ledger, err := store.NewLedger(tx, now)
 		if err != nil {
 			return err
@@ -248,7 +291,10 @@ func (s *Service) RemoveAgent(ctx context.Context, r Removal) (hpcsera.Agent, er
 			return err
 		}
 		gone.Removed = true
-		return tx.UpdateAgent(*gone)
+		if err := tx.UpdateAgent(*gone); err != nil {
+			return err
+		}
+		return s.note(tx, by, auth.RemoveAgent, target, r.ID, "")
 	})
 	if err != nil {
 		return hpcsera.Agent{}, store.Failed("remove agent "+r.ID, err)
@@ -263,33 +309,40 @@ type Filter struct {
 }
 
 // Users lists all users.
-func (s *Service) Users(ctx context.Context, _ Filter) ([]*hpcsera.User, error) {
-	return list(ctx, s, func(r store.Reader) ([]*hpcsera.User, error) { return r.Users() })
+func (s *Service) Users(ctx context.Context, by *auth.Principal, _ Filter) ([]*hpcsera.User, error) {
+	return list(ctx, s, by, auth.ManageService, auth.Target{}, func(r store.Reader) ([]*hpcsera.User, error) { return r.Users() })
 }
 
-// Projects lists all projects with their members.
-func (s *Service) Projects(ctx context.Context, _ Filter) ([]*hpcsera.Project, error) {
-	return list(ctx, s, func(r store.Reader) ([]*hpcsera.Project, error) { return r.Projects() })
+// Projects lists the projects with their members: a user's own, and all for
+// operators.
+func (s *Service) Projects(ctx context.Context, by *auth.Principal, _ Filter) ([]*hpcsera.Project, error) {
+	return list(ctx, s, by, auth.ListProjects, auth.Target{User: by.User()}, func(r store.Reader) ([]*hpcsera.Project, error) {
+		all, err := r.Projects()
+		if by.Person.Operator {
+			return all, err
+		}
+		return slices.DeleteFunc(all, func(p *hpcsera.Project) bool { return p.Members[by.User()] == "" }), err
+	})
 }
 
-// Clients lists all clients.
-func (s *Service) Clients(ctx context.Context, _ Filter) ([]*hpcsera.Client, error) {
-	return list(ctx, s, func(r store.Reader) ([]*hpcsera.Client, error) { return r.Clients() })
+// Clients lists all clients: whoever makes a token chooses among them.
+func (s *Service) Clients(ctx context.Context, by *auth.Principal, _ Filter) ([]*hpcsera.Client, error) {
+	return list(ctx, s, by, auth.ListClients, auth.Target{User: by.User()}, func(r store.Reader) ([]*hpcsera.Client, error) { return r.Clients() })
 }
 
 // Sites lists all sites.
-func (s *Service) Sites(ctx context.Context, _ Filter) ([]*hpcsera.Site, error) {
-	return list(ctx, s, func(r store.Reader) ([]*hpcsera.Site, error) { return r.Sites() })
+func (s *Service) Sites(ctx context.Context, by *auth.Principal, _ Filter) ([]*hpcsera.Site, error) {
+	return list(ctx, s, by, auth.ListClients, auth.Target{User: by.User()}, func(r store.Reader) ([]*hpcsera.Site, error) { return r.Sites() })
 }
 
 // Tokens lists tokens, without their secrets, which nobody has.
-func (s *Service) Tokens(ctx context.Context, f Filter) ([]*hpcsera.Token, error) {
-	return list(ctx, s, func(r store.Reader) ([]*hpcsera.Token, error) { return r.Tokens(f.User) })
+func (s *Service) Tokens(ctx context.Context, by *auth.Principal, f Filter) ([]*hpcsera.Token, error) {
+	return list(ctx, s, by, auth.ListTokens, auth.Target{User: f.User}, func(r store.Reader) ([]*hpcsera.Token, error) { return r.Tokens(f.User) })
 }
 
 // Agents lists enrolments that were not removed.
-func (s *Service) Agents(ctx context.Context, f Filter) ([]*hpcsera.Agent, error) {
-	return list(ctx, s, func(r store.Reader) ([]*hpcsera.Agent, error) {
+func (s *Service) Agents(ctx context.Context, by *auth.Principal, f Filter) ([]*hpcsera.Agent, error) {
+	return list(ctx, s, by, auth.ListAgents, auth.Target{User: f.User}, func(r store.Reader) ([]*hpcsera.Agent, error) {
 		rows, err := r.Agents(f.User, f.Site)
 		agents := make([]*hpcsera.Agent, len(rows))
 		for i, row := range rows {
@@ -300,7 +353,10 @@ func (s *Service) Agents(ctx context.Context, f Filter) ([]*hpcsera.Agent, error
 	})
 }
 
-func list[T any](ctx context.Context, s *Service, read func(store.Reader) ([]*T, error)) ([]*T, error) {
+func list[T any](ctx context.Context, s *Service, by *auth.Principal, action auth.Action, t auth.Target, read func(store.Reader) ([]*T, error)) ([]*T, error) {
+	if err := auth.Allow(by, action, t); err != nil {
+		return nil, err
+	}
 	var rows []*T
 	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
 		rows, err = read(r)

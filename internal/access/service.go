@@ -1,0 +1,316 @@
+package access
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/store"
+)
+
+// Config is what a Service is made of.
+type Config struct {
+	Store     store.Store
+	Jobs      Jobs
+	Sightings *auth.Sightings
+	Log       *slog.Logger
+	Now       func() time.Time // nil is time.Now
+	// TokenDays is how long a token lives when nobody says, MaxTokenDays how
+	// long at most. 0 are 30 and 90.
+	TokenDays, MaxTokenDays int
+}
+
+// Jobs is what taking access back does to jobs; internal/jobs does it.
+type Jobs interface {
+	// RevokeToken revokes a token and holds its jobs that no agent has; stop
+	// cancels all its jobs. It leaves the line in the audit log.
+	RevokeToken(ctx context.Context, id string, stop bool, actor string) error
+	// Abandon ends the unfinished jobs of an agent.
+	Abandon(tx store.Tx, ledger *store.Ledger, agent string) error
+}
+
+// Service changes who may what. It may be used by many goroutines.
+type Service struct{ cfg Config }
+
+// New returns a service.
+func New(cfg Config) *Service {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.TokenDays == 0 {
+		cfg.TokenDays = 30
+	}
+	if cfg.MaxTokenDays == 0 {
+		cfg.MaxTokenDays = 90
+	}
+	return &Service{cfg: cfg}
+}
+
+func (s *Service) now() time.Time { return s.cfg.Now().UTC().Truncate(time.Second) }
+
+// Named asks about one thing by its name or id.
+type Named struct {
+	Name string `json:"name"`
+}
+
+// Switch enables or disables a user, a client or a site.
+type Switch struct {
+	Name     string `json:"name"`
+	Disabled bool   `json:"disabled"`
+}
+
+// allow asks whether by may, and notes a refusal in the audit log.
+func (s *Service) allow(ctx context.Context, by *auth.Principal, action auth.Action, t auth.Target, about string) error {
+	err := auth.Allow(by, action, t)
+	if err == nil {
+		return nil
+	}
+	line := hpcsera.AuditLine{At: s.now(), Actor: by.Actor(), Action: string(action), User: t.User, Project: t.Project, About: about, Refused: hpcsera.CodeOf(err)}
+	if noted := s.cfg.Store.Write(ctx, func(tx store.Tx) error { return tx.Note(line) }); noted != nil {
+		s.cfg.Log.Warn("a refusal was not noted", "action", string(action), "err", noted)
+	}
+	return err
+}
+
+// note leaves the line of what was done, in the same transaction.
+func (s *Service) note(tx store.Tx, by *auth.Principal, action auth.Action, t auth.Target, about, detail string) error {
+	return tx.Note(hpcsera.AuditLine{
+		At: s.now(), Actor: by.Actor(), Action: string(action), User: t.User, Project: t.Project, About: about, Detail: detail,
+	})
+}
+
+// NewUser asks for a user.
+type NewUser struct {
+	Name     string `json:"name"`
+	Operator bool   `json:"operator,omitempty"`
+}
+
+// CreateUser makes a user.
+func (s *Service) CreateUser(ctx context.Context, by *auth.Principal, r NewUser) (hpcsera.User, error) {
+	u := hpcsera.User{Name: r.Name, Operator: r.Operator, Created: s.now()}
+	if err := s.allow(ctx, by, auth.ManageService, auth.Target{User: r.Name}, "user "+r.Name); err != nil {
+		return hpcsera.User{}, err
+	}
+	return u, s.create(ctx, by, "user", u.Name, func(tx store.Tx) error { return tx.InsertUser(u) })
+}
+
+// SetUser disables or enables a user. Tokens and agents of a disabled user are
+// refused from the next request on.
+func (s *Service) SetUser(ctx context.Context, by *auth.Principal, r Switch) (hpcsera.User, error) {
+	var u *hpcsera.User
+	err := s.set(ctx, by, "user", r, func(tx store.Tx) (err error) {
+		if u, err = tx.User(r.Name); err != nil {
+			return err
+		}
+		u.Disabled = r.Disabled
+		return tx.UpdateUser(*u)
+	})
+	return value(u), err
+}
+
+// NewProject asks for a project.
+type NewProject struct {
+	Name    string                        `json:"name"`
+	Members map[string]hpcsera.MemberRole `json:"members,omitempty"`
+}
+
+// CreateProject makes a project with its members. Whoever makes it in person
+// is its owner.
+func (s *Service) CreateProject(ctx context.Context, by *auth.Principal, r NewProject) (hpcsera.Project, error) {
+	p := hpcsera.Project{Name: r.Name, Created: s.now(), Members: map[string]hpcsera.MemberRole{}}
+	target := auth.Target{Project: r.Name, User: by.User()}
+	if err := s.allow(ctx, by, auth.CreateProject, target, r.Name); err != nil {
+		return hpcsera.Project{}, err
+	}
+	for user, role := range r.Members {
+		p.Members[user] = role
+	}
+	if by.User() != "" {
+		p.Members[by.User()] = hpcsera.Owner
+	}
+	err := s.create(ctx, by, "project", r.Name, func(tx store.Tx) error {
+		if err := tx.InsertProject(hpcsera.Project{Name: p.Name, Created: p.Created}); err != nil {
+			return err
+		}
+		for user, role := range p.Members {
+			if err := setMember(tx, NewMember{Project: r.Name, User: user, Role: role}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return p, err
+}
+
+// NewMember sets what a user is in a project; the role "" removes the user.
+type NewMember struct {
+	Project string             `json:"project"`
+	User    string             `json:"user"`
+	Role    hpcsera.MemberRole `json:"role,omitempty"`
+}
+
+// SetMember changes a project's members. The tokens of somebody who was
+// removed are refused from the next request on. A project keeps an owner.
+func (s *Service) SetMember(ctx context.Context, by *auth.Principal, r NewMember) (hpcsera.Project, error) {
+	target := auth.Target{Project: r.Project, User: r.User}
+	member, err := s.member(ctx, r.Project, by.User())
+	if err != nil {
+		return hpcsera.Project{}, s.failed(err, "project", r.Project)
+	}
+	target.Member = member
+	if err := s.allow(ctx, by, auth.SetMember, target, r.User); err != nil {
+		return hpcsera.Project{}, err
+	}
+	var p *hpcsera.Project
+	err = s.cfg.Store.Write(ctx, func(tx store.Tx) (err error) {
+		if err := setMember(tx, r); err != nil {
+			return err
+		}
+		if p, err = tx.Project(r.Project); err != nil {
+			return err
+		}
+		if by.User() != "" && !slices.Contains(slices.Collect(maps.Values(p.Members)), hpcsera.Owner) {
+			return hpcsera.Errorf(hpcsera.Conflict, "the project %s would have no owner.", r.Project).At("role").Hint("Make somebody else owner first.")
+		}
+		return s.note(tx, by, auth.SetMember, target, r.User, cmp.Or(string(r.Role), "removed"))
+	})
+	return value(p), s.failed(err, "project", r.Project)
+}
+
+// member returns what a user is in a project, "" for a stranger.
+func (s *Service) member(ctx context.Context, project, user string) (role hpcsera.MemberRole, err error) {
+	err = s.cfg.Store.Read(ctx, func(r store.Reader) error {
+		p, err := r.Project(project)
+		if err == nil {
+			role = p.Members[user]
+		}
+		return err
+	})
+	return role, err
+}
+
+func setMember(tx store.Tx, r NewMember) error {
+	if !slices.Contains([]hpcsera.MemberRole{"", hpcsera.Viewer, hpcsera.Member, hpcsera.Owner}, r.Role) {
+		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a role in a project.", r.Role).At("role").Hint("Use viewer, member or owner.")
+	}
+	if _, err := tx.Project(r.Project); err != nil {
+		return missing(err, "project", r.Project)
+	}
+	if _, err := tx.User(r.User); err != nil {
+		return missing(err, "user", r.User)
+	}
+	return tx.SetMember(r.Project, r.User, r.Role)
+}
+
+// CreateClient registers a client.
+func (s *Service) CreateClient(ctx context.Context, by *auth.Principal, r Named) (hpcsera.Client, error) {
+	c := hpcsera.Client{Name: r.Name, Owner: by.User(), Created: s.now()}
+	if err := s.allow(ctx, by, auth.CreateClient, auth.Target{Client: r.Name, User: by.User()}, r.Name); err != nil {
+		return hpcsera.Client{}, err
+	}
+	return c, s.create(ctx, by, "client", c.Name, func(tx store.Tx) error { return tx.InsertClient(c) })
+}
+
+// SetClient disables or enables a client, as SetUser does a user.
+func (s *Service) SetClient(ctx context.Context, by *auth.Principal, r Switch) (hpcsera.Client, error) {
+	var c *hpcsera.Client
+	err := s.set(ctx, by, "client", r, func(tx store.Tx) (err error) {
+		if c, err = tx.Client(r.Name); err != nil {
+			return err
+		}
+		c.Disabled = r.Disabled
+		return tx.UpdateClient(*c)
+	})
+	return value(c), err
+}
+
+// CreateSite registers a site.
+func (s *Service) CreateSite(ctx context.Context, by *auth.Principal, r Named) (hpcsera.Site, error) {
+	site := hpcsera.Site{Name: r.Name, Created: s.now(), Agents: []hpcsera.Agent{}}
+	if err := s.allow(ctx, by, auth.ManageService, auth.Target{Site: r.Name}, "site "+r.Name); err != nil {
+		return hpcsera.Site{}, err
+	}
+	return site, s.create(ctx, by, "site", site.Name, func(tx store.Tx) error { return tx.InsertSite(site) })
+}
+
+// SetSite disables or enables a site. A disabled site's agents get no new
+// jobs; what they have goes on, and they report it.
+func (s *Service) SetSite(ctx context.Context, by *auth.Principal, r Switch) (hpcsera.Site, error) {
+	var site *hpcsera.Site
+	err := s.set(ctx, by, "site", r, func(tx store.Tx) (err error) {
+		if site, err = tx.Site(r.Name); err != nil {
+			return err
+		}
+		site.Disabled = r.Disabled
+		return tx.UpdateSite(*site)
+	})
+	return value(site), err
+}
+
+// set disables or enables a thing, which operators do.
+func (s *Service) set(ctx context.Context, by *auth.Principal, kind string, r Switch, change func(store.Tx) error) error {
+	target := auth.Target{}
+	if kind == "user" {
+		target.User = r.Name
+	}
+	about := kind + " " + r.Name
+	if err := s.allow(ctx, by, auth.ManageService, target, about); err != nil {
+		return err
+	}
+	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+		if err := change(tx); err != nil {
+			return err
+		}
+		return s.note(tx, by, auth.ManageService, target, about, map[bool]string{true: "disabled", false: "enabled"}[r.Disabled])
+	})
+	return s.failed(err, kind, r.Name)
+}
+
+// create inserts a thing after a look at its name.
+func (s *Service) create(ctx context.Context, by *auth.Principal, kind, name string, insert func(store.Tx) error) error {
+	if !hpcsera.ValidName(name) {
+		return hpcsera.Errorf(hpcsera.InvalidField, "%q cannot name a %s.", name, kind).At("name").Hint("Use 1 to 63 of a-z, 0-9 and the hyphen.")
+	}
+	target := auth.Target{User: by.User()}
+	switch kind {
+	case "user":
+		target.User = name
+	case "project":
+		target.Project = name
+	}
+	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+		if err := insert(tx); err != nil {
+			return err
+		}
+		return tx.Note(hpcsera.AuditLine{At: s.now(), Actor: by.Actor(), Action: kind + ".create", User: target.User, Project: target.Project, About: name})
+	})
+	if errors.Is(err, store.ErrExists) {
+		return hpcsera.Errorf(hpcsera.Conflict, "there is a %s %s already.", kind, name).At("name").Hint("Choose another name.")
+	}
+	return s.failed(err, kind, name)
+}
+
+func (s *Service) failed(err error, kind, name string) error {
+	return store.Failed("change "+kind+" "+name, missing(err, kind, name))
+}
+
+// missing names what does not exist.
+func missing(err error, kind, name string) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return hpcsera.Errorf(hpcsera.NotFound, "there is no %s %q.", kind, name).At(kind)
+	}
+	return err
+}
+
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
