@@ -30,6 +30,7 @@ type config struct {
 	KeyFile     string    `json:"key_file"` // "" is DATA_DIR/server.key
 	AdminSocket string    `json:"admin_socket"`
 	Metrics     string    `json:"metrics"` // HOST:PORT, "" is none
+	Syslog      string    `json:"syslog"`  // socket for heads of the audit log, "" is /dev/log where there is one, none is none
 	Limits      limits    `json:"limits"`
 	Log         logConfig `json:"log"`
 

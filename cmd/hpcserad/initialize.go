@@ -44,6 +44,10 @@ data_dir: data
 # Prometheus metrics, without authentication: keep the address to yourself.
 # metrics: 127.0.0.1:9470
 
+# Heads of the audit log go here, so that a log made anew is found out: a socket
+# of syslog, or none. Empty: /dev/log, where there is one.
+# syslog: /dev/log
+
 # limits:
 #   body: 64MiB       # of a JSON request; files travel as blobs, which have none
 #   grace: 30s        # for requests in flight when the server stops

@@ -14,6 +14,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/admin"
+	"github.com/hpcsera/hpcsera/internal/audit"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/code"
 	"github.com/hpcsera/hpcsera/internal/jobs"
@@ -54,7 +55,7 @@ func newOperator(t *testing.T) *operator {
 		t.Fatal(err)
 	}
 	service := access.New(access.Config{Store: db, Jobs: life, Sightings: sightings, Log: slog.New(slog.NewTextHandler(o.log, nil))})
-	o.store, o.socket = db, serve(t, admin.New(service, slog.New(slog.NewTextHandler(o.log, nil))))
+	o.store, o.socket = db, serve(t, admin.New(service, audit.New(audit.Config{Store: db, Log: quiet}), slog.New(slog.NewTextHandler(o.log, nil))))
 	return o
 }
 

@@ -38,7 +38,7 @@ func (s *Service) FileApproval(ctx context.Context, p *auth.Principal, r hpcsera
 		if err != nil {
 			return err
 		}
-		filed, err = s.file(tx, ledger, st, row)
+		filed, err = s.file(tx, ledger, p, st, row)
 		return err
 	})
 	return filed, store.Failed("file approval "+st.ID, err)
@@ -64,7 +64,7 @@ func (s *Service) fileable(st approval.Statement, r hpcsera.ApprovalRequest) err
 	return err
 }
 
-func (s *Service) file(tx store.Tx, ledger *store.Ledger, st approval.Statement, row hpcsera.Approval) (hpcsera.Approval, error) {
+func (s *Service) file(tx store.Tx, ledger *store.Ledger, p *auth.Principal, st approval.Statement, row hpcsera.Approval) (hpcsera.Approval, error) {
 	switch old, err := tx.Approval(st.ID); {
 	case err == nil && bytes.Equal(old.Statement, row.Statement) && old.User == row.User:
 		return *old, nil
@@ -77,6 +77,9 @@ func (s *Service) file(tx store.Tx, ledger *store.Ledger, st approval.Statement,
 		return row, err
 	}
 	if err := tx.PutApproval(row); err != nil {
+		return row, err
+	}
+	if err := note(tx, p, row.Filed, "code.approve", st.ID, st.Name+" "+st.Code); err != nil {
 		return row, err
 	}
 	return row, s.release(tx, ledger, st)

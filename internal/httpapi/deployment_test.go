@@ -46,6 +46,15 @@ type deployment struct {
 	key    []byte
 	stop   func()
 	web    *http.Client
+
+	refusedMu sync.Mutex
+	refused   []hpcsera.AuditLine // what the audit log was told
+}
+
+func (d *deployment) noteRefusal(line hpcsera.AuditLine) {
+	d.refusedMu.Lock()
+	defer d.refusedMu.Unlock()
+	d.refused = append(d.refused, line)
 }
 
 // lines is a log that tests read while it is written.
@@ -112,7 +121,7 @@ func (d *deployment) start() {
 			err = db.Read(ctx, func(r store.Reader) error { seq, err = r.LastSeq(); return err })
 			return seq, err
 		},
-		RequestID: server.RequestID, Note: server.Note, Metrics: httpapi.NewMetrics(), Log: log,
+		RequestID: server.RequestID, Note: server.Note, Refused: d.noteRefusal, Metrics: httpapi.NewMetrics(), Log: log,
 	})
 	must(t, err)
 	d.access = access.New(access.Config{Store: db, Jobs: life, Sightings: seen, Log: log})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 
@@ -70,6 +71,9 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.As(err, &other) {
 		status = other.status
 	}
+	if status == http.StatusUnauthorized || status == http.StatusForbidden {
+		a.refused(r, e.Code)
+	}
 	a.challenge(w, r, e.Code, status)
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "1")
@@ -83,6 +87,29 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body)
 	}
+}
+
+// refused tells the audit log who was not let in, or not let do something. An
+// agent's first proof without a nonce is how DPoP begins, and no refusal.
+func (a *API) refused(r *http.Request, code hpcsera.Code) {
+	c, ok := r.Context().Value(callKey{}).(*call)
+	if !ok || code == hpcsera.UseDPoPNonce {
+		return
+	}
+	line := hpcsera.AuditLine{Action: c.operation, Refused: code}
+	if p := c.principal; p != nil {
+		line.Actor, line.User = p.Actor(), p.User()
+		if p.Token != nil {
+			line.Project = p.Token.Project
+		}
+	} else {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if err != nil {
+			host = r.RemoteAddr
+		}
+		line.Actor = "address:" + host
+	}
+	a.cfg.Refused(line)
 }
 
 // told returns err as the API tells it. What is no Error of ours is logged
