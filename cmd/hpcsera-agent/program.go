@@ -169,6 +169,7 @@ func (p *program) agent(once bool) (*agent.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Launcher = launcher(c, batch)
 	return agent.New(agent.Deps{Config: c, Version: version, API: api, Key: key, Batch: batch, Login: login, Log: log, Binary: binary})
 }
 

@@ -29,7 +29,7 @@ type Config struct {
 	WorkRoot      string            `json:"work_root"`      // jobs' directories, shared with the compute nodes; default STATE_DIR/work
 	Scheduler     string            `json:"scheduler"`      // slurm, local, or auto (default): slurm where it answers
 	Commands      map[string]string `json:"commands"`       // absolute paths of the batch system's commands, where not found
-	Launcher      string            `json:"launcher"`       // MPI launch line; {process_count} and {node_count} are filled in; default srun with slurm
+	Launcher      string            `json:"launcher"`       // MPI launch line, see launchLine; default srun with slurm
 	MaxJobs       int               `json:"max_jobs"`       // unfinished jobs at once; default 2000
 	SubmitTimeout Seconds           `json:"submit_timeout"` // of the submit command; default 60s
 	QueryTimeout  Seconds           `json:"query_timeout"`  // of other commands; default 30s

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +35,9 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 		return nil
 	}
 	verdict, err := a.verify(*j.spec)
+	if err == nil {
+		err = a.launchable(verdict.Manifest)
+	}
 	if err == nil {
 		err = a.layOut(ctx, j, verdict)
 	}
@@ -68,6 +72,9 @@ func (e *engine) stageFailed(j *job, err error) {
 		return
 	}
 	reason := hpcsera.StageInFailed
+	if hpcsera.CodeOf(err) == hpcsera.NotSupportedBySite {
+		reason = hpcsera.RejectedByPolicy
+	}
 	var refusal *policy.Refusal
 	if errors.As(err, &refusal) {
 		reason = refusal.Reason
@@ -303,12 +310,36 @@ func (a *Agent) cached(m hpcsera.Manifest, name string) string {
 	return filepath.Join(a.config.StateDir, "blobs", f.SHA256)
 }
 
-// launchLine is the site's MPI launch line for a step.
+// launchable refuses a program whose ranks nobody would start: alone it would
+// run once, and seem to succeed.
+func (a *Agent) launchable(m hpcsera.Manifest) error {
+	for _, s := range m.Plan() {
+		if s.Launcher != "mpi" || a.launchLine(s, hpcsera.Resources{}) != "" {
+			continue
+		}
+		if s.Type == hpcsera.LoginStep {
+			return hpcsera.Errorf(hpcsera.NotSupportedBySite, "step %s runs on a login node, where there are no processes to launch.", s.Name).At("launcher").
+				Hint("Make it a batch step, or leave the launcher out.")
+		}
+		return hpcsera.Errorf(hpcsera.NotSupportedBySite, "this agent has no launch line for MPI programs.").At("launcher").
+			Hint("Write the site's into agent.yaml, such as launcher: mpirun -n {process_count}, and start the agent again.")
+	}
+	return nil
+}
+
+// launchLine is the site's MPI launch line for a step, with the job's numbers
+// for {process_count}, {node_count} and {cpu_cores_per_process}. A word with
+// the last one is left out where the job does not say how many.
 func (a *Agent) launchLine(s hpcsera.Step, r hpcsera.Resources) string {
 	if s.Type == hpcsera.LoginStep {
 		return ""
 	}
-	return strings.NewReplacer("{process_count}", strconv.Itoa(r.Processes()), "{node_count}", strconv.Itoa(r.Nodes())).Replace(a.config.Launcher)
+	const cores = "{cpu_cores_per_process}"
+	words := slices.DeleteFunc(strings.Fields(a.config.Launcher), func(word string) bool {
+		return r.CPUCoresPerProcess == 0 && strings.Contains(word, cores)
+	})
+	return strings.NewReplacer("{process_count}", strconv.Itoa(r.Processes()), "{node_count}", strconv.Itoa(r.Nodes()),
+		cores, strconv.Itoa(r.CPUCoresPerProcess)).Replace(strings.Join(words, " "))
 }
 
 func replaceFile(name string, b []byte, mode os.FileMode) error {
