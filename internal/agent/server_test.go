@@ -232,7 +232,7 @@ func (s *server) handle(i *instance, req *http.Request, body []byte) *http.Respo
 	case "log":
 		err = s.appendLog(req, body)
 	default:
-		err = s.putBlob(req, body)
+		answer, err = map[string]any{"size": len(body), "complete": true}, s.putBlob(req, body)
 	}
 	if err != nil {
 		return problem(req, http.StatusConflict, err)
