@@ -48,6 +48,9 @@ func (d *deployment) refusal(t *testing.T, method, path string, body io.Reader, 
 	if err := json.NewDecoder(res.Body).Decode(&p); err != nil {
 		t.Fatal(err)
 	}
+	if p.Detail == "" || p.Hint == "" {
+		t.Errorf("%s %s: %+v, want a sentence and what to do", method, path, p)
+	}
 	return p
 }
 
@@ -102,11 +105,12 @@ func TestBadInputIsRefusedByNameAndLeavesNothing(t *testing.T) {
 		{"unknown site", `{"name":"bad","site":"moon","script":"true"}`, hpcsera.UnknownSite, "site"},
 		{"unknown code", `{"code":"sha256:` + strings.Repeat("0", 64) + `","site":"lab"}`, hpcsera.UnknownCode, "code"},
 		{"directives", `{"name":"bad","site":"lab","script":"#!/bin/sh\n#SBATCH -N 2\ntrue"}`, hpcsera.InvalidField, "script"},
-		{"one bad of two", `{"jobs":[{` + script + `},{` + script + `,"site":"moon"}]}`, "", ""},
+		{"one bad of two", `{"jobs":[{` + script + `},{` + script + `,"site":"moon"}]}`, hpcsera.InvalidField, "jobs[1].site"},
+		{"one at an unknown site of two", `{"jobs":[{` + script + `},{"name":"bad","site":"moon","script":"true"}]}`, hpcsera.UnknownSite, "jobs[1].site"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := d.refusal(t, "POST", "/jobs", strings.NewReader(c.body))
-			if c.code != "" && (p.Code != c.code || c.field != "" && p.Field != c.field) {
+			if p.Code != c.code || c.field != "" && p.Field != c.field {
 				t.Errorf("refused as %s at %q (%s), want %s at %q", p.Code, p.Field, p.Detail, c.code, c.field)
 			}
 			if p.Detail == "" {
@@ -162,6 +166,15 @@ func TestBadInputIsRefusedByNameAndLeavesNothing(t *testing.T) {
 	for _, j := range list.Jobs {
 		if j.Name == "bad" {
 			t.Errorf("a refused request left job %s", j.ID)
+		}
+	}
+	var filed struct {
+		Code []struct{ Name, Digest string }
+	}
+	d.call("GET", "/code", nil, &filed)
+	for _, c := range filed.Code {
+		if c.Name == "bad" {
+			t.Errorf("a refused request left the code %s", c.Digest)
 		}
 	}
 }
