@@ -86,7 +86,12 @@ func (p *program) getenv(name string) string {
 	return ""
 }
 
-func (p *program) config() (agent.Config, error) { return agent.LoadConfig(p.file, p.getenv) }
+func (p *program) config() (agent.Config, error) {
+	if err := agent.CheckEnvironment(p.environ); err != nil {
+		return agent.Config{}, err
+	}
+	return agent.LoadConfig(p.file, p.getenv)
+}
 
 func (p *program) runCommand() *cobra.Command {
 	return &cobra.Command{
