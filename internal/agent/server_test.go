@@ -75,6 +75,12 @@ func (s *server) changed() {
 	s.news = make(chan struct{})
 }
 
+func (s *server) tune(change func(*serverFaults)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.faults)
+}
+
 // submit accepts a job.
 func (s *server) submit(c code, requeue bool) string {
 	s.mu.Lock()

@@ -47,6 +47,9 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	err := a.engine.read(ctx, func() {
 		e := a.engine
 		req = hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: e.epoch, Acked: e.safe, Free: e.free(), Wait: wait}
+		if e.spoke.IsZero() {
+			req.Wait = 0 // submissions wait for this answer, and there may be no news for long
+		}
 	})
 	if err != nil {
 		return err
