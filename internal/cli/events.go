@@ -29,7 +29,7 @@ With --follow and -o json there is one event a line, as it comes.`,
 		if follow {
 			patience = watchPatience
 		}
-		s, err := a.connect(patience)
+		s, err := a.connect(cmd.Context(), patience)
 		if err != nil {
 			return err
 		}

@@ -61,7 +61,7 @@ func (r *runner) run(ctx context.Context, file string) error {
 	if r.flags.dryRun {
 		return a.showDryRun(local)
 	}
-	s, err := a.connect(shortPatience)
+	s, err := a.connect(ctx, shortPatience)
 	if err != nil {
 		return err
 	}
