@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -285,8 +287,8 @@ func (p *program) doctorCommand() *cobra.Command {
 	submit := true
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Look whether server, spool and batch system are as the agent needs them", Args: cobra.NoArgs,
-		Long: `doctor checks the server, the clock, the batch system and the spool, and runs one
-empty batch job to see the spool from a compute node. It touches no other job.`,
+		Long: `doctor checks the server, the clock, the credential, the batch system and the
+spool, and runs one empty batch job to see the spool from a compute node. It touches no other job.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := p.config()
 			if err != nil {
@@ -307,8 +309,13 @@ empty batch job to see the spool from a compute node. It touches no other job.`,
 			if err != nil {
 				return err
 			}
-			d := &agent.Doctor{Config: c, HTTP: transport, Batch: batch, Binary: binary, Submit: submit, Tell: p.tell}
-			if !d.Examine(cmd.Context()) {
+			c.Launcher = launcher(c, batch)
+			api, keyErr := p.enrolled(c, transport)
+			if keyErr != nil {
+				p.tell(agent.Finding{Check: "credential", Found: keyErr.Error(), Advice: "Without a key of its own and its credential the agent cannot speak to the server."})
+			}
+			d := &agent.Doctor{Config: c, HTTP: transport, API: api, Batch: batch, Binary: binary, Submit: submit, Tell: p.tell}
+			if !d.Examine(cmd.Context()) || keyErr != nil {
 				return errors.New("not all is well")
 			}
 			return nil
@@ -316,6 +323,22 @@ empty batch job to see the spool from a compute node. It touches no other job.`,
 	}
 	cmd.Flags().BoolVar(&submit, "submit", true, "run one empty batch job")
 	return cmd
+}
+
+// enrolled returns the agent's connection, nil before it has a credential.
+func (p *program) enrolled(c agent.Config, transport http.RoundTripper) (*client.Agent, error) {
+	credential, err := readCredential(c)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := p.key(c)
+	if err != nil {
+		return nil, err
+	}
+	return client.NewAgent(c.Server, credential, key, transport)
 }
 
 func (p *program) tell(f agent.Finding) {
