@@ -20,7 +20,7 @@ func TestSubmissionsGoOnAsSoonAsTheServerAnswersAgain(t *testing.T) {
 		w.until("the loss of contact, with the next try due", 10*time.Minute, func() (due bool) {
 			err := i.agent.engine.read(t.Context(), func() {
 				e := i.agent.engine
-				due = e.spoke.IsZero() && time.Now().After(e.jobs[job].submitAt)
+				due = e.cut && time.Now().After(e.jobs[job].submitAt)
 			})
 			return err == nil && due
 		})

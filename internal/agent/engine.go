@@ -22,7 +22,8 @@ type engine struct {
 
 	memory
 	granted bool      // this instance has a term; before, nothing is decided and nothing is done
-	spoke   time.Time // the last answer of the server; zero after a loss of contact
+	heard   time.Time // when the newest request that the server answered was sent
+	cut     bool      // contact was lost since
 	safe    string    // the cursor as it is on disk
 	failing error
 
@@ -92,15 +93,23 @@ func (e *engine) take(answer hpcsera.WorkAnswer) (again bool, err error) {
 	return again, nil
 }
 
-// trusted is how long an answer of the server lets this instance submit. It is
-// shorter than the silence after which the server gives the term to another
-// one, and longer than a poll.
+// trusted is how long this instance leads after it sent a request that the
+// server answered. It is shorter than the silence after which the server gives
+// the term to another one, and longer than a poll.
 const trusted = 75 * time.Second
 
-// open says whether this instance may submit.
-func (e *engine) open(now time.Time) bool {
-	return !e.spoke.IsZero() && now.Sub(e.spoke) < trusted
+// leads says whether nobody else can have the term. An instance that does not
+// lead decides nothing and tells nothing, whatever it sees: another one may
+// have read the journal by now, would find another end of the same job, and
+// give its facts the same numbers. What is to be seen stays in spool and batch
+// system until somebody leads.
+func (e *engine) leads(now time.Time) bool {
+	return e.granted && now.Sub(e.heard) < trusted
 }
+
+// open says whether this instance may submit: it leads, and contact was not
+// lost since.
+func (e *engine) open(now time.Time) bool { return e.leads(now) && !e.cut }
 
 // do hands fn to the engine's goroutine. After the engine has ended it is
 // dropped: what it would have told is read again at the next start.
@@ -262,9 +271,10 @@ func (m *memory) foldSent(seq int64) {
 	m.unsent = kept
 }
 
-// advance decides for every touched job and collects entries and acts.
+// advance decides for every touched job and collects entries and acts. Without
+// the lead the touched jobs wait.
 func (e *engine) advance(ctx context.Context) {
-	for e.granted && len(e.touched) > 0 {
+	for e.leads(time.Now()) && len(e.touched) > 0 {
 		batch := e.touched
 		e.touched = map[string]*job{}
 		for _, j := range batch {
@@ -351,6 +361,12 @@ func (e *engine) tell(j *job) {
 
 // tellThat makes a fact of r unless it says nothing new, or cannot follow.
 func (e *engine) tellThat(j *job, r hpcsera.Report) {
+	if !e.leads(time.Now()) {
+		return
+	}
+	if r.State == hpcsera.Running && j.last.State != hpcsera.Running && j.start != nil {
+		r.At = j.start.At
+	}
 	if differs(r, j.last) && hpcsera.CanFollow(position(j.last), position(r), j.spec.Run.Requeue) {
 		e.fact(r)
 	}

@@ -42,6 +42,9 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 		err = a.layOut(ctx, j, verdict)
 	}
 	return func() {
+		if !e.leads(time.Now()) {
+			return // it took long; whoever leads prepares the job again
+		}
 		if err != nil {
 			e.stageFailed(j, err)
 			return
