@@ -161,13 +161,6 @@ func TestBadInputIsRefusedByNameAndLeavesNothing(t *testing.T) {
 			}
 		}
 	})
-	var list struct{ Jobs []hpcsera.Job }
-	d.call("GET", "/jobs", nil, &list)
-	for _, j := range list.Jobs {
-		if j.Name == "bad" {
-			t.Errorf("a refused request left job %s", j.ID)
-		}
-	}
 	var filed struct {
 		Code []struct{ Name, Digest string }
 	}
@@ -175,6 +168,13 @@ func TestBadInputIsRefusedByNameAndLeavesNothing(t *testing.T) {
 	for _, c := range filed.Code {
 		if c.Name == "bad" {
 			t.Errorf("a refused request left the code %s", c.Digest)
+		}
+	}
+	var list struct{ Jobs []hpcsera.Job }
+	d.call("GET", "/jobs", nil, &list)
+	for _, j := range list.Jobs {
+		if j.Name == "bad" {
+			t.Errorf("a refused request left job %s", j.ID)
 		}
 	}
 }

@@ -31,19 +31,33 @@ func TestALaunchLineHasTheJobsNumbers(t *testing.T) {
 	}
 }
 
-func TestAnMPIProgramNobodyCanLaunchIsRefused(t *testing.T) {
-	program := hpcsera.Program{Executable: "/bin/true", Launcher: "mpi"}
+func TestAProgramNobodyCanLaunchIsRefused(t *testing.T) {
+	mpi, script := hpcsera.Program{Executable: "/bin/true", Launcher: "mpi"}, hpcsera.Program{Script: "$HPCSERA_LAUNCH ./solver"}
 	for _, c := range []struct {
-		name, launcher, want string
-		step                 hpcsera.StepType
+		name, launcher string
+		program        hpcsera.Program
+		step           hpcsera.StepType
+		processes      int
+		want           string // "" where it runs
 	}{
-		{"no launch line", "", "agent.yaml, such as launcher:", hpcsera.BatchStep},
-		{"login step", "srun", "Make it a batch step", hpcsera.LoginStep},
+		{"no launch line", "", mpi, hpcsera.BatchStep, 1, "agent.yaml, such as launcher:"},
+		{"login step", "srun", mpi, hpcsera.LoginStep, 1, "Make it a batch step"},
+		{"no launch line for a script", "", script, hpcsera.BatchStep, 4, "one process of 4"},
+		{"a script of one process", "", script, hpcsera.BatchStep, 1, ""},
+		{"a script that launches nothing", "", hpcsera.Program{Script: "./solver"}, hpcsera.BatchStep, 4, ""},
+		{"launch lines", "srun", script, hpcsera.BatchStep, 4, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inWorld(t, 1, func(t *testing.T, w *world) {
-				job := w.server.submit(w.signed(hpcsera.Manifest{Name: "solver", Steps: []hpcsera.Step{{Name: "solve", Type: c.step, Program: program}}}, 1), false)
+				code := w.signed(hpcsera.Manifest{Name: "solver", Steps: []hpcsera.Step{{Name: "solve", Type: c.step, Program: c.program}}}, 1)
+				code.spec.Run.Resources.ProcessCount = c.processes
+				job := w.server.submit(code, false)
+				w.planned(job, program{})
 				w.start(func(config *Config, _ *instance) { config.Launcher = c.launcher })
+				if c.want == "" {
+					w.ends(job, hpcsera.Succeeded, "")
+					return
+				}
 				last := w.ends(job, hpcsera.Failed, hpcsera.RejectedByPolicy)
 				if !strings.Contains(last.Message, "launcher: ") || !strings.Contains(last.Message, c.want) {
 					t.Errorf("got the message %q, want the field and %q", last.Message, c.want)

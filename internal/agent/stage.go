@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -36,10 +37,10 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 	}
 	verdict, err := a.verify(*j.spec)
 	if err == nil {
-		err = a.launchable(verdict.Manifest)
+		err = a.layOut(ctx, j, verdict)
 	}
 	if err == nil {
-		err = a.layOut(ctx, j, verdict)
+		err = a.launchable(verdict.Manifest, j.spec.Run.Resources)
 	}
 	return func() {
 		if !e.leads(time.Now()) {
@@ -313,21 +314,35 @@ func (a *Agent) cached(m hpcsera.Manifest, name string) string {
 	return filepath.Join(a.config.StateDir, "blobs", f.SHA256)
 }
 
-// launchable refuses a program whose ranks nobody would start: alone it would
-// run once, and seem to succeed.
-func (a *Agent) launchable(m hpcsera.Manifest) error {
+// launchable refuses a program whose processes nobody would start: alone it
+// would run once, and seem to succeed. The job's files are here already.
+func (a *Agent) launchable(m hpcsera.Manifest, r hpcsera.Resources) error {
 	for _, s := range m.Plan() {
-		if s.Launcher != "mpi" || a.launchLine(s, hpcsera.Resources{}) != "" {
+		asked := r
+		if s.Resources != nil {
+			asked = *s.Resources
+		}
+		many := s.Type == hpcsera.BatchStep && asked.Processes() > 1 && a.callsLauncher(m, s)
+		if s.Launcher != "mpi" && !many || a.launchLine(s, asked) != "" {
 			continue
 		}
 		if s.Type == hpcsera.LoginStep {
 			return hpcsera.Errorf(hpcsera.NotSupportedBySite, "step %s runs on a login node, where there are no processes to launch.", s.Name).At("launcher").
 				Hint("Make it a batch step, or leave the launcher out.")
 		}
-		return hpcsera.Errorf(hpcsera.NotSupportedBySite, "this agent has no launch line for MPI programs.").At("launcher").
+		return hpcsera.Errorf(hpcsera.NotSupportedBySite, "this agent has no launch line for MPI programs, so step %s would run one process of %d.", s.Name, asked.Processes()).At("launcher").
 			Hint("Write the site's into agent.yaml, such as launcher: mpirun -n {process_count}, and start the agent again.")
 	}
 	return nil
+}
+
+// callsLauncher reports whether a step's script speaks of the launch line.
+func (a *Agent) callsLauncher(m hpcsera.Manifest, s hpcsera.Step) bool {
+	text := []byte(s.Script)
+	if s.ScriptFile != "" {
+		text, _ = os.ReadFile(a.cached(m, s.ScriptFile)) // it was laid out from there a moment ago
+	}
+	return bytes.Contains(text, []byte("HPCSERA_LAUNCH"))
 }
 
 // launchLine is the site's MPI launch line for a step, with the job's numbers

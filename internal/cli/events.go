@@ -68,11 +68,7 @@ func (a *app) showEvent(form string, e hpcsera.Event) error {
 	if form != "json" {
 		return a.show(form, []hpcsera.Event{e}, func(w io.Writer) { fmt.Fprintln(w, strings.Join(eventRow(e), "  ")) })
 	}
-	line, err := jsonLine(e)
-	if err != nil {
-		return err
-	}
-	return a.show("table", nil, func(w io.Writer) { fmt.Fprintf(w, "%s\n", line) })
+	return a.showLine(e)
 }
 
 func eventRow(e hpcsera.Event) []string {
