@@ -395,7 +395,7 @@ func (e *engine) finish(j *job) {
 // new work is taken; it is tried again until it succeeds or the agent stops.
 func (e *engine) flush() {
 	if len(e.entries) > 0 {
-		failpoint.Hit("agent.before-journal")
+		hitEach("agent.before-journal", e.entries)
 		if err := e.agent.journal.Append(e.entries...); err != nil {
 			if e.failing == nil {
 				e.log.Error("journal cannot be written; nothing is started until it can", "error", err)
@@ -403,7 +403,7 @@ func (e *engine) flush() {
 			e.failing = err
 			return
 		}
-		failpoint.Hit("agent.after-journal")
+		hitEach("agent.after-journal", e.entries)
 		e.entries, e.safe = e.entries[:0], e.cursor
 	}
 	if e.failing != nil {
@@ -414,6 +414,14 @@ func (e *engine) flush() {
 	e.acts = nil
 	for _, act := range acts {
 		act()
+	}
+}
+
+// hitEach passes a failpoint with each entry, so that a kill test can name the
+// one that it means.
+func hitEach(point string, entries []journal.Entry) {
+	for i := range entries {
+		failpoint.Hit(point, string(entries[i].Kind))
 	}
 }
 
