@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,6 +37,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	bin = dir
+	runAbreast()
 	build := exec.Command("go", "build", "-tags", "failpoint", "-o", dir, "../cmd/hpcserad", "../cmd/hpcsera-agent", "../cmd/hpcsera")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -44,7 +46,26 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
+	for _, fault := range showKillTable(os.Stdout) {
+		fmt.Fprintln(os.Stderr, "e2e:", fault)
+		code = max(code, 1)
+	}
 	os.Exit(code)
+}
+
+// runAbreast lets more tests run at once than there are processors, unless the
+// command line says how many: they wait most of their time, for Slurm and for
+// clocks.
+func runAbreast() {
+	flag.Parse()
+	told := false
+	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "test.parallel" })
+	if told {
+		return
+	}
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err) // no such flag: this is no test binary
+	}
 }
 
 // slurmConf returns the configuration of the test bed's Slurm. A missing one
