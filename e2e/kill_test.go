@@ -207,7 +207,7 @@ func (l *login) expectNothingLeft(t *testing.T, id string) {
 		return queued == ""
 	})
 	eventually(t, 20*time.Second, "no doorbell of "+id+" in the inbox", func() bool {
-		rings, err := filepath.Glob(filepath.Join(l.home, "spool", "inbox", id+".*"))
+		rings, err := filepath.Glob(filepath.Join(l.spool, "inbox", id+".*"))
 		return err == nil && len(rings) == 0
 	})
 }
@@ -216,11 +216,11 @@ func (l *login) expectNothingLeft(t *testing.T, id string) {
 // submitted for a job.
 func (l *login) submissions(t *testing.T, id string) []string {
 	t.Helper()
-	s, err := spool.Open(filepath.Join(l.home, "spool"))
+	s, err := spool.Open(l.spool)
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, err := os.ReadDir(filepath.Join(l.home, "spool", "submissions"))
+	entries, err := os.ReadDir(filepath.Join(l.spool, "submissions"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +262,7 @@ func TestHungSubmitRunsOnce(t *testing.T) {
 			d := newDeployment(t, "", "")
 			l := newLogin(t, d, "slurm", "submit_timeout: 2s")
 			path := hangingSbatch(t, l, 22*time.Second)
-			write(t, filepath.Join(l.home, "agent.yaml"), read(t, filepath.Join(l.home, "agent.yaml"))+"commands: {sbatch: "+path+"}\n", 0o600)
+			l.configure(t, "commands: {sbatch: "+path+"}")
 			id := l.submit(t, l.approve(t, manifest("hung", marking("sleep 1"))))
 			p := l.startAgent(t, "")
 			eventually(t, 20*time.Second, "sbatch hangs", func() bool { return exists(filepath.Join(l.home, "hung-once")) })

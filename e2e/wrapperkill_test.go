@@ -20,11 +20,11 @@ import (
 // will submit.
 func (l *login) wrapperFailpoint(t *testing.T, text string) {
 	t.Helper()
-	dir := filepath.Join(l.home, "spool", "bin")
+	dir := filepath.Join(l.spool, "bin")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(filepath.Join(l.home, "spool"), 0o700); err != nil {
+	if err := os.Chmod(l.spool, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "failpoints"), text, 0o600)
@@ -143,7 +143,7 @@ func TestHundredJobsSurviveAnotherHost(t *testing.T) {
 // firstSubmission returns the tag whose claim the agent took away.
 func (l *login) firstSubmission(t *testing.T, id string) string {
 	t.Helper()
-	s, err := spool.Open(filepath.Join(l.home, "spool"))
+	s, err := spool.Open(l.spool)
 	if err != nil {
 		t.Fatal(err)
 	}
