@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"io"
+	"io/fs"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -162,6 +163,26 @@ func TestBadInputIsRefusedByNameAndLeavesNothing(t *testing.T) {
 			t.Errorf("a refused request left job %s", j.ID)
 		}
 	}
+	for _, folder := range []string{"blobs", "uploads"} {
+		if left := files(t, filepath.Join(d.data, "files", folder)); len(left) > 0 {
+			t.Errorf("refused requests left %v, want no bytes", left)
+		}
+	}
+}
+
+// files lists all files below a folder that must be there.
+func files(t *testing.T, dir string) (list []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			list = append(list, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 func newUnknown(t *testing.T) string {

@@ -36,7 +36,7 @@ func (l *login) approveWide(t *testing.T, name, script string) string {
 // artifacts, result, log, native identity.
 func TestJobComesBackWithItsResults(t *testing.T) {
 	t.Parallel()
-	d, l := ready(t)
+	d, l := ready(t, "log_level: debug") // that it keeps its credential to itself is checked at the end of each test
 	input := []byte("3\n4\n")
 	d.putBlob(input)
 	m := manifest("sum", `#!/bin/bash
