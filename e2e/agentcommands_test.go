@@ -138,7 +138,7 @@ func TestAgentGoesThroughAProxyToAServerWithItsOwnAuthority(t *testing.T) {
 		t.Errorf("without ca_file doctor ended with %v and\n%s\nwant the unknown authority told", err, out)
 	}
 	write(t, filepath.Join(l.home, "ca.pem"), read(t, certificate), 0o644)
-	write(t, filepath.Join(l.home, "agent.yaml"), read(t, filepath.Join(l.home, "agent.yaml"))+"ca_file: "+filepath.Join(l.home, "ca.pem")+"\n", 0o600)
+	l.configure(t, "ca_file: "+filepath.Join(l.home, "ca.pem"))
 	if out, err := l.try(t, "doctor", "--submit=false"); err != nil {
 		t.Errorf("doctor ended with %v and\n%s", err, out)
 	}

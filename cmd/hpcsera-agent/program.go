@@ -276,7 +276,7 @@ func (p *program) printStatus(s agent.Status, alive, known bool) {
 	if c := s.Commands; c != nil {
 		fmt.Fprintf(p.stdout, "commands    %d of the batch system since the start (%d submits, %d queries)\n", c.Total().Runs, c.Submit.Runs, c.Queue.Runs+c.History.Runs)
 	}
-	for name, trouble := range map[string]string{"server": s.Server, "scheduler": s.Batch, "journal": s.Journal} {
+	for name, trouble := range map[string]string{"server": s.Server, "scheduler": s.Batch, "journal": s.Journal, "spool": s.Spool} {
 		if trouble != "" {
 			fmt.Fprintf(p.stdout, "TROUBLE     %s: %s\n", name, trouble)
 		}

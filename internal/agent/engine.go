@@ -30,6 +30,7 @@ type engine struct {
 	touched map[string]*job
 	entries []journal.Entry // to be written
 	acts    []func()        // to be begun after that
+	cancels []func()        // native ones, begun even when that fails
 	workers sync.WaitGroup
 }
 
@@ -303,7 +304,9 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 		e.begin(j, e.look(j))
 	case doBlock:
 		e.begin(j, e.block(j, a.outcome))
-	case doCancel, doHold, doRelease:
+	case doCancel:
+		e.beginCancel(j, e.act(ctx, j, a.do))
+	case doHold, doRelease:
 		e.begin(j, e.act(ctx, j, a.do))
 	case doRequeued:
 		j.requeued = j.start.N
@@ -330,6 +333,15 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 func (e *engine) begin(j *job, work func() func()) {
 	j.busy = true
 	e.acts = append(e.acts, func() { e.work(j, work) })
+}
+
+// beginCancel runs the work of a native cancel in a worker after the next
+// flush, whether that succeeds or not: a full disk is a reason to cancel what
+// fills it. Nothing of it need be remembered, since the server repeats an order
+// until it is acknowledged, and cancelling twice is no harm.
+func (e *engine) beginCancel(j *job, work func() func()) {
+	j.busy = true
+	e.cancels = append(e.cancels, func() { e.work(j, work) })
 }
 
 // work runs work in a worker at once, for what can be done twice or for
@@ -407,11 +419,19 @@ func (e *engine) finish(j *job) {
 }
 
 // flush writes the entries in one fsync and then begins the acts. While the
-// journal cannot be written (a full disk, a quota) nothing is begun and no
-// new work is taken; it is tried again until it succeeds or the agent stops.
+// journal cannot be written (a full disk, a quota) nothing but cancels is begun
+// and no new work is taken; it is tried again until it succeeds or the agent
+// stops.
 func (e *engine) flush() {
+	defer func() {
+		cancels := e.cancels
+		e.cancels = nil
+		for _, act := range cancels {
+			act()
+		}
+	}()
 	if len(e.entries) > 0 {
-		failpoint.Hit("agent.before-journal")
+		hitEach("agent.before-journal", e.entries)
 		if err := e.agent.journal.Append(e.entries...); err != nil {
 			if e.failing == nil {
 				e.log.Error("journal cannot be written; nothing is started until it can", "error", err)
@@ -419,7 +439,7 @@ func (e *engine) flush() {
 			e.failing = err
 			return
 		}
-		failpoint.Hit("agent.after-journal")
+		hitEach("agent.after-journal", e.entries)
 		e.entries, e.safe = e.entries[:0], e.cursor
 	}
 	if e.failing != nil {
@@ -430,6 +450,14 @@ func (e *engine) flush() {
 	e.acts = nil
 	for _, act := range acts {
 		act()
+	}
+}
+
+// hitEach passes a failpoint with each entry, so that a kill test can name the
+// one that it means.
+func hitEach(point string, entries []journal.Entry) {
+	for i := range entries {
+		failpoint.Hit(point, string(entries[i].Kind))
 	}
 }
 
