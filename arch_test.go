@@ -47,7 +47,7 @@ var imports = []struct {
 	{"internal/auth", ". internal/store", "the only permission check asks the store who there is, and nobody else"},
 	{"internal/jobs", ". approval internal/store internal/blob internal/auth",
 		"a feature: never another feature (it declares the one method it needs), never HTTP"},
-	{"internal/code", ". approval internal/store internal/blob internal/auth",
+	{"internal/code", ". approval internal/store internal/blob internal/auth internal/failpoint",
 		"a feature, as jobs is"},
 	{"internal/access", ". internal/store internal/auth",
 		"a feature, as jobs is"},

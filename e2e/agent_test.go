@@ -29,7 +29,8 @@ import (
 type login struct {
 	d          *deployment
 	as         *user.User
-	home       string // the agent's state, spool and work directories
+	home       string // the agent's state and work directories
+	spool      string
 	thumbprint string
 	signer     ssh.Signer // whose signature the agent trusts
 	key        string     // its private key's file
@@ -42,7 +43,14 @@ type login struct {
 // the test.
 func newLogin(t *testing.T, d *deployment, scheduler string, settings ...string) *login {
 	t.Helper()
-	l := &login{d: d, home: filepath.Join(openDir(t), "hpcsera")}
+	return newLoginIn(t, d, scheduler, openDir(t), settings...)
+}
+
+// newLoginIn is one whose files lie in a given folder.
+func newLoginIn(t *testing.T, d *deployment, scheduler, dir string, settings ...string) *login {
+	t.Helper()
+	l := &login{d: d, home: filepath.Join(dir, "hpcsera")}
+	l.spool = filepath.Join(l.home, "spool")
 	if err := os.Mkdir(l.home, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +83,25 @@ func newLogin(t *testing.T, d *deployment, scheduler string, settings ...string)
 	return l
 }
 
+// moveSpool has an agent that has not run yet keep its spool elsewhere.
+func (l *login) moveSpool(t *testing.T, dir string) {
+	t.Helper()
+	l.spool = dir
+	l.configure(t, "spool_dir: "+dir)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l.own(t)
+}
+
+// configure adds a line to the agent's configuration.
+func (l *login) configure(t *testing.T, line string) {
+	t.Helper()
+	file := filepath.Join(l.home, "agent.yaml")
+	write(t, file, read(t, file)+line+"\n", 0o600)
+	l.own(t)
+}
+
 // in returns deployment and account for use in a subtest.
 func (l *login) in(t *testing.T) (*deployment, *login) {
 	c := *l
@@ -102,8 +129,13 @@ func (l *login) own(t *testing.T) {
 	if l.as == nil {
 		return
 	}
-	if out, err := exec.Command("chown", "-R", l.as.Uid+":"+l.as.Gid, l.home).CombinedOutput(); err != nil {
-		t.Fatalf("chown: %v %s", err, out)
+	for _, dir := range []string{l.home, l.spool} {
+		if !exists(dir) {
+			continue // the agent makes it
+		}
+		if out, err := exec.Command("chown", "-R", l.as.Uid+":"+l.as.Gid, dir).CombinedOutput(); err != nil {
+			t.Fatalf("chown: %v %s", err, out)
+		}
 	}
 }
 

@@ -276,8 +276,11 @@ func (a *Agent) verify(spec hpcsera.OrderSpec) (*policy.Verdict, error) {
 
 func (a *Agent) jobDir(job string) string { return filepath.Join(a.config.WorkRoot, job) }
 func (a *Agent) journalDir() string       { return filepath.Join(a.config.StateDir, "journal") }
+
+// spoolTrouble learns whether the spool could be used just now.
 func (a *Agent) spoolTrouble(err error) {
 	if a.spoolFailing.Swap(err != nil) != (err != nil) {
+		a.state.set(func(s *Status) { s.Spool = errorText(err) })
 		if err != nil {
 			a.log.Error("spool cannot be used; no new work is taken until it can", "error", err)
 		} else {

@@ -54,7 +54,7 @@ func (e *engine) started(j *job, s *spool.Start) {
 		// A short program may have ended by now; that it ran, and since when, is
 		// told all the same.
 		r := j.view()
-		r.At, r.Message = s.At, ""
+		r.Message = ""
 		e.tellThat(j, r)
 	}
 	if s.End != nil && !ended {
@@ -89,7 +89,7 @@ func (e *engine) block(j *job, then *journal.Outcome) func() func() {
 				if !ran {
 					e.write(journal.Entry{Kind: journal.KindBlocked, Job: id, Step: step, N: n, Tag: tag})
 				}
-				if then != nil {
+				if then != nil && e.leads(time.Now()) { // else it is decided again: the claim stands
 					e.write(journal.Entry{Kind: journal.KindOutcome, Job: id, Outcome: then})
 				}
 			default:

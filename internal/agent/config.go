@@ -29,7 +29,7 @@ type Config struct {
 	WorkRoot      string            `json:"work_root"`      // jobs' directories, shared with the compute nodes; default STATE_DIR/work
 	Scheduler     string            `json:"scheduler"`      // slurm, local, or auto (default): slurm where it answers
 	Commands      map[string]string `json:"commands"`       // absolute paths of the batch system's commands, where not found
-	Launcher      string            `json:"launcher"`       // MPI launch line; {process_count} and {node_count} are filled in; default srun with slurm
+	Launcher      string            `json:"launcher"`       // MPI launch line, see launchLine; default srun with slurm
 	MaxJobs       int               `json:"max_jobs"`       // unfinished jobs at once; default 2000
 	SubmitTimeout Seconds           `json:"submit_timeout"` // of the submit command; default 60s
 	QueryTimeout  Seconds           `json:"query_timeout"`  // of other commands; default 30s
@@ -68,7 +68,7 @@ func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Durati
 
 // settings are the keys that an environment variable can set.
 var settings = []string{
-	"server", "user", "site", "projects", "state_dir", "spool_dir", "work_root", "scheduler", "launcher", "max_jobs", "submit_timeout",
+	"server", "user", "site", "projects", "state_dir", "spool_dir", "work_root", "scheduler", "commands", "launcher", "max_jobs", "submit_timeout",
 	"query_timeout", "poll_interval", "spool_interval", "ca_file", "log", "log_level",
 }
 
@@ -95,19 +95,25 @@ func LoadConfig(file string, getenv func(string) string) (Config, error) {
 
 func (c *Config) overlay(getenv func(string) string) error {
 	for _, key := range settings {
-		name := "HPCSERA_AGENT_" + strings.ToUpper(key)
+		name := variables + strings.ToUpper(key)
 		text := getenv(name)
 		if text == "" {
 			continue
 		}
 		var value any = text
+		var err error
 		switch key {
+		case "commands":
+			value, err = commandPaths(text)
 		case "projects":
 			value = strings.Split(text, ",")
 		case "max_jobs":
 			value = json.RawMessage(text)
 		}
-		b, err := json.Marshal(map[string]any{key: value})
+		var b []byte
+		if err == nil {
+			b, err = json.Marshal(map[string]any{key: value})
+		}
 		if err == nil {
 			err = json.Unmarshal(b, c)
 		}
@@ -169,6 +175,10 @@ func (c Config) Check() error {
 	if c.Server == "" || err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a server's URL.", c.Server).At("server").
 			Hint("Write it in agent.yaml, such as server: https://hpcsera.example.org")
+	}
+	if !safe(u) {
+		return hpcsera.Errorf(hpcsera.InvalidField, "what is sent to %s can be read on its way; without TLS the server must be on this host.", c.Server).At("server").
+			Hint("Write https://%s into agent.yaml.", u.Host)
 	}
 	for field, name := range map[string]string{"user": c.User, "site": c.Site} {
 		if !hpcsera.ValidName(name) {

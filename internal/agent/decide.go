@@ -48,8 +48,8 @@ type patience struct {
 var defaultPatience = patience{absence: time.Minute, record: 10 * time.Second, act: 20 * time.Second}
 
 // decide is the whole life of a job as a pure function: what to do next,
-// given what is known. open says that this instance holds the term and spoke
-// to the server since its last loss of contact: without, nothing is submitted.
+// given what is known. open says that this instance spoke to the server since
+// its last loss of contact: without, nothing is submitted.
 func (j *job) decide(now time.Time, open bool, p patience) action {
 	switch {
 	case j.final || j.busy || now.Before(j.retryAt):

@@ -60,3 +60,29 @@ func TestAJobSucceeds(t *testing.T) {
 		}
 	})
 }
+
+// A full disk is a reason to cancel what fills it, so a cancel does not wait
+// for the journal: its order stays unacknowledged, and the server repeats it.
+func TestACancelIsObeyedWhileTheJournalFails(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		job := w.server.submit(w.sign(1, hpcsera.BatchStep), false)
+		w.planned(job, program{run: 30 * time.Minute})
+		first := w.start()
+		w.until("the job runs", time.Minute, func() bool { return w.server.job(job).last.State == hpcsera.Running })
+		if err := first.agent.journal.Close(); err != nil { // every write to it fails from now on
+			t.Fatal(err)
+		}
+		w.server.want(job, hpcsera.DesiredCancel)
+		w.until("the batch system was told", 2*time.Minute, func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return !w.runs[job][0].ended.IsZero()
+		})
+		if last := w.server.job(job).last; last.State.Final() {
+			t.Errorf("the job is told to be %s, want nothing told that is not in the journal", last.State)
+		}
+		first.kill(true)
+		w.start()
+		w.ends(job, hpcsera.Cancelled, hpcsera.CancelledByUser)
+	})
+}

@@ -75,6 +75,12 @@ func (s *server) changed() {
 	s.news = make(chan struct{})
 }
 
+func (s *server) tune(change func(*serverFaults)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.faults)
+}
+
 // submit accepts a job.
 func (s *server) submit(c code, requeue bool) string {
 	s.mu.Lock()
@@ -232,7 +238,7 @@ func (s *server) handle(i *instance, req *http.Request, body []byte) *http.Respo
 	case "log":
 		err = s.appendLog(req, body)
 	default:
-		err = s.putBlob(req, body)
+		answer, err = map[string]any{"size": len(body), "complete": true}, s.putBlob(req, body)
 	}
 	if err != nil {
 		return problem(req, http.StatusConflict, err)

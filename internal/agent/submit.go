@@ -83,6 +83,9 @@ func (e *engine) handedOver(j *job, tag string, ref scheduler.Ref, err error) {
 		e.agent.asker.soon(2 * time.Second)
 	case errors.As(err, &refused) && !refused.Throttled:
 		e.write(journal.Entry{Kind: journal.KindRefused, Job: j.id, Step: j.step, N: j.n, Tag: tag})
+		if !e.leads(time.Now()) {
+			return // whoever leads submits again and is told the same
+		}
 		e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, hpcsera.RejectedByScheduler, refused.Message, nil)})
 	case errors.As(err, &refused), errors.As(err, &early):
 		e.write(journal.Entry{Kind: journal.KindRefused, Job: j.id, Step: j.step, N: j.n, Tag: tag})

@@ -47,6 +47,9 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	err := a.engine.read(ctx, func() {
 		e := a.engine
 		req = hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: e.epoch, Acked: e.safe, Free: e.free(), Wait: wait}
+		if e.cut {
+			req.Wait = 0 // submissions wait for this answer, and there may be no news for long
+		}
 	})
 	if err != nil {
 		return err
@@ -57,6 +60,7 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	if facts {
 		req.Facts = a.facts.Load()
 	}
+	sent := time.Now()
 	answer, err := a.api.Work(ctx, req)
 	if err != nil {
 		return a.refusedWork(err)
@@ -69,7 +73,7 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	a.state.set(func(s *Status) { s.Server, s.Spoke = "", time.Now().UTC() })
 	limited, cancel := context.WithTimeout(ctx, journalWait)
 	defer cancel()
-	err = a.engine.call(limited, func() { a.engine.takeOrders(answer) })
+	err = a.engine.call(limited, func() { a.engine.takeOrders(answer, sent) })
 	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		return nil // the journal fails: the server is to know that this instance lives, and what is acknowledged is on disk
 	}
@@ -82,7 +86,7 @@ const journalWait = 20 * time.Second
 // refusedWork closes the gate: after a loss of contact nothing is submitted
 // before the next answer.
 func (a *Agent) refusedWork(err error) error {
-	a.engine.do(func() { a.engine.spoke = time.Time{} })
+	a.engine.do(func() { a.engine.cut = true })
 	switch hpcsera.CodeOf(err) {
 	case hpcsera.StaleTerm:
 		return fmt.Errorf("%w: another instance of this agent took over: %w", errStopped, err)
@@ -122,9 +126,10 @@ func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again boo
 }
 
 // takeOrders journals an answer's orders and then its cursor, so that what is
-// acknowledged is on disk.
-func (e *engine) takeOrders(answer hpcsera.WorkAnswer) {
-	e.spoke = time.Now()
+// acknowledged is on disk. sent is when the request was: the server saw this
+// instance then or later.
+func (e *engine) takeOrders(answer hpcsera.WorkAnswer, sent time.Time) {
+	e.heard, e.cut = sent, false
 	for i := range answer.Orders {
 		o := answer.Orders[i]
 		j := e.jobs[o.JobID]

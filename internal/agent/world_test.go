@@ -273,6 +273,12 @@ func (w *world) sign(runs int, types ...hpcsera.StepType) code {
 	for i, s := range types {
 		m.Steps = append(m.Steps, hpcsera.Step{Name: fmt.Sprintf("step-%d", i), Type: s, Program: hpcsera.Program{Script: "true"}})
 	}
+	return w.signed(m, runs)
+}
+
+// signed approves a code part.
+func (w *world) signed(m hpcsera.Manifest, runs int) code {
+	w.t.Helper()
 	if err := m.Validate(); err != nil {
 		w.t.Fatal(err)
 	}

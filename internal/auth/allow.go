@@ -171,7 +171,7 @@ func rank(m hpcsera.MemberRole) int {
 }
 
 func unreachable(format string, args ...any) *hpcsera.Error {
-	return hpcsera.Errorf(hpcsera.NotFound, format, args...)
+	return hpcsera.Errorf(hpcsera.NotFound, format, args...).Hint("Check the name, and what the token is for: GET /tokens/self tells it.")
 }
 
 // lacks names the roles of which one is missing.

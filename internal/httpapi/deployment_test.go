@@ -222,6 +222,9 @@ func (a answer) refused(t testing.TB, status int, code hpcsera.Code, field strin
 	if a.status != status || a.problem.Code != code || got != field {
 		t.Errorf("got %d %s at %q, want %d %s at %q: %s", a.status, a.problem.Code, got, status, code, field, shortened(a.body))
 	}
+	if a.problem.Detail == "" || a.problem.Hint == nil {
+		t.Errorf("want what is wrong and what to do: %s", shortened(a.body))
+	}
 }
 
 // as decodes an answer that must have the status.

@@ -59,6 +59,46 @@ var statuses = map[hpcsera.Code]int{
 	hpcsera.StorageFull:   http.StatusInsufficientStorage,
 }
 
+// advice is what to do about an error that does not say it itself. The codes
+// of what only happens to agents are here as well: people read agents' logs.
+var advice = map[hpcsera.Code]string{
+	hpcsera.MalformedRequest: "Send it as the contract says: GET /docs.",
+	hpcsera.InvalidField:     "Correct the field; nothing was changed.",
+	hpcsera.UnknownField:     "Check the spelling; nothing was changed.",
+
+	hpcsera.Unauthenticated: "Send a token: Authorization: Bearer hpcsera_….",
+	hpcsera.TokenInvalid:    "Ask for a new token.",
+	hpcsera.DPoPRequired:    "Send a proof made with the agent's key, for this request.",
+	hpcsera.UseDPoPNonce:    "Make the proof again with the nonce in DPoP-Nonce.",
+	hpcsera.Forbidden:       "Ask an owner of the project for that right.",
+	hpcsera.NotFound:        "Check the name, and what the token is for: GET /tokens/self tells it.",
+
+	hpcsera.WrongOffset:        "Go on at the byte that expected names.",
+	hpcsera.JobFinal:           "Nothing is left to do; to run it again, submit it anew: hpcsera retry.",
+	hpcsera.JobNotFinal:        "Cancel it and wait for its end.",
+	hpcsera.Conflict:           "Look at its present state, and try again if that is still wanted.",
+	hpcsera.AgentActive:        "Stop the other instance, or wait until it has been silent for 90 s.",
+	hpcsera.StaleTerm:          "Another instance of this agent took over; leave the work to it.",
+	hpcsera.NotSupportedBySite: "Leave it out, or use another site.",
+
+	hpcsera.BodyTooLarge: "Send files as blobs, and many jobs in several requests.",
+
+	hpcsera.NotSupportedYet:      "Leave it out; nothing was submitted.",
+	hpcsera.UnknownSite:          "GET /sites lists them.",
+	hpcsera.UnknownCode:          "GET /code lists what this token reaches.",
+	hpcsera.MissingBlobs:         "Upload what missing names: PUT /blobs/{digest}.",
+	hpcsera.DigestMismatch:       "Send the bytes again, from byte 0.",
+	hpcsera.InvalidValue:         "Give a value that the code's parameters allow; nothing was submitted.",
+	hpcsera.LimitExceeded:        "Ask for less, or have the code approved with wider limits.",
+	hpcsera.ApprovalRefused:      "Sign the code again: hpcsera approve.",
+	hpcsera.IdempotencyKeyReused: "Use a new key for a new request.",
+
+	hpcsera.QuotaExceeded: "Wait until earlier jobs have ended, and try again.",
+	hpcsera.Internal:      "Tell the operator the request id.",
+	hpcsera.Unavailable:   "Try again later.",
+	hpcsera.StorageFull:   "Nothing was kept. Tell the operator, and try again later.",
+}
+
 // fail answers with an error.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
@@ -177,9 +217,13 @@ func (a *API) challenge(w http.ResponseWriter, r *http.Request, code hpcsera.Cod
 
 // describe returns the problem as JSON.
 func describe(e *hpcsera.Error, status int, request string) []byte {
+	hint := e.Advice
+	if hint == "" {
+		hint = advice[e.Code]
+	}
 	p := api.Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Code: e.Code,
-		Detail: e.Message, Field: given(e.Field), Hint: given(e.Advice), Request: request,
+		Detail: e.Message, Field: given(e.Field), Hint: given(hint), Request: request,
 	}
 	if e.Index >= 0 {
 		p.Index = &e.Index
