@@ -77,16 +77,18 @@ const (
 
 // Token is what is known of a token; its secret is not.
 type Token struct {
-	ID      string     `json:"id"`
-	User    string     `json:"user"`
-	Project string     `json:"project"`
-	Client  string     `json:"client"`
-	Site    string     `json:"site,omitempty"`
-	Scope   Scope      `json:"scope"`
-	Roles   Roles      `json:"roles"`
-	Created time.Time  `json:"created"`
-	Expires time.Time  `json:"expires"`
-	Revoked *time.Time `json:"revoked,omitempty"`
+	ID      string    `json:"id"`
+	User    string    `json:"user"`
+	Project string    `json:"project"`
+	Client  string    `json:"client"`
+	Site    string    `json:"site,omitempty"`
+	Scope   Scope     `json:"scope"`
+	Roles   Roles     `json:"roles"`
+	Created time.Time `json:"created"`
+	// NotBefore is when the token begins to be good; zero is at once.
+	NotBefore time.Time  `json:"not_before,omitzero"`
+	Expires   time.Time  `json:"expires"`
+	Revoked   *time.Time `json:"revoked,omitempty"`
 }
 
 // Approval is a signed statement about code, as filed.

@@ -141,18 +141,19 @@ func TestATokenIsMadeOnlyForWhoMayHaveIt(t *testing.T) {
 		edit func(*admin.NewToken)
 		want hpcsera.Code
 	}{
-		"an unknown user":     {func(r *admin.NewToken) { r.User = "eve" }, hpcsera.NotFound},
-		"no member":           {func(r *admin.NewToken) { r.User = "bob" }, hpcsera.Conflict},
-		"an unknown project":  {func(r *admin.NewToken) { r.Project = "melt" }, hpcsera.NotFound},
-		"an unknown client":   {func(r *admin.NewToken) { r.Client = "flowable" }, hpcsera.NotFound},
-		"an unknown site":     {func(r *admin.NewToken) { r.Site = "mars" }, hpcsera.NotFound},
-		"no roles":            {func(r *admin.NewToken) { r.Preset = "" }, hpcsera.InvalidField},
-		"roles and a preset":  {func(r *admin.NewToken) { r.Roles = "1" }, hpcsera.InvalidField},
-		"an unknown preset":   {func(r *admin.NewToken) { r.Preset = "root" }, hpcsera.InvalidField},
-		"an unknown role":     {func(r *admin.NewToken) { r.Preset, r.Roles = "", "9" }, hpcsera.InvalidField},
-		"an unknown scope":    {func(r *admin.NewToken) { r.Scope = "world" }, hpcsera.InvalidField},
-		"longer than 90 days": {func(r *admin.NewToken) { r.Days = 91 }, hpcsera.LimitExceeded},
-		"for no time at all":  {func(r *admin.NewToken) { r.Days = -1 }, hpcsera.LimitExceeded},
+		"an unknown user":            {func(r *admin.NewToken) { r.User = "eve" }, hpcsera.NotFound},
+		"no member":                  {func(r *admin.NewToken) { r.User = "bob" }, hpcsera.Conflict},
+		"an unknown project":         {func(r *admin.NewToken) { r.Project = "melt" }, hpcsera.NotFound},
+		"an unknown client":          {func(r *admin.NewToken) { r.Client = "flowable" }, hpcsera.NotFound},
+		"an unknown site":            {func(r *admin.NewToken) { r.Site = "mars" }, hpcsera.NotFound},
+		"no roles":                   {func(r *admin.NewToken) { r.Preset = "" }, hpcsera.InvalidField},
+		"roles and a preset":         {func(r *admin.NewToken) { r.Roles = "1" }, hpcsera.InvalidField},
+		"an unknown preset":          {func(r *admin.NewToken) { r.Preset = "root" }, hpcsera.InvalidField},
+		"an unknown role":            {func(r *admin.NewToken) { r.Preset, r.Roles = "", "9" }, hpcsera.InvalidField},
+		"an unknown scope":           {func(r *admin.NewToken) { r.Scope = "world" }, hpcsera.InvalidField},
+		"longer than 90 days":        {func(r *admin.NewToken) { r.Days = 91 }, hpcsera.LimitExceeded},
+		"for no time at all":         {func(r *admin.NewToken) { r.Days = -1 }, hpcsera.LimitExceeded},
+		"that ends before it begins": {func(r *admin.NewToken) { r.NotBefore = time.Now().AddDate(0, 0, 31) }, hpcsera.InvalidField},
 	} {
 		r := newToken()
 		c.edit(&r)
@@ -167,6 +168,11 @@ func TestATokenIsMadeOnlyForWhoMayHaveIt(t *testing.T) {
 	}
 	if got := ask[[]hpcsera.Token](o, admin.OpTokens, admin.Filter{User: "alice"}); len(got) != 1 || got[0].ID != made.Token.ID {
 		t.Errorf("list: got %+v", got)
+	}
+	later := newToken()
+	later.NotBefore = time.Now().Add(time.Hour)
+	if err := o.bearer(ask[admin.TokenMade](o, admin.OpCreateToken, later).Secret); hpcsera.CodeOf(err) != hpcsera.TokenInvalid {
+		t.Errorf("a token for later: got %v, want token_invalid", err)
 	}
 	if strings.Contains(o.log.String(), made.Secret) {
 		t.Error("the log holds the token")

@@ -94,6 +94,8 @@ func (s *Service) token(ctx context.Context, id string, hash []byte) (*Principal
 	switch {
 	case row.Revoked != nil:
 		return nil, invalid("the token was revoked.")
+	case now.Before(row.NotBefore):
+		return nil, invalid("the token is good from %s on.", row.NotBefore.UTC().Format(time.RFC3339))
 	case !now.Before(row.Expires):
 		return nil, invalid("the token expired at %s.", row.Expires.UTC().Format(time.RFC3339))
 	case row.UserDisabled:

@@ -82,11 +82,14 @@ func (s *server) write(fn func(store.Tx) error) {
 	}
 }
 
-func (s *server) token() hpcsera.Token {
+func (s *server) token(edit ...func(*hpcsera.Token)) hpcsera.Token {
 	s.t.Helper()
 	t := hpcsera.Token{
 		ID: hpcsera.NewID("t"), User: "alice", Project: "cfd", Client: "gitlab", Scope: hpcsera.ClientScope, Roles: hpcsera.RolesOf(1),
 		Created: s.now, Expires: s.now.Add(time.Hour),
+	}
+	for _, e := range edit {
+		e(&t)
 	}
 	text, hash := hpcsera.NewSecret(t.ID)
 	s.secrets[t.ID] = text
@@ -201,6 +204,17 @@ func TestATokenEndsFromTheNextRequest(t *testing.T) {
 			expect(t, "a stream after", s.auth.Still(t.Context(), p), hpcsera.TokenInvalid)
 		})
 	}
+}
+
+func TestATokenIsGoodFromItsBeginningOn(t *testing.T) {
+	s := newServer(t)
+	begin := s.now.Add(time.Minute)
+	token := s.token(func(t *hpcsera.Token) { t.NotBefore = begin })
+	expect(t, "at once", s.bearer(token.ID), hpcsera.TokenInvalid)
+	s.now = begin.Add(-time.Microsecond)
+	expect(t, "just before", s.bearer(token.ID), hpcsera.TokenInvalid)
+	s.now = begin
+	expect(t, "from then on", s.bearer(token.ID), "")
 }
 
 // proof is a DPoP proof in the making.

@@ -176,7 +176,7 @@ func testMembers(t *testing.T, d Database) {
 func tokenRow(id, user string, at time.Duration) hpcsera.Token {
 	return hpcsera.Token{
 		ID: id, User: user, Project: "cfd", Client: "ci", Site: "gwdg", Scope: hpcsera.ClientScope, Roles: hpcsera.Roles(255),
-		Created: day.Add(at), Expires: day.Add(at + time.Hour),
+		Created: day.Add(at), NotBefore: day.Add(at + time.Minute), Expires: day.Add(at + time.Hour),
 	}
 }
 

@@ -38,17 +38,18 @@ type Site struct {
 }
 
 type Token struct {
-	ID      string
-	User    string
-	Project string
-	Client  string
-	Site    string
-	Scope   string
-	Roles   int64
-	Created int64
-	Expires int64
-	Revoked int64
-	Hash    []byte
+	ID        string
+	User      string
+	Project   string
+	Client    string
+	Site      string
+	Scope     string
+	Roles     int64
+	Created   int64
+	NotBefore int64
+	Expires   int64
+	Revoked   int64
+	Hash      []byte
 }
 
 type User struct {

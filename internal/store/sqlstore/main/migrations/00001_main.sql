@@ -143,17 +143,18 @@ CREATE TABLE sites (
 );
 
 CREATE TABLE tokens (
-    id      TEXT PRIMARY KEY,
-    "user"  TEXT NOT NULL,
-    project TEXT NOT NULL,
-    client  TEXT NOT NULL,
-    site    TEXT NOT NULL,
-    scope   TEXT NOT NULL,
-    roles   BIGINT NOT NULL,
-    created BIGINT NOT NULL,
-    expires BIGINT NOT NULL,
-    revoked BIGINT NOT NULL,
-    hash    BYTEA NOT NULL -- SHA-256 of the secret
+    id         TEXT PRIMARY KEY,
+    "user"     TEXT NOT NULL,
+    project    TEXT NOT NULL,
+    client     TEXT NOT NULL,
+    site       TEXT NOT NULL,
+    scope      TEXT NOT NULL,
+    roles      BIGINT NOT NULL,
+    created    BIGINT NOT NULL,
+    not_before BIGINT NOT NULL,
+    expires    BIGINT NOT NULL,
+    revoked    BIGINT NOT NULL,
+    hash       BYTEA NOT NULL -- SHA-256 of the secret
 );
 CREATE INDEX tokens_user ON tokens ("user", created);
 

@@ -57,15 +57,15 @@ INSERT INTO sites (name, disabled, created) VALUES ($1, $2, $3) ON CONFLICT DO N
 UPDATE sites SET disabled = $1 WHERE name = $2;
 
 -- name: Token :one
-SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash FROM tokens WHERE id = $1;
+SELECT id, "user", project, client, site, scope, roles, created, not_before, expires, revoked, hash FROM tokens WHERE id = $1;
 
 -- name: Tokens :many
-SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash FROM tokens
+SELECT id, "user", project, client, site, scope, roles, created, not_before, expires, revoked, hash FROM tokens
 WHERE ("user" = $1 OR $1 = '') ORDER BY created DESC, id;
 
 -- name: InsertToken :execrows
-INSERT INTO tokens (id, "user", project, client, site, scope, roles, created, expires, revoked, hash)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING;
+INSERT INTO tokens (id, "user", project, client, site, scope, roles, created, not_before, expires, revoked, hash)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING;
 
 -- name: RevokeToken :execrows
 -- The first revocation's time stays.
