@@ -44,6 +44,7 @@ type deployment struct {
 	log   *lines
 	clock func() time.Time
 	key   []byte
+	edge  http.Handler // the API without the chassis: what is called in-process
 	stop  func()
 	web   *http.Client
 }
@@ -115,6 +116,7 @@ func (d *deployment) start() {
 		RequestID: server.RequestID, Note: server.Note, Metrics: httpapi.NewMetrics(), Log: log,
 	})
 	must(t, err)
+	d.edge = edge
 	d.admin = admin.New(admin.Config{Store: db, Jobs: life, Sightings: seen, Log: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -250,13 +252,7 @@ func (d *deployment) submitted(token string) hpcsera.Job {
 // agent enrols alice's agent at lab and returns it.
 func (d *deployment) agent() *client.Agent {
 	d.t.Helper()
-	key, err := client.LoadKey(filepath.Join(d.dir, "agent.key"))
-	must(d.t, err)
-	made, err := d.admin.CreateAgent(d.t.Context(), admin.NewAgent{User: "alice", Site: "lab", Projects: []string{"cfd"}, Thumbprint: key.Thumbprint()})
-	must(d.t, err)
-	a, err := client.NewAgent(d.url, made.Credential, key, d.web.Transport)
-	must(d.t, err)
-	return a
+	return d.enrolled("alice", "cfd").agent()
 }
 
 // everyone is the token of all roles that clients use.
