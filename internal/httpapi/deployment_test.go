@@ -36,15 +36,14 @@ const maxBody = 4 << 20
 // bob, who each own a project (cfd, bio) and share none, clients cli and ci,
 // and sites lab and hlrs.
 type deployment struct {
-	t     testing.TB
-	dir   string
-	url   string
-	admin *admin.Service
+	t   testing.TB
+	dir string
+	url string
+	replica
 	db    *sqlstore.Store
 	log   *lines
 	clock func() time.Time
 	key   []byte
-	edge  http.Handler // the API without the chassis: what is called in-process
 	stop  func()
 	web   *http.Client
 }
@@ -63,7 +62,14 @@ func newDeployment(t testing.TB) *deployment {
 	d := &deployment{t: t, dir: t.TempDir(), log: &lines{}, key: bytes.Repeat([]byte{7}, 32), web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
 	d.start()
 	t.Cleanup(func() { d.stop(); d.web.CloseIdleConnections() })
-	ctx := t.Context()
+	d.populate()
+	return d
+}
+
+// populate makes who there is.
+func (d *deployment) populate() {
+	t, ctx := d.t, d.t.Context()
+	t.Helper()
 	for _, user := range []string{"alice", "bob"} {
 		must(t, one(d.admin.CreateUser(ctx, admin.NewUser{Name: user})))
 	}
@@ -76,7 +82,6 @@ func newDeployment(t testing.TB) *deployment {
 	for _, name := range []string{"lab", "hlrs"} {
 		must(t, one(d.admin.CreateSite(ctx, admin.Named{Name: name})))
 	}
-	return d
 }
 
 func one[T any](_ T, err error) error { return err }
@@ -100,27 +105,10 @@ func (d *deployment) start() {
 	front, err := server.Listen(server.Config{Listen: "127.0.0.1:0", MaxBody: maxBody, Unlimited: httpapi.Streams, Grace: 5 * time.Second, Log: log})
 	must(t, err)
 	d.url, d.db = front.URL(), db
-	who, err := auth.New(auth.Config{Store: db, PublicURL: d.url, Key: d.key, Log: log, Now: d.clock})
-	must(t, err)
-	seen := auth.NewSightings(db, d.clock, log)
-	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: d.url, Log: log})
-	life, err := jobs.New(jobs.Config{Store: db, Blobs: files, Logs: files, Code: codes, Sightings: seen, Key: d.key,
-		Stopping: front.Stopping(), Still: who.Still, Log: log})
-	must(t, err)
-	edge, err := httpapi.New(httpapi.Config{
-		Auth: who, Jobs: life, Code: codes, Ready: func(context.Context) error { return nil },
-		LastSeq: func(ctx context.Context) (seq int64, err error) {
-			err = db.Read(ctx, func(r store.Reader) error { seq, err = r.LastSeq(); return err })
-			return seq, err
-		},
-		RequestID: server.RequestID, Note: server.Note, Metrics: httpapi.NewMetrics(), Log: log,
-	})
-	must(t, err)
-	d.edge = edge
-	d.admin = admin.New(admin.Config{Store: db, Jobs: life, Sightings: seen, Log: log})
+	d.replica = d.stack(db, files, front.Stopping(), server.RequestID)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- front.Serve(ctx, edge) }()
+	go func() { ended <- front.Serve(ctx, d.edge) }()
 	d.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -130,6 +118,38 @@ func (d *deployment) start() {
 			t.Errorf("close the storage: %v", err)
 		}
 	})
+}
+
+// replica is what each of several servers on one database has of its own.
+type replica struct {
+	edge    http.Handler // the API without the chassis: what is called in-process
+	admin   *admin.Service
+	metrics *httpapi.Metrics
+}
+
+// stack puts the API on a database.
+func (d *deployment) stack(db *sqlstore.Store, files *fs.Store, stopping <-chan struct{}, id func(context.Context) string) replica {
+	d.t.Helper()
+	log := slog.New(slog.NewJSONHandler(d.log, nil))
+	who, err := auth.New(auth.Config{Store: db, PublicURL: d.url, Key: d.key, Log: log, Now: d.clock})
+	must(d.t, err)
+	seen := auth.NewSightings(db, d.clock, log)
+	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: d.url, Log: log})
+	life, err := jobs.New(jobs.Config{Store: db, Blobs: files, Logs: files, Code: codes, Sightings: seen, Key: d.key,
+		Stopping: stopping, Still: who.Still, Log: log})
+	must(d.t, err)
+	r := replica{metrics: httpapi.NewMetrics()}
+	r.edge, err = httpapi.New(httpapi.Config{
+		Auth: who, Jobs: life, Code: codes, Ready: func(context.Context) error { return nil },
+		LastSeq: func(ctx context.Context) (seq int64, err error) {
+			err = db.Read(ctx, func(r store.Reader) error { seq, err = r.LastSeq(); return err })
+			return seq, err
+		},
+		RequestID: id, Note: server.Note, Metrics: r.metrics, Log: log,
+	})
+	must(d.t, err)
+	r.admin = admin.New(admin.Config{Store: db, Jobs: life, Sightings: seen, Log: log})
+	return r
 }
 
 // token makes a token of alice (project cfd, client cli) with roles.

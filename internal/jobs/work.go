@@ -43,7 +43,7 @@ func (s *Service) Work(ctx context.Context, p *auth.Principal, agent string, r h
 		poll.free = 0
 		r.Wait = 0
 	}
-	return poll.run(ctx, time.Duration(r.Wait)*time.Second)
+	return poll.run(ctx, s.watch(p), time.Duration(r.Wait)*time.Second)
 }
 
 func checkWork(r hpcsera.WorkRequest) error {
@@ -92,8 +92,9 @@ type poll struct {
 }
 
 // run looks, takes new jobs, and looks again after each change that may
-// concern the agent.
-func (w *poll) run(ctx context.Context, wait time.Duration) (hpcsera.WorkAnswer, error) {
+// concern the agent. Nothing is given to one that was removed meanwhile, or
+// whose user was disabled.
+func (w *poll) run(ctx context.Context, watch *watch, wait time.Duration) (hpcsera.WorkAnswer, error) {
 	sub := w.s.cfg.Store.Feed().Subscribe(w.concerns())
 	defer sub.Close()
 	limited, cancel := w.s.until(ctx, wait)
@@ -112,7 +113,10 @@ func (w *poll) run(ctx context.Context, wait time.Duration) (hpcsera.WorkAnswer,
 		if err != nil || len(answer.Orders) > 0 || answer.Stopping || limited.Err() != nil {
 			return answer, err
 		}
-		sub.Wait(limited)
+		watch.wait(limited, sub)
+		if err := watch.check(ctx); err != nil {
+			return hpcsera.WorkAnswer{}, err
+		}
 	}
 }
 
