@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,7 +145,10 @@ func (s *Service) agentRow(ctx context.Context, id string) (*Principal, error) {
 		if row, err = r.Agent(id); err != nil {
 			return err
 		}
-		user, err = r.User(row.User)
+		if user, err = r.User(row.User); err != nil {
+			return err
+		}
+		row.Projects, err = Serves(r, row)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -161,6 +165,14 @@ func (s *Service) agentRow(ctx context.Context, id string) (*Principal, error) {
 		return nil, invalid("the user %s is disabled.", row.User)
 	}
 	return &Principal{Agent: row}, nil
+}
+
+// Serves returns the projects that an agent serves now: those it was enrolled
+// for of which its user is still a member. Without membership neither bytes nor
+// jobs of a project reach the agent; with it again, they do.
+func Serves(r store.AccessReader, a *store.Agent) ([]string, error) {
+	member, err := r.Memberships(a.User)
+	return slices.DeleteFunc(slices.Clone(a.Projects), func(p string) bool { return !slices.Contains(member, p) }), err
 }
 
 // Nonce returns a nonce for the next proof of an agent; every replica accepts

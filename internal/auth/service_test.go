@@ -11,8 +11,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -390,6 +392,30 @@ func TestAnAgentEndsFromTheNextRequest(t *testing.T) {
 			expect(t, "after", err, hpcsera.TokenInvalid)
 			expect(t, "a stream after", s.auth.Still(t.Context(), &auth.Principal{Agent: &a}), hpcsera.TokenInvalid)
 		})
+	}
+}
+
+func TestAnAgentServesOnlyWhereItsUserIsAMember(t *testing.T) {
+	s := newServer(t)
+	a := s.agent()
+	projects := func() []string {
+		t.Helper()
+		p, err := s.asAgent(a, s.auth, s.proof(a, "POST", workPath).sign(t))
+		expect(t, "the agent", err, "")
+		return p.Projects()
+	}
+	if got, want := projects(), []string{"cfd"}; !slices.Equal(got, want) {
+		t.Errorf("before: got %v, want %v", got, want)
+	}
+	s.write(func(tx store.Tx) error { return tx.SetMember("cfd", "alice", "") })
+	if got := projects(); len(got) != 0 {
+		t.Errorf("without membership: got %v, want none", got)
+	}
+	s.write(func(tx store.Tx) error {
+		return errors.Join(tx.SetMember("cfd", "alice", hpcsera.Viewer), tx.InsertProject(hpcsera.Project{Name: "melt"}), tx.SetMember("melt", "alice", hpcsera.Owner))
+	})
+	if got, want := projects(), []string{"cfd"}; !slices.Equal(got, want) {
+		t.Errorf("a member again, and of another project: got %v, want %v", got, want)
 	}
 }
 

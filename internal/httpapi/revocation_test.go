@@ -220,6 +220,29 @@ func TestWhoWaitsIsToldNothingOfWhatHappensAfterTheRevocation(t *testing.T) {
 	})
 }
 
+func TestTheAgentOfARemovedMemberServesTheProjectNoMore(t *testing.T) {
+	inBubble(t, func(d *deployment, _ [2]replica) {
+		t := d.t.(*testing.T)
+		token, agent := d.token(everyone), d.enrolled("alice", "cfd")
+		blob := "/api/v1/blobs/" + hpcsera.DigestOf([]byte("x"))
+		d.call(token, "PUT", blob, []byte("x"))
+		d.approved(token)
+		work := probe{body: hpcsera.WorkRequest{Instance: "i_00000000000000000001", Free: 1}}
+		ask := func() (bytes int, orders int) {
+			answer := as[hpcsera.WorkAnswer](t, agent.direct("POST", "/api/v1/agents/"+agent.id+"/work", work), 200)
+			return agent.direct("GET", blob, probe{}).status, len(answer.Orders)
+		}
+		must(t, one(d.admin.SetMember(t.Context(), admin.NewMember{Project: "cfd", User: "alice"})))
+		if bytes, orders := ask(); bytes != 404 || orders != 0 {
+			t.Errorf("removed: the blob got %d, and the agent %d orders, want 404 and none", bytes, orders)
+		}
+		must(t, one(d.admin.SetMember(t.Context(), admin.NewMember{Project: "cfd", User: "alice", Role: hpcsera.Member})))
+		if bytes, orders := ask(); bytes != 200 || orders != 1 {
+			t.Errorf("a member again: the blob got %d, and the agent %d orders, want 200 and one", bytes, orders)
+		}
+	})
+}
+
 func TestASlowReaderOfALongLogIsCutAsWell(t *testing.T) {
 	inBubble(t, func(d *deployment, replicas [2]replica) {
 		t := d.t.(*testing.T)

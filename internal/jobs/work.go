@@ -204,7 +204,11 @@ func (w *poll) hasReady(r store.Reader, unacked []*store.Job) (bool, error) {
 	if site, err := r.Site(w.agent.Site); err != nil || site.Disabled {
 		return false, err
 	}
-	jobs, err := r.Ready(w.agent.User, w.agent.Site, w.agent.Projects, 1)
+	projects, err := auth.Serves(r, w.agent)
+	if err != nil {
+		return false, err
+	}
+	jobs, err := r.Ready(w.agent.User, w.agent.Site, projects, 1)
 	return len(jobs) > 0, err
 }
 
@@ -232,7 +236,11 @@ func (w *poll) take(ctx context.Context) error {
 		if room <= 0 {
 			return nil
 		}
-		jobs, err := tx.Ready(row.User, row.Site, row.Projects, room)
+		projects, err := auth.Serves(tx, row)
+		if err != nil {
+			return err
+		}
+		jobs, err := tx.Ready(row.User, row.Site, projects, room)
 		if err != nil {
 			return err
 		}

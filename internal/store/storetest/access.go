@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -170,6 +171,22 @@ func testMembers(t *testing.T, d Database) {
 		if diff := cmp.Diff(step.want, got.Members); diff != "" {
 			t.Errorf("after %s became %q (-want +got):\n%s", step.user, step.role, diff)
 		}
+		for _, user := range []string{"alice", "bob"} {
+			var want []string
+			if step.want[user] != "" {
+				want = []string{"cfd"}
+			}
+			mine := get(t, s, func(r store.Reader) ([]string, error) { return r.Memberships(user) })
+			if !slices.Equal(mine, want) {
+				t.Errorf("after %s became %q: %s is a member of %v, want %v", step.user, step.role, user, mine, want)
+			}
+		}
+	}
+	write(t, s, func(tx store.Tx) error {
+		return errors.Join(tx.InsertProject(hpcsera.Project{Name: "z"}), tx.SetMember("z", "alice", hpcsera.Viewer), tx.InsertProject(hpcsera.Project{Name: "a"}), tx.SetMember("a", "alice", hpcsera.Viewer))
+	})
+	if got, want := get(t, s, func(r store.Reader) ([]string, error) { return r.Memberships("alice") }), []string{"a", "cfd", "z"}; !slices.Equal(got, want) {
+		t.Errorf("alice is a member of %v, want %v", got, want)
 	}
 }
 

@@ -318,6 +318,33 @@ func (q *Queries) Members(ctx context.Context, project string) ([]Member, error)
 	return items, nil
 }
 
+const memberships = `-- name: Memberships :many
+SELECT project FROM members WHERE "user" = $1
+`
+
+func (q *Queries) Memberships(ctx context.Context, user string) ([]string, error) {
+	rows, err := q.db.QueryContext(ctx, memberships, user)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var project string
+		if err := rows.Scan(&project); err != nil {
+			return nil, err
+		}
+		items = append(items, project)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const principal = `-- name: Principal :one
 SELECT t.id, t."user", t.project, t.client, t.site, t.scope, t.roles, t.created, t.not_before, t.expires, t.revoked, t.hash, coalesce(u.disabled, TRUE) AS user_disabled, coalesce(c.disabled, TRUE) AS client_disabled,
     coalesce(m.role, '') AS member

@@ -129,6 +129,7 @@ CREATE TABLE members (
     role    TEXT NOT NULL,
     PRIMARY KEY (project, "user")
 );
+CREATE INDEX members_user ON members ("user", project);
 
 CREATE TABLE clients (
     name     TEXT PRIMARY KEY,

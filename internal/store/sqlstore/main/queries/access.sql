@@ -25,6 +25,9 @@ SELECT project, "user", role FROM members WHERE project = $1;
 -- name: AllMembers :many
 SELECT project, "user", role FROM members;
 
+-- name: Memberships :many
+SELECT project FROM members WHERE "user" = $1;
+
 -- name: SetMember :exec
 INSERT INTO members (project, "user", role) VALUES ($1, $2, $3)
 ON CONFLICT (project, "user") DO UPDATE SET role = excluded.role;
