@@ -97,7 +97,7 @@ func must(t testing.TB, err error) {
 func (d *deployment) start() {
 	t := d.t
 	t.Helper()
-	log := slog.New(slog.NewJSONHandler(d.log, nil))
+	log := slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{ReplaceAttr: auth.Redact}))
 	db, err := sqlstore.Open(context.Background(), filepath.Join(d.dir, "hpcsera.db"), log)
 	must(t, err)
 	files, err := fs.Open(filepath.Join(d.dir, "files"))
@@ -130,7 +130,7 @@ type replica struct {
 // stack puts the API on a database.
 func (d *deployment) stack(db *sqlstore.Store, files *fs.Store, stopping <-chan struct{}, id func(context.Context) string) replica {
 	d.t.Helper()
-	log := slog.New(slog.NewJSONHandler(d.log, nil))
+	log := slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{ReplaceAttr: auth.Redact}))
 	who, err := auth.New(auth.Config{Store: db, PublicURL: d.url, Key: d.key, Log: log, Now: d.clock})
 	must(d.t, err)
 	seen := auth.NewSightings(db, d.clock, log)

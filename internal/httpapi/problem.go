@@ -147,11 +147,12 @@ func (a *API) challenge(w http.ResponseWriter, r *http.Request, code hpcsera.Cod
 	w.Header().Set("DPoP-Nonce", a.cfg.Auth.Nonce())
 }
 
-// describe returns the problem as JSON.
+// describe returns the problem as JSON. Errors repeat what they refuse, which
+// may be a token in the wrong place; who sent it writes the answer into a log.
 func describe(e *hpcsera.Error, status int, request string) []byte {
 	p := api.Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Code: e.Code,
-		Detail: e.Message, Field: given(e.Field), Hint: given(e.Advice), Request: request,
+		Detail: hpcsera.HideSecrets(e.Message), Field: given(hpcsera.HideSecrets(e.Field)), Hint: given(hpcsera.HideSecrets(e.Advice)), Request: request,
 	}
 	if e.Index >= 0 {
 		p.Index = &e.Index
