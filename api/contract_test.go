@@ -239,7 +239,7 @@ func TestWhatTheTypesWriteFitsTheSchemas(t *testing.T) {
 		{"Approval", hpcsera.Approval{ID: "ap_x", User: "alice", Project: "cfd", Digest: digest, Name: "cavity", NotBefore: at, NotAfter: at, Statement: []byte("s"), Signature: "g", Filed: at}},
 		{"ApprovalRequest", hpcsera.ApprovalRequest{Statement: []byte("s"), Signature: "g"}},
 		{"EventList", hpcsera.EventList{Events: []hpcsera.Event{{Seq: 1, At: at, Type: "job.state", Job: "j_x", Project: "cfd", Attempt: 1, State: hpcsera.Held, Reason: hpcsera.HeldBySite, Message: "m", Desired: hpcsera.DesiredHold}}, Next: 1}},
-		{"Token", hpcsera.Token{ID: "t_x", User: "alice", Project: "cfd", Client: "cli", Site: "gwdg", Scope: hpcsera.ClientScope, Roles: 255, Created: at, Expires: at, Revoked: &at}},
+		{"Token", hpcsera.Token{ID: "t_x", User: "alice", Project: "cfd", Client: "cli", Site: "gwdg", Scope: hpcsera.ClientScope, Roles: 255, Created: at, NotBefore: at, Expires: at, Revoked: &at}},
 		{"SiteList", hpcsera.SiteList{Sites: []hpcsera.Site{{Name: "gwdg", Disabled: true, Created: at, Agents: []hpcsera.Agent{agent, {ID: "ag_y", Projects: []string{}}}}}}},
 		{"WorkRequest", hpcsera.WorkRequest{Instance: "i_x", Term: 1, Epoch: 1, Acked: "c", Free: 3, Wait: 30, Takeover: "i_y", Stopping: true, Facts: facts}},
 		{"WorkAnswer", hpcsera.WorkAnswer{Epoch: 1, Term: 1, Cursor: "c", AppliedSeq: 3, Orders: []hpcsera.Order{{JobID: "j_x", Attempt: 1, Revision: 1, Desired: hpcsera.DesiredCancel, Spec: spec}, {Desired: hpcsera.DesiredRun}},

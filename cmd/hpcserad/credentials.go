@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera"
@@ -72,6 +74,7 @@ func (p *program) tokenCommand() *cobra.Command {
 	f.StringVar(&r.Site, "site", "", "only for this site")
 	f.StringVar(&scope, "scope", "", "client (default: only this client's jobs and code) or project")
 	f.IntVar(&r.Days, "days", 0, "until it ends (default 30)")
+	f.TimeVar(&r.NotBefore, "not-before", time.Time{}, []string{time.RFC3339}, "when it begins to be good, as in 2026-11-22T08:00:00Z (default at once)")
 	required(create, "user", "project", "client")
 
 	var revocation access.Revocation

@@ -21,6 +21,8 @@ type NewToken struct {
 	Site    string        `json:"site,omitempty"`
 	Scope   hpcsera.Scope `json:"scope,omitempty"` // client (default) or project
 	Days    int           `json:"days,omitempty"`  // until its end; 0 is the default
+	// NotBefore is when it begins to be good; zero is at once.
+	NotBefore time.Time `json:"not_before,omitzero"`
 }
 
 // TokenMade is a new token; Secret is shown once and kept nowhere.
@@ -54,7 +56,10 @@ func (s *Service) CreateToken(ctx context.Context, by *auth.Principal, r NewToke
 	now := s.now()
 	t := hpcsera.Token{
 		ID: hpcsera.NewID("t"), User: r.User, Project: r.Project, Client: r.Client, Site: r.Site, Scope: r.Scope,
-		Roles: roles, Created: now, Expires: now.Add(time.Duration(r.Days) * 24 * time.Hour),
+		Roles: roles, Created: now, NotBefore: r.NotBefore.UTC(), Expires: now.Add(time.Duration(r.Days) * 24 * time.Hour),
+	}
+	if !t.NotBefore.Before(t.Expires) {
+		return TokenMade{}, hpcsera.Errorf(hpcsera.InvalidField, "the token would end at %s, before it begins.", t.Expires.Format(time.RFC3339)).At("not_before")
 	}
 	secret, hash := hpcsera.NewSecret(t.ID)
 	err = s.cfg.Store.Write(ctx, func(tx store.Tx) error {

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,6 +100,8 @@ func (s *Service) token(ctx context.Context, id string, hash []byte) (*Principal
 	switch {
 	case row.Revoked != nil:
 		return nil, invalid("the token was revoked.")
+	case now.Before(row.NotBefore):
+		return nil, invalid("the token is good from %s on.", row.NotBefore.UTC().Format(time.RFC3339))
 	case !now.Before(row.Expires):
 		return nil, invalid("the token expired at %s.", row.Expires.UTC().Format(time.RFC3339))
 	case row.UserDisabled:
@@ -123,48 +126,64 @@ func (s *Service) agent(ctx context.Context, id string, hash []byte, credential 
 		return nil, hpcsera.Errorf(hpcsera.UseDPoPNonce, "the proof has no nonce of this server, or an old one.").
 			Hint("Make the proof again with the nonce in DPoP-Nonce.")
 	}
-	p, err := s.agentRow(ctx, id)
+	row, user, err := s.enrolment(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if subtle.ConstantTimeCompare(p.Agent.Hash, hash) != 1 {
+	// How an agent stands is told only to who holds its secret.
+	if subtle.ConstantTimeCompare(row.Hash, hash) != 1 {
 		return nil, invalid("the agent does not exist.")
 	}
-	if subtle.ConstantTimeCompare([]byte(p.Agent.Thumbprint), []byte(proof.thumbprint)) != 1 {
+	if err := s.standing(row, user); err != nil {
+		return nil, err
+	}
+	if subtle.ConstantTimeCompare([]byte(row.Thumbprint), []byte(proof.thumbprint)) != 1 {
 		return nil, hpcsera.Errorf(hpcsera.DPoPRequired, "the proof was made with another key than the agent's.").
-			Hint("The credential works only with the key that was made at enrolment: %s.", p.Agent.Thumbprint)
+			Hint("The credential works only with the key that was made at enrolment: %s.", row.Thumbprint)
 	}
 	if err := s.proofs.first(id, proof.ID, now); err != nil {
 		return nil, err
 	}
-	return p, nil
+	return &Principal{Agent: row}, nil
 }
 
-// agentRow reads an agent and refuses one that may not work any more.
-func (s *Service) agentRow(ctx context.Context, id string) (*Principal, error) {
-	var row *store.Agent
-	var user *hpcsera.User
-	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
+// enrolment reads an agent with the projects that it serves now, and its user.
+func (s *Service) enrolment(ctx context.Context, id string) (row *store.Agent, user *hpcsera.User, err error) {
+	err = s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
 		if row, err = r.Agent(id); err != nil {
 			return err
 		}
-		user, err = r.User(row.User)
+		if user, err = r.User(row.User); err != nil {
+			return err
+		}
+		row.Projects, err = Serves(r, row)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, invalid("the agent does not exist.")
-	} else if err != nil {
-		return nil, store.Failed("look up agent "+id, err)
+		return nil, nil, invalid("the agent does not exist.")
 	}
+	return row, user, store.Failed("look up agent "+id, err)
+}
+
+// standing refuses an agent that may not work any more.
+func (s *Service) standing(row *store.Agent, user *hpcsera.User) error {
 	switch {
 	case row.Removed:
-		return nil, invalid("the agent was removed.")
+		return invalid("the agent was removed.")
 	case !s.cfg.Now().Before(row.Expires):
-		return nil, invalid("the agent's enrolment ended at %s.", row.Expires.UTC().Format(time.RFC3339))
+		return invalid("the agent's enrolment ended at %s.", row.Expires.UTC().Format(time.RFC3339))
 	case user.Disabled:
-		return nil, invalid("the user %s is disabled.", row.User)
+		return invalid("the user %s is disabled.", row.User)
 	}
-	return &Principal{Agent: row}, nil
+	return nil
+}
+
+// Serves returns the projects that an agent serves now: those it was enrolled
+// for of which its user is still a member. Without membership neither bytes nor
+// jobs of a project reach the agent; with it again, they do.
+func Serves(r store.AccessReader, a *store.Agent) ([]string, error) {
+	member, err := r.Memberships(a.User)
+	return slices.DeleteFunc(slices.Clone(a.Projects), func(p string) bool { return !slices.Contains(member, p) }), err
 }
 
 // Nonce returns a nonce for the next proof of an agent; every replica accepts
@@ -177,8 +196,11 @@ func (s *Service) Nonce() string { return s.nonces.make(s.cfg.Now()) }
 // every few seconds, so that they end soon after a revocation.
 func (s *Service) Still(ctx context.Context, p *Principal) error {
 	if p.Agent != nil {
-		_, err := s.agentRow(ctx, p.Agent.ID)
-		return err
+		row, user, err := s.enrolment(ctx, p.Agent.ID)
+		if err != nil {
+			return err
+		}
+		return s.standing(row, user)
 	}
 	var hash []byte
 	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {

@@ -15,6 +15,9 @@ import (
 // FileApproval files a signed statement and makes the jobs ready that waited
 // for it. Filing the same twice is no error.
 func (s *Service) FileApproval(ctx context.Context, p *auth.Principal, r hpcsera.ApprovalRequest) (hpcsera.Approval, error) {
+	if p.Token == nil {
+		return hpcsera.Approval{}, auth.Allow(p, auth.PostApproval, auth.Target{})
+	}
 	st, err := approval.Parse(r.Statement)
 	if err != nil {
 		return hpcsera.Approval{}, err

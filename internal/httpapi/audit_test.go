@@ -16,10 +16,10 @@ func TestEveryRefusalIsToldToTheAuditLogWithoutTheSecret(t *testing.T) {
 	d.call(viewer[:len(viewer)-1], "GET", "/api/v1/code", nil).refused(t, 401, hpcsera.Unauthenticated, "")
 	d.call(viewer, "POST", "/api/v1/code", script("hello").Manifest).refused(t, 403, hpcsera.Forbidden, "")
 	d.call(viewer, "GET", "/api/v1/jobs/j_00000000000000000000", nil).refused(t, 404, hpcsera.NotFound, "")
-	d.refusedMu.Lock()
-	defer d.refusedMu.Unlock()
+	d.refused.mu.Lock()
+	defer d.refused.mu.Unlock()
 	got := []string{}
-	for _, line := range d.refused {
+	for _, line := range d.refused.lines {
 		actor, _, _ := strings.Cut(line.Actor, ":")
 		got = append(got, strings.Join([]string{actor, line.Action, string(line.Refused), line.User, line.Project}, " "))
 		if strings.Contains(line.Actor+line.About+line.Detail, viewer[12:]) {

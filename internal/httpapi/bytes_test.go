@@ -164,7 +164,13 @@ func (r *run) report(t *testing.T, f hpcsera.Report) {
 // running makes an approved job that alice's agent runs.
 func (d *deployment) running(token string) (hpcsera.Job, *run) {
 	d.t.Helper()
-	r := &run{Agent: d.agent(), instance: hpcsera.NewID("i")}
+	return d.runningAt(token, d.agent())
+}
+
+// runningAt is the same for an agent that is enrolled already.
+func (d *deployment) runningAt(token string, agent *client.Agent) (hpcsera.Job, *run) {
+	d.t.Helper()
+	r := &run{Agent: agent, instance: hpcsera.NewID("i")}
 	job := d.approved(token)
 	if o := r.take(d.t.(*testing.T)); o.JobID != job.ID {
 		d.t.Fatalf("the agent was given %s, want %s", o.JobID, job.ID)

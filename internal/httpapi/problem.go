@@ -71,6 +71,7 @@ var advice = map[hpcsera.Code]string{
 	hpcsera.DPoPRequired:    "Send a proof made with the agent's key, for this request.",
 	hpcsera.UseDPoPNonce:    "Make the proof again with the nonce in DPoP-Nonce.",
 	hpcsera.Forbidden:       "Ask an owner of the project for that right.",
+	hpcsera.StepUpRequired:  "Show your second factor again, then repeat it.",
 	hpcsera.NotFound:        "Check the name, and what the token is for: GET /tokens/self tells it.",
 
 	hpcsera.WrongOffset:        "Go on at the byte that expected names.",
@@ -215,7 +216,8 @@ func (a *API) challenge(w http.ResponseWriter, r *http.Request, code hpcsera.Cod
 	w.Header().Set("DPoP-Nonce", a.cfg.Auth.Nonce())
 }
 
-// describe returns the problem as JSON.
+// describe returns the problem as JSON. Errors repeat what they refuse, which
+// may be a token in the wrong place; who sent it writes the answer into a log.
 func describe(e *hpcsera.Error, status int, request string) []byte {
 	hint := e.Advice
 	if hint == "" {
@@ -223,7 +225,7 @@ func describe(e *hpcsera.Error, status int, request string) []byte {
 	}
 	p := api.Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Code: e.Code,
-		Detail: e.Message, Field: given(e.Field), Hint: given(hint), Request: request,
+		Detail: hpcsera.HideSecrets(e.Message), Field: given(hpcsera.HideSecrets(e.Field)), Hint: given(hpcsera.HideSecrets(hint)), Request: request,
 	}
 	if e.Index >= 0 {
 		p.Index = &e.Index

@@ -215,6 +215,8 @@ type AccessReader interface {
 	Users() ([]*hpcsera.User, error)
 	Project(name string) (*hpcsera.Project, error) // with its members
 	Projects() ([]*hpcsera.Project, error)
+	// Memberships returns the projects of which a user is a member, by name.
+	Memberships(user string) ([]string, error)
 	Client(name string) (*hpcsera.Client, error)
 	Clients() ([]*hpcsera.Client, error)
 	Site(name string) (*hpcsera.Site, error)

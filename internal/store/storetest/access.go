@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -170,13 +171,29 @@ func testMembers(t *testing.T, d Database) {
 		if diff := cmp.Diff(step.want, got.Members); diff != "" {
 			t.Errorf("after %s became %q (-want +got):\n%s", step.user, step.role, diff)
 		}
+		for _, user := range []string{"alice", "bob"} {
+			var want []string
+			if step.want[user] != "" {
+				want = []string{"cfd"}
+			}
+			mine := get(t, s, func(r store.Reader) ([]string, error) { return r.Memberships(user) })
+			if !slices.Equal(mine, want) {
+				t.Errorf("after %s became %q: %s is a member of %v, want %v", step.user, step.role, user, mine, want)
+			}
+		}
+	}
+	write(t, s, func(tx store.Tx) error {
+		return errors.Join(tx.InsertProject(hpcsera.Project{Name: "z"}), tx.SetMember("z", "alice", hpcsera.Viewer), tx.InsertProject(hpcsera.Project{Name: "a"}), tx.SetMember("a", "alice", hpcsera.Viewer))
+	})
+	if got, want := get(t, s, func(r store.Reader) ([]string, error) { return r.Memberships("alice") }), []string{"a", "cfd", "z"}; !slices.Equal(got, want) {
+		t.Errorf("alice is a member of %v, want %v", got, want)
 	}
 }
 
 func tokenRow(id, user string, at time.Duration) hpcsera.Token {
 	return hpcsera.Token{
 		ID: id, User: user, Project: "cfd", Client: "ci", Site: "gwdg", Scope: hpcsera.ClientScope, Roles: hpcsera.Roles(255),
-		Created: day.Add(at), Expires: day.Add(at + time.Hour),
+		Created: day.Add(at), NotBefore: day.Add(at + time.Minute), Expires: day.Add(at + time.Hour),
 	}
 }
 

@@ -24,7 +24,7 @@ func tokenOf(row gen.Token) hpcsera.Token {
 	return hpcsera.Token{
 		ID: row.ID, User: row.User, Project: row.Project, Client: row.Client, Site: row.Site,
 		Scope: hpcsera.Scope(row.Scope), Roles: hpcsera.Roles(row.Roles),
-		Created: moment(row.Created), Expires: moment(row.Expires), Revoked: momentOrNil(row.Revoked), Used: momentOrNil(row.Used),
+		Created: moment(row.Created), NotBefore: moment(row.NotBefore), Expires: moment(row.Expires), Revoked: momentOrNil(row.Revoked), Used: momentOrNil(row.Used),
 	}
 }
 
@@ -67,7 +67,7 @@ func (t *tx) InsertToken(token hpcsera.Token, hash []byte) error {
 	n, err := t.q.InsertToken(t.ctx, gen.InsertTokenParams{
 		ID: token.ID, User: token.User, Project: token.Project, Client: token.Client, Site: token.Site,
 		Scope: string(token.Scope), Roles: int64(token.Roles),
-		Created: micros(token.Created), Expires: micros(token.Expires), Revoked: revoked, Hash: nonNil(hash),
+		Created: micros(token.Created), NotBefore: micros(token.NotBefore), Expires: micros(token.Expires), Revoked: revoked, Hash: nonNil(hash),
 	})
 	return t.inserted(n, err, "token", token.ID)
 }
