@@ -40,6 +40,7 @@ type Service struct {
 	cfg    Config
 	nonces nonces
 	proofs *replays
+	memory *memory
 }
 
 // New returns a service, or an error when the configuration is unusable.
@@ -56,7 +57,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Used == nil {
 		cfg.Used = func(string) {}
 	}
-	return &Service{cfg: cfg, nonces: newNonces(cfg.Key), proofs: newReplays()}, nil
+	return &Service{cfg: cfg, nonces: newNonces(cfg.Key), proofs: newReplays(), memory: &memory{rows: map[string]*store.Principal{}}}, nil
 }
 
 // Authenticate says who makes a request. Errors are unauthenticated (no
@@ -83,37 +84,48 @@ func (s *Service) Authenticate(ctx context.Context, r Request) (*Principal, erro
 }
 
 func (s *Service) token(ctx context.Context, id string, hash []byte) (*Principal, error) {
-	var row *store.Principal
-	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
-		row, err = r.Principal(id)
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, invalid("the token does not exist.")
-	} else if err != nil {
-		return nil, store.Failed("look up token "+id, err)
+	row, err := s.principal(ctx, id)
+	if err != nil {
+		return nil, err
 	}
 	if subtle.ConstantTimeCompare(row.Hash, hash) != 1 {
 		return nil, invalid("the token does not exist.")
 	}
-	now := s.cfg.Now()
-	switch {
-	case row.Revoked != nil:
-		return nil, invalid("the token was revoked.")
-	case now.Before(row.NotBefore):
-		return nil, invalid("the token is good from %s on.", row.NotBefore.UTC().Format(time.RFC3339))
-	case !now.Before(row.Expires):
-		return nil, invalid("the token expired at %s.", row.Expires.UTC().Format(time.RFC3339))
-	case row.UserDisabled:
-		return nil, invalid("the user %s is disabled.", row.User)
-	case row.ClientDisabled:
-		return nil, invalid("the client %s is disabled.", row.Client)
-	case row.Member == "":
-		return nil, invalid("%s is not a member of the project %s any more.", row.User, row.Project)
+	if err := s.good(row); err != nil {
+		return nil, err
 	}
 	s.cfg.Used(id)
 	t := row.Token
 	return &Principal{Token: &t, Member: row.Member}, nil
+}
+
+// principal returns the row of a token, which must not be changed.
+func (s *Service) principal(ctx context.Context, id string) (*store.Principal, error) {
+	row, err := s.memory.principal(ctx, s.cfg.Store, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, invalid("the token does not exist.")
+	}
+	return row, store.Failed("look up token "+id, err)
+}
+
+// good refuses a token that may not be used now.
+func (s *Service) good(row *store.Principal) error {
+	now := s.cfg.Now()
+	switch {
+	case row.Revoked != nil:
+		return invalid("the token was revoked.")
+	case now.Before(row.NotBefore):
+		return invalid("the token is good from %s on.", row.NotBefore.UTC().Format(time.RFC3339))
+	case !now.Before(row.Expires):
+		return invalid("the token expired at %s.", row.Expires.UTC().Format(time.RFC3339))
+	case row.UserDisabled:
+		return invalid("the user %s is disabled.", row.User)
+	case row.ClientDisabled:
+		return invalid("the client %s is disabled.", row.Client)
+	case row.Member == "":
+		return invalid("%s is not a member of the project %s any more.", row.User, row.Project)
+	}
+	return nil
 }
 
 func (s *Service) agent(ctx context.Context, id string, hash []byte, credential string, r Request) (*Principal, error) {
@@ -202,16 +214,11 @@ func (s *Service) Still(ctx context.Context, p *Principal) error {
 		}
 		return s.standing(row, user)
 	}
-	var hash []byte
-	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
-		_, hash, err = r.Token(p.Token.ID)
+	row, err := s.principal(ctx, p.Token.ID)
+	if err != nil {
 		return err
-	})
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return store.Failed("look up token "+p.Token.ID, err)
 	}
-	_, err = s.token(ctx, p.Token.ID, hash)
-	return err
+	return s.good(row)
 }
 
 func invalid(format string, args ...any) error {

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -251,6 +252,63 @@ func TestAnUnknownIDAndAWrongSecretLookTheSame(t *testing.T) {
 				t.Errorf("%s number %d with another secret: got %q, want %q as for an unknown one", prefix, i, got, want)
 			}
 		}
+	}
+}
+
+// shared is a store that other processes write to, too.
+type shared struct{ *counting }
+
+func (shared) AccessVersion() (int64, bool) { return 0, false }
+
+func TestATokenIsLookedUpAgainOnlyWhenSomethingChanged(t *testing.T) {
+	s := newServer(t)
+	service, asked := s.counted()
+	mine, other := s.token(), s.token()
+	look := func(a *auth.Service, what string, want int) {
+		t.Helper()
+		before := asked.reads
+		_, err := a.Authenticate(t.Context(), auth.Request{Authorization: "Bearer " + s.secrets[mine.ID]})
+		expect(t, what, err, "")
+		if got := asked.reads - before; got != want {
+			t.Errorf("%s: %d look-ups, want %d", what, got, want)
+		}
+	}
+	look(service, "first", 1)
+	look(service, "again", 0)
+	s.write(func(tx store.Tx) error { return tx.SeenAgents(map[string]time.Time{"ag_x": s.now}) })
+	look(service, "after a change that is none of who there is", 0)
+	s.write(func(tx store.Tx) error { return tx.RevokeToken(other.ID, s.now) })
+	look(service, "after another token's revocation", 1)
+	look(service, "again", 0)
+	s.write(func(tx store.Tx) error { return tx.SetMember("cfd", "alice", hpcsera.Viewer) })
+	look(service, "after a change of membership", 1)
+	replica, err := auth.New(auth.Config{Store: shared{asked}, PublicURL: publicURL, Key: []byte(strings.Repeat("k", 32)), Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return s.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	look(replica, "where other processes write", 1)
+	look(replica, "again", 1)
+}
+
+func TestARevocationIsNeverOvertakenByARequest(t *testing.T) {
+	s := newServer(t)
+	for range 15 {
+		token := s.token()
+		ctx, stop := context.WithCancel(t.Context())
+		var busy sync.WaitGroup
+		for range 4 {
+			busy.Go(func() {
+				for ctx.Err() == nil {
+					_, _ = s.auth.Authenticate(t.Context(), auth.Request{Authorization: "Bearer " + s.secrets[token.ID]})
+				}
+			})
+		}
+		s.write(func(tx store.Tx) error { return tx.RevokeToken(token.ID, s.now) })
+		for range 10 {
+			expect(t, "after the revocation", s.bearer(token.ID), hpcsera.TokenInvalid)
+		}
+		stop()
+		busy.Wait()
 	}
 }
 

@@ -46,6 +46,13 @@ type Store interface {
 	Write(ctx context.Context, fn func(Tx) error) error
 	// Feed wakes waiters after commits, on every replica.
 	Feed() *Feed
+	// AccessVersion returns a number that has changed when a Write returns that
+	// changed who there is (AccessWriter), whatever became of it. exact is false
+	// where other processes write as well: the number says nothing then.
+	//
+	// So what was read of that after the number was taken is good for as long as
+	// the number stays: nothing that ends an access is missed.
+	AccessVersion() (version int64, exact bool)
 	Close() error
 }
 

@@ -57,7 +57,7 @@ func (r *reader) Principal(token string) (*store.Principal, error) {
 
 // InsertToken files a token.
 func (t *tx) InsertToken(token hpcsera.Token, hash []byte) error {
-	if err := t.touch(); err != nil {
+	if err := t.touchAccess(); err != nil {
 		return err
 	}
 	var revoked int64
@@ -74,7 +74,7 @@ func (t *tx) InsertToken(token hpcsera.Token, hash []byte) error {
 
 // RevokeToken ends a token; the time of its first revocation stays.
 func (t *tx) RevokeToken(id string, at time.Time) error {
-	if err := t.touch(); err != nil {
+	if err := t.touchAccess(); err != nil {
 		return err
 	}
 	n, err := t.q.RevokeToken(t.ctx, gen.RevokeTokenParams{Revoked: micros(at), ID: id})

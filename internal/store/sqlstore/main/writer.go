@@ -239,7 +239,11 @@ func (w *writer) commit(t *tx, g *group) *group {
 		return w.failed(g, t, err, false)
 	}
 	hitEach("server.before-commit", t.changes)
-	if err := t.db.exec(t.ctx, w.dialect.commit(t.changes, w.feed.self)); err != nil {
+	err := t.db.exec(t.ctx, w.dialect.commit(t.changes, w.feed.self))
+	if t.access {
+		w.access.Add(1) // also where nobody knows how it ended
+	}
+	if err != nil {
 		return w.failed(g, t, err, true)
 	}
 	hitEach("server.after-commit", t.changes)
