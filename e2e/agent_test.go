@@ -58,11 +58,7 @@ func newLoginIn(t *testing.T, d *deployment, scheduler, dir string, settings ...
 	if scheduler == "slurm" {
 		l.env = append(l.env, "SLURM_CONF="+slurmConf(t))
 		if os.Getuid() == 0 {
-			as, err := user.Lookup("alice")
-			if err != nil {
-				t.Fatalf("the test bed's user: %v", err)
-			}
-			l.as = as
+			l.as = aliceOf(t)
 		}
 	}
 	l.env = append(l.env, "HOME="+l.home)
@@ -81,6 +77,16 @@ func newLoginIn(t *testing.T, d *deployment, scheduler, dir string, settings ...
 	l.command(t, credential+"\n", "enroll")
 	l.makeKey(t)
 	return l
+}
+
+// aliceOf returns the test bed's user.
+func aliceOf(t *testing.T) *user.User {
+	t.Helper()
+	as, err := user.Lookup("alice")
+	if err != nil {
+		t.Fatalf("the test bed's user: %v", err)
+	}
+	return as
 }
 
 // moveSpool has an agent that has not run yet keep its spool elsewhere.
