@@ -17,7 +17,7 @@ import (
 
 // sitePolicy writes a policy as the site's administrators would, if they were
 // whoever runs the tests.
-func sitePolicy(t *testing.T, text string) policy.SiteFiles {
+func sitePolicy(t testing.TB, text string) policy.SiteFiles {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "hpcsera")
 	if err := os.Mkdir(dir, 0o755); err != nil {
