@@ -122,3 +122,26 @@ func TestAHostWithoutALogIsToldOnceAndStopsNothing(t *testing.T) {
 		}
 	})
 }
+
+func TestTheDoctorTellsWhatTheSiteForbidsAndHears(t *testing.T) {
+	w := newWorld(t, 5)
+	d := &Doctor{Site: w.site, Syslog: w.syslog}
+	if f := d.site(t.Context()); !f.OK {
+		t.Errorf("no policy: got %+v, want it well", f)
+	}
+	if f := d.hostLog(t.Context()); !f.OK || !strings.Contains(f.Found, "not told of starts; they go on") {
+		t.Errorf("no log: got %+v, want it said, and well all the same", f)
+	}
+	w.rules("mode: drain\nmessage: Until Friday.\n")
+	if f := d.site(t.Context()); f.OK || !strings.Contains(f.Found, "Until Friday.") || f.Advice == "" {
+		t.Errorf("drained: got %+v, want it said", f)
+	}
+	w.rules("mode: [\n")
+	if f := d.site(t.Context()); f.OK || !strings.Contains(f.Found, "cannot be used") {
+		t.Errorf("not understood: got %+v, want it said", f)
+	}
+	d.Syslog = newHostLog(t).path
+	if f := d.hostLog(t.Context()); !f.OK || !strings.Contains(f.Found, "every start is told") {
+		t.Errorf("a log: got %+v, want it said", f)
+	}
+}

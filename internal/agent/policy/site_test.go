@@ -213,3 +213,19 @@ func TestTheSitePinsTheServersKey(t *testing.T) {
 		t.Error("the pinned certificate beside the verified ones: got no error")
 	}
 }
+
+func TestTheDocumentedPolicyIsUnderstood(t *testing.T) {
+	page, err := os.ReadFile("../../../doc/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```yaml\nmode: drain")
+	text, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("the page shows no policy any more")
+	}
+	s, err := sitePolicy(t, "mode: drain"+text).Policy()
+	if err != nil || s.Mode != policy.Drain || len(s.Servers) != 1 || s.Caps.NodeCount != 64 {
+		t.Errorf("got %+v, %v, want the policy of the page", s, err)
+	}
+}
