@@ -11,7 +11,9 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +22,8 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/client"
 	"github.com/hpcsera/hpcsera/internal/agent"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
+	"github.com/hpcsera/hpcsera/internal/agent/syslog"
 )
 
 // program is one invocation.
@@ -92,7 +96,7 @@ func (p *program) config() (agent.Config, error) {
 	if err := agent.CheckEnvironment(p.environ); err != nil {
 		return agent.Config{}, err
 	}
-	return agent.LoadConfig(p.file, p.getenv)
+	return agent.LoadConfig(policy.SystemFiles(), p.file, p.getenv)
 }
 
 func (p *program) runCommand() *cobra.Command {
@@ -177,7 +181,20 @@ func (p *program) agent(once bool) (*agent.Agent, error) {
 		return nil, err
 	}
 	c.Launcher = launcher(c, batch)
-	return agent.New(agent.Deps{Config: c, Version: version, API: api, Key: key, Batch: batch, Login: login, Log: log, Binary: binary})
+	return agent.New(agent.Deps{Config: c, Version: version, API: api, Key: key, Batch: batch, Login: login, Log: log, Binary: binary, Account: account()})
+}
+
+// account returns the user's name on this system. id asks what a login asks,
+// directory services included; a static program of Go's reads /etc/passwd only.
+func account() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for _, id := range []string{"/usr/bin/id", "/bin/id"} {
+		if name, err := exec.CommandContext(ctx, id, "-un").Output(); err == nil {
+			return strings.TrimSpace(string(name))
+		}
+	}
+	return strconv.Itoa(os.Getuid())
 }
 
 func (p *program) key(c agent.Config) (*client.Key, error) {
@@ -314,7 +331,7 @@ spool, and runs one empty batch job to see the spool from a compute node. It tou
 			if keyErr != nil {
 				p.tell(agent.Finding{Check: "credential", Found: keyErr.Error(), Advice: "Without a key of its own and its credential the agent cannot speak to the server."})
 			}
-			d := &agent.Doctor{Config: c, HTTP: transport, API: api, Batch: batch, Binary: binary, Submit: submit, Tell: p.tell}
+			d := &agent.Doctor{Config: c, HTTP: transport, API: api, Batch: batch, Binary: binary, Site: policy.SystemFiles(), Syslog: syslog.Socket, Submit: submit, Tell: p.tell}
 			if !d.Examine(cmd.Context()) || keyErr != nil {
 				return errors.New("not all is well")
 			}
