@@ -7,11 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
-	"regexp"
-	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -93,32 +89,5 @@ func TestExitCodesAreThoseThatScriptsRelyOn(t *testing.T) {
 		if got := exitCode(tt.err); got != tt.want {
 			t.Errorf("exitCode(%v): got %d, want %d", tt.err, got, tt.want)
 		}
-	}
-}
-
-func TestREADMEListsTheExitCodes(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, found := strings.Cut(string(readme), "\n## Exit codes of `hpcsera`\n")
-	if !found {
-		t.Fatal("README.md has no section on exit codes")
-	}
-	section, _, _ = strings.Cut(section, "\n## ")
-	var got []int
-	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \| .+ \|$`).FindAllStringSubmatch(section, -1) {
-		code, err := strconv.Atoi(row[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, code)
-	}
-	want := []int{exitOK, exitLocal, exitUsage, exitFailed, exitCancelled, exitRefused, exitTimedOut, exitUnreachable}
-	if !slices.Equal(got, want) {
-		t.Errorf("README.md lists the exit codes %v, want %v", got, want)
-	}
-	if more := strconv.Itoa(exitSignal) + " plus the signal's number"; !strings.Contains(section, more) {
-		t.Errorf("README.md does not say %q", more)
 	}
 }
