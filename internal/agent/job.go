@@ -31,6 +31,7 @@ type job struct {
 	outcome *journal.Outcome
 	last    hpcsera.Report // the newest fact
 	final   bool           // last is final
+	late    bool           // last was written down by a replaced instance and is to be told again
 
 	busy      bool // a worker is acting for this job
 	verdict   *policy.Verdict
@@ -113,7 +114,7 @@ func (j *job) fold(e journal.Entry) {
 	case journal.KindOutcome:
 		j.outcome = e.Outcome
 	case journal.KindFact:
-		j.last, j.final = *e.Fact, e.Fact.State.Final()
+		j.last, j.final, j.late = *e.Fact, e.Fact.State.Final(), false
 	}
 }
 
