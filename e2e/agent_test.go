@@ -16,6 +16,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -271,14 +272,25 @@ func jobBody(t *testing.T, spec hpcsera.JobSpec) map[string]any {
 	return body
 }
 
+// handedPorts counts the ports that were handed out. Tests that run at once
+// must not be given the same one between its being found free and its being
+// used, and neither the kernel's ports for clients nor the test bed's lie here.
+var handedPorts atomic.Int64
+
+const firstPort, endPorts = 61000, 65500
+
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range endPorts - firstPort {
+		port := firstPort + (int64(os.Getpid())+handedPorts.Add(1))%(endPorts-firstPort)
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		if listener, err := net.Listen("tcp", address); err == nil {
+			listener.Close()
+			return address
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	t.Fatalf("no port is free between %d and %d", firstPort, endPorts)
+	return ""
 }
 
 func digestHex(b []byte) string {

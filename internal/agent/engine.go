@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -91,6 +92,11 @@ func (e *engine) take(answer hpcsera.WorkAnswer) (again bool, err error) {
 	// Seq and cursor stand in this file too, so that older ones can go.
 	e.write(journal.Entry{Kind: journal.KindTerm, Term: answer.Term, Epoch: answer.Epoch, Seq: e.seq})
 	e.write(journal.Entry{Kind: journal.KindCursor, Cursor: e.cursor})
+	for _, j := range e.jobs {
+		if j.late {
+			e.fact(j.last)
+		}
+	}
 	return again, nil
 }
 
@@ -225,6 +231,7 @@ func (m *memory) fold(entry journal.Entry) {
 	j := m.jobs[entry.About()]
 	switch entry.Kind {
 	case journal.KindTerm:
+		m.foldLate(entry.Seq)
 		m.term, m.epoch, m.seq = entry.Term, entry.Epoch, max(m.seq, entry.Seq)
 	case journal.KindCursor:
 		m.cursor = entry.Cursor
@@ -251,6 +258,22 @@ func (m *memory) fold(entry journal.Entry) {
 	if j != nil {
 		j.fold(entry)
 	}
+}
+
+// foldLate takes out the facts that an instance wrote down after the one whose
+// term begins here had read its journal, which ended with seq. The new one gave
+// their seqs to facts of its own, so they were not reported and will not be.
+// Where such a fact stays a job's newest, it is told again (see take).
+func (m *memory) foldLate(seq int64) {
+	m.unsent = slices.DeleteFunc(m.unsent, func(r hpcsera.Report) bool {
+		if r.Seq <= seq {
+			return false
+		}
+		if j := m.jobs[r.JobID]; j != nil && j.last.Seq == r.Seq {
+			j.late = true
+		}
+		return true
+	})
 }
 
 // foldSent drops the facts that were answered and lets go of jobs whose end

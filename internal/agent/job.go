@@ -32,6 +32,7 @@ type job struct {
 	outcome *journal.Outcome
 	last    hpcsera.Report // the newest fact
 	final   bool           // last is final
+	late    bool           // last was written down by a replaced instance and is to be told again
 
 	stopped   bool // the site cancels what was submitted of it
 	busy      bool // a worker is acting for this job
@@ -115,7 +116,7 @@ func (j *job) fold(e journal.Entry) {
 	case journal.KindOutcome:
 		j.outcome = e.Outcome
 	case journal.KindFact:
-		j.last, j.final = *e.Fact, e.Fact.State.Final()
+		j.last, j.final, j.late = *e.Fact, e.Fact.State.Final(), false
 	}
 }
 
