@@ -71,7 +71,9 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 func (e *engine) stageFailed(j *job, err error) {
 	var waiting *policy.Waiting
 	if errors.As(err, &waiting) {
-		j.retryAt, j.trouble, j.waiting = time.Now().Add(waitsAgain), err.Error(), waiting.Reason
+		j.tries++ // thousands of jobs may wait for one site
+		j.retryAt = time.Now().Add(retryDelay(j.tries, 5*time.Second, time.Minute))
+		j.trouble, j.waiting = err.Error(), waiting.Reason
 		return
 	}
 	if passing(err) || errors.Is(err, errLocal) {
@@ -98,9 +100,6 @@ func (e *engine) stageFailed(j *job, err error) {
 	}
 	e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, reason, err.Error(), nil)})
 }
-
-// waitsAgain is when a job that may not start now is looked at again.
-const waitsAgain = 15 * time.Second
 
 // passing reports whether an error says nothing about the job: the server or
 // this agent's standing with it is in trouble, and a later try may succeed.
