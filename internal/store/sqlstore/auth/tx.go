@@ -56,7 +56,7 @@ func (s *Store) try(ctx context.Context, fn func(records.Tx) error) (again bool,
 	t := tx{reader{ctx: ctx, db: db, engine: &s.engine, now: s.now()}}
 	if s.lock != "" {
 		_, err := db.ExecContext(ctx, s.lock)
-		t.keep(err, "lock")
+		_ = t.keep(err, "lock") // looked at below
 	}
 	if t.err == nil {
 		err = fn(&t)
