@@ -35,6 +35,7 @@ type rig struct {
 	*session.Service
 	t       *testing.T
 	store   records.Store
+	frame   *page.Frame
 	handler http.Handler
 	log     *syncBuffer
 	mails   *outbox
@@ -91,6 +92,7 @@ func newRig(t *testing.T, change ...func(*session.Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.frame = frame
 	cfg := session.Config{
 		Records: store, Frame: frame, URL: site + "/auth", Product: "HPCSerA", Now: r.now, Log: log, Mailer: r.mails,
 		Hashing: session.Hashing{Passes: 1, Memory: 64, Threads: 1},
