@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/go-webauthn/webauthn/protocol"
@@ -162,21 +163,39 @@ const sweepEvery = 10 * time.Minute
 // Run sends mails, asks institutions about people who may have left, and
 // erases what has ended, until ctx ends.
 func (s *Service) Run(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
+	var loops sync.WaitGroup
+	loops.Go(func() { s.deliver(ctx) })
+	loops.Go(func() { s.keepUp(ctx) })
+	loops.Wait()
+}
+
+// deliver is the loop that sends mails.
+func (s *Service) deliver(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case m := <-s.outbox:
 			s.send(ctx, m)
+		}
+	}
+}
+
+// keepUp is the loop that asks institutions and sweeps.
+func (s *Service) keepUp(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case <-tick.C:
-			if err := s.cfg.Records.Write(ctx, func(tx records.Tx) error { return tx.Sweep(s.cfg.Now()) }); err != nil {
-				s.cfg.Log.WarnContext(ctx, "records that ended were not erased", "error", err)
-			}
-			if err := s.CheckPeople(ctx); err != nil {
-				s.cfg.Log.WarnContext(ctx, "institutions could not be asked about their people", "error", err)
-			}
+		}
+		if err := s.cfg.Records.Write(ctx, func(tx records.Tx) error { return tx.Sweep(s.cfg.Now()) }); err != nil {
+			s.cfg.Log.WarnContext(ctx, "records that ended were not erased", "error", err)
+		}
+		if err := s.CheckPeople(ctx); err != nil {
+			s.cfg.Log.WarnContext(ctx, "institutions could not be asked about their people", "error", err)
 		}
 	}
 }

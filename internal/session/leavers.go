@@ -57,11 +57,14 @@ func (s *Service) checkPerson(ctx context.Context, key string, id identity) erro
 		return nil // it does not answer, and the next round asks again
 	}
 	said, refresh, err := i.stillThere(ctx, p, id)
-	if err != nil && !errors.Is(err, errLeft) {
+	left := errors.Is(err, errLeft)
+	answered := left || err == nil
+	if !answered {
 		s.cfg.Log.WarnContext(ctx, "an institution did not answer about a person", "institution", i.Name, "user", id.User, "error", err)
-		return nil
+		if refresh == id.Refresh {
+			return nil
+		}
 	}
-	left := err != nil
 	return s.cfg.Records.Write(ctx, func(tx records.Tx) error {
 		var now identity
 		if err := tx.Get(identityKind, key, &now); err != nil || now.Refresh != id.Refresh {
@@ -71,7 +74,10 @@ func (s *Service) checkPerson(ctx context.Context, key string, id identity) erro
 		if err != nil {
 			return err
 		}
-		now.Refresh, now.Checked = refresh, s.cfg.Now()
+		now.Refresh = refresh
+		if answered {
+			now.Checked = s.cfg.Now()
+		}
 		if err := tx.Put(identityKind, key, now, records.Options{Owner: now.User}); err != nil {
 			return err
 		}
@@ -82,15 +88,17 @@ func (s *Service) checkPerson(ctx context.Context, key string, id identity) erro
 			a.Left = true
 			return s.turn(tx, a, i.Name)
 		}
-		if said != nil {
-			a.Projects = i.projects(said)
+		if said == nil {
+			return nil
 		}
+		a.Projects = i.projects(said)
 		return putAccount(tx, a)
 	})
 }
 
-// stillThere asks about a person with the refresh token. A new one may come
-// with the answer.
+// stillThere asks about a person with the refresh token. It returns the token
+// to ask with next time, also with an error: a provider that gives a new one
+// takes the old one for stolen.
 func (i *institution) stillThere(ctx context.Context, p *provider, id identity) (said claims, refresh string, err error) {
 	ctx = oidc.ClientContext(ctx, i.client)
 	token, err := p.oauth.TokenSource(ctx, &oauth2.Token{RefreshToken: id.Refresh}).Token()
@@ -99,14 +107,12 @@ func (i *institution) stillThere(ctx context.Context, p *provider, id identity) 
 		return nil, "", errLeft
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, id.Refresh, err
 	}
 	if p.UserInfoEndpoint() == "" {
-		return nil, token.RefreshToken, nil
+		return nil, token.RefreshToken, nil // the token's own word is all there is
 	}
-	said, err = i.ask(ctx, p, token, id.Subject)
-	if err != nil {
-		// The token was new: what it is refused for is the person.
+	if said, err = i.ask(ctx, p, token, id.Subject); err != nil {
 		return nil, token.RefreshToken, err
 	}
 	if !i.admits(said) {

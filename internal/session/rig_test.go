@@ -87,7 +87,7 @@ func newRig(t *testing.T, change ...func(*session.Config)) *rig {
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(r.log, t.Output()), nil))
 	frame, err := page.New(page.Config{
 		Prefix: "/auth", Product: "HPCSerA", Account: "/account", SignOut: "/signout", Secure: true, Log: log,
-		Nav: []page.Link{{Path: "/", Label: "Inbox"}, {Path: "/account", Label: "Account"}, {Path: "/people", Label: "People"}},
+		Nav: []page.Link{{Path: "/", Label: "Inbox"}, {Path: "/account", Label: "Account"}, {Path: "/people", Label: "People", Operators: true}},
 	})
 	if err != nil {
 		t.Fatal(err)

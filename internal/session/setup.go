@@ -251,7 +251,7 @@ func (s *Service) finishSetup(w http.ResponseWriter, r *http.Request, methods []
 	s.cfg.Frame.SetCookie(w, sessionCookie, cookie, time.Time{})
 	s.cfg.Frame.DropCookie(w, visitCookie)
 	s.notify(a, "your account", "Your account was set up, with a password and a second factor.")
-	s.pages.Render(w, r, http.StatusOK, "recovery", page.View{User: a.Name, Data: codes})
+	s.pages.Render(w, r, http.StatusOK, "recovery", page.View{User: a.Name, Operator: a.Operator, Data: codes})
 	return nil
 }
 
