@@ -348,7 +348,7 @@ func TestInstitutionsThatCannotBeAreRefusedAtTheStart(t *testing.T) {
 		spoil(&i)
 		frame := newRig(t).frame
 		_, err := session.New(session.Config{Frame: frame, URL: site + "/auth", Product: "x", Institutions: []session.Institution{i}, Now: time.Now,
-			Hashing: session.Hashing{Passes: 1, Memory: 64, Threads: 1}})
+			Hashing: session.Hashing{Passes: 1, Memory: 64, Threads: 1}, Keys: [][]byte{make([]byte, 32)}})
 		if hpcsera.CodeOf(err) != hpcsera.InvalidField {
 			t.Errorf("%s: got %v, want %s", name, err, hpcsera.InvalidField)
 		}

@@ -265,13 +265,13 @@ func (s *Service) removePasskey(w http.ResponseWriter, r *http.Request) error {
 // appPage shows the secret of an app that is being added.
 type appPage struct{ Picture, Secret string }
 
-func (s *Service) appPage(a *account, secret string) (page.View, error) {
-	key, err := s.appAgain(a.Name, secret)
+func (s *Service) appPage(a *account, sealed string) (page.View, error) {
+	key, err := s.app(a.Name, sealed)
 	if err != nil {
 		return page.View{}, err
 	}
 	img, err := picture(key)
-	return page.View{User: a.Name, Operator: a.Operator, Data: appPage{Picture: img, Secret: spaced(secret)}}, err
+	return page.View{User: a.Name, Operator: a.Operator, Data: appPage{Picture: img, Secret: spaced(key.Secret())}}, err
 }
 
 func (s *Service) showApp(w http.ResponseWriter, r *http.Request) error {
@@ -279,18 +279,15 @@ func (s *Service) showApp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil || !ok {
 		return err
 	}
-	key, err := s.newApp(a.Name)
-	if err != nil {
-		return err
-	}
+	secret := s.newApp(a.Name)
 	err = s.change(r, func(_ records.Tx, n *stored, _ *account) error {
-		n.App = key.Secret()
+		n.App = secret
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	v, err := s.appPage(a, key.Secret())
+	v, err := s.appPage(a, secret)
 	if err == nil {
 		s.pages.Render(w, r, http.StatusOK, "app", v)
 	}
@@ -306,12 +303,8 @@ func (s *Service) addApp(w http.ResponseWriter, r *http.Request) error {
 			return hpcsera.Errorf(hpcsera.Conflict, "There is no app to add.").Hint("Begin again.")
 		}
 		secret, own = n.App, a
-		app := &appFactor{Secret: n.App, Added: s.cfg.Now()}
-		if !app.use(code, s.cfg.Now()) {
-			return errCode
-		}
-		a.App, n.App = app, ""
-		return nil
+		a.App, n.App = &appFactor{Secret: n.App, Added: s.cfg.Now()}, ""
+		return s.useApp(a, code)
 	})
 	if !errors.Is(err, errCode) {
 		return err

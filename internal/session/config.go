@@ -32,6 +32,9 @@ type Config struct {
 	// without a slash at the end. Its host is what passkeys are bound to.
 	URL     string
 	Product string // the name that authenticator apps and mails show
+	// Keys hide in the records what must be read again; each has at least 32
+	// random bytes. The first is used, the others are known from before.
+	Keys [][]byte
 	// Institutions are where people may sign in besides here.
 	Institutions []Institution
 	// Mailer takes notices to people; nil sends none.
@@ -85,6 +88,7 @@ type Service struct {
 	pages        *page.Pages
 	passkeys     *webauthn.WebAuthn
 	hasher       *hasher
+	vault        *vault
 	institutions map[string]*institution
 	outbox       chan Mail
 }
@@ -123,6 +127,9 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("passkeys: %w", err)
 	}
 	if s.hasher, err = newHasher(cfg.Hashing); err != nil {
+		return nil, err
+	}
+	if s.vault, err = newVault(cfg.Keys); err != nil {
 		return nil, err
 	}
 	for _, i := range cfg.Institutions {

@@ -56,12 +56,16 @@ func (s *Service) checkPerson(ctx context.Context, key string, id identity) erro
 	if err != nil {
 		return nil // it does not answer, and the next round asks again
 	}
-	said, refresh, err := i.stillThere(ctx, p, id)
+	before, err := s.vault.open(id.Refresh, key)
+	if err != nil {
+		return err
+	}
+	said, refresh, err := i.stillThere(ctx, p, id.Subject, before)
 	left := errors.Is(err, errLeft)
 	answered := left || err == nil
 	if !answered {
 		s.cfg.Log.WarnContext(ctx, "an institution did not answer about a person", "institution", i.Name, "user", id.User, "error", err)
-		if refresh == id.Refresh {
+		if refresh == before {
 			return nil
 		}
 	}
@@ -74,7 +78,7 @@ func (s *Service) checkPerson(ctx context.Context, key string, id identity) erro
 		if err != nil {
 			return err
 		}
-		now.Refresh = refresh
+		now.Refresh = s.sealRefresh(now, refresh)
 		if answered {
 			now.Checked = s.cfg.Now()
 		}
@@ -99,20 +103,20 @@ func (s *Service) checkPerson(ctx context.Context, key string, id identity) erro
 // stillThere asks about a person with the refresh token. It returns the token
 // to ask with next time, also with an error: a provider that gives a new one
 // takes the old one for stolen.
-func (i *institution) stillThere(ctx context.Context, p *provider, id identity) (said claims, refresh string, err error) {
+func (i *institution) stillThere(ctx context.Context, p *provider, subject, before string) (said claims, refresh string, err error) {
 	ctx = oidc.ClientContext(ctx, i.client)
-	token, err := p.oauth.TokenSource(ctx, &oauth2.Token{RefreshToken: id.Refresh}).Token()
+	token, err := p.oauth.TokenSource(ctx, &oauth2.Token{RefreshToken: before}).Token()
 	var refused *oauth2.RetrieveError
 	if errors.As(err, &refused) && refused.ErrorCode == "invalid_grant" {
 		return nil, "", errLeft
 	}
 	if err != nil {
-		return nil, id.Refresh, err
+		return nil, before, err
 	}
 	if p.UserInfoEndpoint() == "" {
 		return nil, token.RefreshToken, nil // the token's own word is all there is
 	}
-	if said, err = i.ask(ctx, p, token, id.Subject); err != nil {
+	if said, err = i.ask(ctx, p, token, subject); err != nil {
 		return nil, token.RefreshToken, err
 	}
 	if !i.admits(said) {

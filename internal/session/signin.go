@@ -140,16 +140,10 @@ func (s *Service) visitor(r *http.Request) (a *account, err error) {
 	return a, err
 }
 
-var errCode = hpcsera.Errorf(hpcsera.Unauthenticated, "The code is wrong or was used before.").
-	Hint("Wait for the next one. If none works, check the clock of your phone.")
-
 func (s *Service) takeApp(w http.ResponseWriter, r *http.Request) error {
 	code := r.PostFormValue("code")
 	return s.second(w, r, []string{"pwd", "otp", "mfa"}, func(a *account) error {
-		if a.App == nil || !a.App.use(code, s.cfg.Now()) {
-			return errCode
-		}
-		return nil
+		return s.useApp(a, code)
 	})
 }
 

@@ -47,10 +47,7 @@ func (s *Service) showStepUp(w http.ResponseWriter, r *http.Request) error {
 func (s *Service) stepUpByApp(w http.ResponseWriter, r *http.Request) error {
 	code := r.PostFormValue("code")
 	return s.stepUp(w, r, "otp", func(_ records.Tx, _ *stored, a *account) error {
-		if a.App == nil || !a.App.use(code, s.cfg.Now()) {
-			return errCode
-		}
-		return nil
+		return s.useApp(a, code)
 	})
 }
 
