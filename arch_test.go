@@ -61,6 +61,8 @@ var imports = []struct {
 	{"internal/page/pagetest", "", "judges HTML, whoever made it"},
 	{"internal/session", ". internal/records internal/page",
 		"a feature: who a person is. It knows no deployment and no request, and never another feature"},
+	{"internal/consent", ". approval internal/decision internal/records internal/page internal/session",
+		"a feature: what people decide. It stands on session, which tells who they are, and on no store of jobs"},
 	{"internal/server", "", "the HTTP chassis: listeners, limits, logs; it would serve any other program as well"},
 
 	{"internal/decision", ".",

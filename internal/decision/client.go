@@ -63,6 +63,14 @@ const (
 	Returned  EventType = "returned"   // it was enabled again; the operator of the deployment decides what follows
 )
 
+// Where the Auth app sends browsers and logout tokens (OpenID Connect
+// Back-Channel Logout), below a deployment's URL. They follow from the URL that
+// the operator registered, so no message can name another place.
+const (
+	CallbackPath = "/signin/callback"
+	LogoutPath   = "/signin/logout"
+)
+
 // The bodies of the API.
 type (
 	// Decisions answers GET /api/decisions.
