@@ -20,6 +20,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/approval"
 	"github.com/hpcsera/hpcsera/client"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
 )
 
@@ -37,6 +38,7 @@ type world struct {
 	batch  *cluster
 	login  *cluster
 	signer ssh.Signer
+	site   policy.SiteFiles
 	key    *client.Key
 
 	mu        sync.Mutex
@@ -89,6 +91,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	trust := fmt.Sprintf("keys:\n  - name: laptop\n    plain: true\n    key: %s\n", strings.TrimSpace(string(ssh.MarshalAuthorizedKey(w.signer.PublicKey()))))
 	w.file("real/state/trust.yaml", trust)
 	w.file("agent", "#!/bin/sh\n")
+	w.site = policy.SiteFiles{Dir: filepath.Join(dir, "site"), Owner: os.Geteuid()}
 	w.server, w.batch, w.login = newServer(w), newCluster(w, "slurm"), newCluster(w, "local")
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -210,7 +213,7 @@ func (w *world) start(tune ...tuning) *instance {
 	i.agent, err = New(Deps{
 		Config: c, Version: "test", API: api, Key: w.key, Batch: &handle{w.batch, i}, Login: &handle{w.login, i},
 		Log:    slog.New(slog.NewTextHandler(io.Writer(w.log), &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: noTime})).With("i", i.number),
-		Binary: filepath.Join(w.dir, "agent"),
+		Binary: filepath.Join(w.dir, "agent"), Account: "alice01", Site: w.site, Syslog: filepath.Join(w.dir, "syslog"),
 	})
 	if err != nil {
 		w.t.Fatalf("instance %d: %v", i.number, err)
