@@ -153,7 +153,7 @@ type keyView struct {
 func (v approvalsView) Over(a Signed) bool { return !v.Now.Before(a.NotAfter) }
 
 func (s *Service) approvals(w http.ResponseWriter, r *http.Request) {
-	who, ok := s.person(w, r, false)
+	who, ok := s.cfg.Sessions.Require(w, r, false)
 	if !ok {
 		return
 	}
@@ -180,19 +180,19 @@ func (s *Service) approvals(w http.ResponseWriter, r *http.Request) {
 // withdrawPage takes consent back. It needs no second factor: less is always
 // allowed.
 func (s *Service) withdrawPage(w http.ResponseWriter, r *http.Request) {
-	if who, ok := s.person(w, r, false); ok {
+	if who, ok := s.cfg.Sessions.Require(w, r, false); ok {
 		s.after(w, r, who, s.Withdraw(r.Context(), who.User, r.PathValue("id")), "withdrawn", "/approvals")
 	}
 }
 
 func (s *Service) codeKeyForm(w http.ResponseWriter, r *http.Request) {
-	if who, ok := s.person(w, r, true); ok {
+	if who, ok := s.cfg.Sessions.Require(w, r, true); ok {
 		s.pages.Render(w, r, http.StatusOK, "codekey", page.View{User: who.User})
 	}
 }
 
 func (s *Service) codeKeyOptions(w http.ResponseWriter, r *http.Request) {
-	who, ok := s.person(w, r, true)
+	who, ok := s.cfg.Sessions.Require(w, r, true)
 	if !ok {
 		return
 	}
@@ -205,7 +205,7 @@ func (s *Service) codeKeyOptions(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Service) addCodeKey(w http.ResponseWriter, r *http.Request) {
-	who, ok := s.person(w, r, true)
+	who, ok := s.cfg.Sessions.Require(w, r, true)
 	if !ok {
 		return
 	}
@@ -217,7 +217,7 @@ func (s *Service) addCodeKey(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Service) removeCodeKey(w http.ResponseWriter, r *http.Request) {
-	who, ok := s.person(w, r, true)
+	who, ok := s.cfg.Sessions.Require(w, r, true)
 	if !ok {
 		return
 	}

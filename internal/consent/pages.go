@@ -39,7 +39,7 @@ type inboxView struct {
 }
 
 func (s *Service) inbox(w http.ResponseWriter, r *http.Request) {
-	who, ok := s.person(w, r, false)
+	who, ok := s.cfg.Sessions.Require(w, r, false)
 	if !ok {
 		return
 	}
@@ -60,7 +60,7 @@ func (s *Service) inbox(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Service) unmute(w http.ResponseWriter, r *http.Request) {
-	who, ok := s.person(w, r, false)
+	who, ok := s.cfg.Sessions.Require(w, r, false)
 	if !ok {
 		return
 	}
@@ -85,13 +85,13 @@ func (s *Service) after(w http.ResponseWriter, r *http.Request, who Person, err 
 // link that filled it in would make one click of what has to be two persons
 // looking at two screens.
 func (s *Service) codeForm(w http.ResponseWriter, r *http.Request) {
-	if who, ok := s.person(w, r, false); ok {
+	if who, ok := s.cfg.Sessions.Require(w, r, false); ok {
 		s.pages.Render(w, r, http.StatusOK, "code", page.View{User: who.User})
 	}
 }
 
 func (s *Service) typeCode(w http.ResponseWriter, r *http.Request) {
-	who, ok := s.person(w, r, false)
+	who, ok := s.cfg.Sessions.Require(w, r, false)
 	if !ok {
 		return
 	}
@@ -161,7 +161,7 @@ func (v *requestView) choose(now time.Time) {
 }
 
 func (s *Service) showRequest(w http.ResponseWriter, r *http.Request) {
-	who, ok := s.person(w, r, true)
+	who, ok := s.cfg.Sessions.Require(w, r, true)
 	if !ok {
 		return
 	}
@@ -200,7 +200,7 @@ func (s *Service) renderRequest(w http.ResponseWriter, r *http.Request, who Pers
 
 // decideRequest takes the form of a request's page.
 func (s *Service) decideRequest(w http.ResponseWriter, r *http.Request) {
-	who, ok := s.person(w, r, true)
+	who, ok := s.cfg.Sessions.Require(w, r, true)
 	if !ok {
 		return
 	}
@@ -294,7 +294,7 @@ type activityView struct {
 const activityPage = 50
 
 func (s *Service) activity(w http.ResponseWriter, r *http.Request) {
-	who, ok := s.person(w, r, false)
+	who, ok := s.cfg.Sessions.Require(w, r, false)
 	if !ok {
 		return
 	}

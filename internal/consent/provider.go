@@ -46,7 +46,7 @@ func (s *Service) discovery(w http.ResponseWriter, _ *http.Request) {
 		"token_endpoint_auth_signing_alg_values_supported": []string{"EdDSA"},
 		"code_challenge_methods_supported":                 []string{"S256"},
 		"prompt_values_supported":                          []string{"none", "login"},
-		"claims_supported":                                 []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "amr", "acr", "sid", "nonce", "preferred_username"},
+		"claims_supported":                                 []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "amr", "acr", "sid", "nonce", "preferred_username", "email", "hpcsera_projects"},
 		"acr_values_supported":                             []string{acrOne, acrTwo},
 		"authorization_response_iss_parameter_supported":   true,
 		"backchannel_logout_supported":                     true,
@@ -185,7 +185,7 @@ func (s *Service) authorize(w http.ResponseWriter, r *http.Request) {
 		s.sendBack(w, r, a, url.Values{"error": {"login_required"}})
 		return
 	}
-	who, ok := s.cfg.Sessions.Require(w, r, since)
+	who, ok := s.cfg.Sessions.Prove(w, r, since)
 	if !ok {
 		return
 	}
@@ -245,6 +245,8 @@ type grant struct {
 	Verified   time.Time `json:"verified"`
 	Stepped    bool      `json:"stepped"`
 	Methods    []string  `json:"methods"`
+	Mail       string    `json:"mail,omitempty"`
+	Projects   []string  `json:"projects,omitempty"`
 }
 
 func (s *Service) grantCode(ctx context.Context, a asking, who Person) (string, error) {
@@ -254,6 +256,7 @@ func (s *Service) grantCode(ctx context.Context, a asking, who Person) (string, 
 	g := grant{
 		Deployment: a.deployment.Name, Redirect: a.redirect, Challenge: a.challenge, Nonce: a.nonce,
 		User: who.User, Session: who.Session, Verified: who.Verified, Stepped: !who.Stepped.IsZero(), Methods: who.Methods,
+		Mail: who.Mail, Projects: who.Projects,
 	}
 	err := s.cfg.Store.Write(ctx, func(tx records.Tx) error {
 		if err := tx.Insert(kindGrant, hpcsera.DigestOf([]byte(code)), g, records.Options{Owner: who.Session, Ends: s.cfg.Now().Add(grantLife)}); err != nil {
@@ -327,6 +330,8 @@ type idToken struct {
 	Methods  []string `json:"amr"`
 	Session  string   `json:"sid"`
 	Name     string   `json:"preferred_username"`
+	Mail     string   `json:"email,omitempty"`
+	Projects []string `json:"hpcsera_projects,omitempty"` // where the institution says so
 }
 
 // redeem takes a code away and returns what it stands for. A code that was
@@ -379,6 +384,7 @@ func (s *Service) idToken(r records.Reader, g grant) (string, error) {
 	text, err := key.Sign("JWT", idToken{
 		Issuer: s.cfg.Issuer, Subject: g.User, Name: g.User, Audience: g.Deployment, Expires: now.Add(idTokenLife).Unix(), Issued: now.Unix(),
 		AuthTime: g.Verified.Unix(), Nonce: g.Nonce, Class: class, Methods: g.Methods, Session: g.Session,
+		Mail: g.Mail, Projects: g.Projects,
 	})
 	if err != nil {
 		return "", fmt.Errorf("sign an id_token: %w", err)

@@ -26,27 +26,6 @@ import (
 //go:embed templates/*.html
 var templates embed.FS
 
-// Person is who sits at a browser.
-type Person struct {
-	User     string
-	Session  string    // its id for deployments (sid); it signs nobody in
-	Verified time.Time // when they last proved to be there, at sign-in or after
-	Stepped  time.Time // when a second factor was last given; zero is never
-	Methods  []string  // how, as RFC 8176 names it
-}
-
-// Sessions tells who sits at a browser; package session does.
-type Sessions interface {
-	// Handler serves sign-in and account below the prefix.
-	Handler() http.Handler
-	// Current returns who is signed in, without sending anybody anywhere.
-	Current(r *http.Request) (Person, bool)
-	// Require returns who is signed in and gave a second factor at since or
-	// later, where since is not zero. Otherwise it has answered: it sends the
-	// browser to do so and then back to the request's own path.
-	Require(w http.ResponseWriter, r *http.Request, since time.Time) (Person, bool)
-}
-
 // Config is what a Service is made of.
 type Config struct {
 	Store    records.Store
@@ -81,9 +60,6 @@ type Service struct {
 	wake     *wake
 }
 
-// freshness is how long a second factor counts for decisions.
-const freshness = 5 * time.Minute
-
 // New makes the feature.
 func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
@@ -104,7 +80,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.pages, err = cfg.Frame.Pages(files, notices); err != nil {
+	if s.pages, err = cfg.Frame.Pages(files, notices, nil); err != nil {
 		return nil, err
 	}
 	if len(cfg.Secret) < 32 {
@@ -203,14 +179,4 @@ func (s *Service) upkeep(ctx context.Context) error {
 		s.renewStatus(ctx),
 		s.push(ctx),
 	)
-}
-
-// person answers requests of people: it returns who sits there, with a second
-// factor given within the freshness where fresh is set.
-func (s *Service) person(w http.ResponseWriter, r *http.Request, fresh bool) (Person, bool) {
-	var since time.Time
-	if fresh {
-		since = s.cfg.Now().Add(-freshness)
-	}
-	return s.cfg.Sessions.Require(w, r, since)
 }

@@ -63,7 +63,15 @@ func (p *people) Current(r *http.Request) (consent.Person, bool) {
 	return who, ok
 }
 
-func (p *people) Require(w http.ResponseWriter, r *http.Request, since time.Time) (consent.Person, bool) {
+func (p *people) Require(w http.ResponseWriter, r *http.Request, fresh bool) (consent.Person, bool) {
+	var since time.Time
+	if fresh {
+		since = p.clock.now().Add(-5 * time.Minute)
+	}
+	return p.Prove(w, r, since)
+}
+
+func (p *people) Prove(w http.ResponseWriter, r *http.Request, since time.Time) (consent.Person, bool) {
 	who, ok := p.Current(r)
 	switch {
 	case !ok:
