@@ -23,9 +23,10 @@ type Pages struct {
 
 // View is what a template sees, besides Data of the feature's own.
 type View struct {
-	User    string         // who is signed in; "" shows no navigation
-	Problem *hpcsera.Error // what was wrong with a form
-	Data    any
+	User     string         // who is signed in; "" shows no navigation
+	Operator bool           // who sees the operators' places; it permits nothing
+	Problem  *hpcsera.Error // what was wrong with a form
+	Data     any
 }
 
 // Note is one message above a page.
@@ -98,11 +99,12 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, name 
 	_, _ = w.Write(b.Bytes()) // a reader who left needs no page
 }
 
-// here returns the longest path of the navigation that the request is below.
+// here returns the longest path of the navigation that the request is below;
+// below "/" is only "/" itself, or everything would be.
 func (f *Frame) here(r *http.Request) string {
 	best, at := "", strings.TrimPrefix(r.URL.Path, f.cfg.Prefix)
 	for _, l := range f.cfg.Nav {
-		if len(l.Path) > len(best) && (at == l.Path || strings.HasPrefix(at, strings.TrimSuffix(l.Path, "/")+"/")) {
+		if len(l.Path) > len(best) && (at == l.Path || l.Path != "/" && strings.HasPrefix(at, l.Path+"/")) {
 			best = l.Path
 		}
 	}

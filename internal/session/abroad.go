@@ -23,8 +23,16 @@ type identity struct {
 	Institution string
 	Subject     string
 	User        string
-	Refresh     string `json:",omitempty"` // a token by which we ask whether the person is still there
+	Refresh     string `json:",omitempty"` // a token by which we ask whether the person is still there; sealed
 	Checked     time.Time
+}
+
+// sealRefresh seals a token to ask with, if there is one.
+func (s *Service) sealRefresh(id identity, token string) string {
+	if token == "" {
+		return ""
+	}
+	return s.vault.seal(token, identityKey(id.Institution, id.Subject))
 }
 
 func identityKey(institution, subject string) string { return institution + ":" + keyOf(subject) }
@@ -174,7 +182,7 @@ func (s *Service) admit(w http.ResponseWriter, r *http.Request, i *institution, 
 		a.Projects = i.projects(said)
 		id := identity{Institution: i.Name, Subject: subject, User: a.Name, Checked: s.cfg.Now()}
 		if slices.Contains(i.Scopes, oidc.ScopeOfflineAccess) {
-			id.Refresh = token.RefreshToken
+			id.Refresh = s.sealRefresh(id, token.RefreshToken)
 		}
 		err = errors.Join(putAccount(tx, a), tx.Put(identityKind, identityKey(i.Name, subject), id, records.Options{Owner: a.Name}), s.leave(tx, r))
 		if err != nil {

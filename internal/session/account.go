@@ -74,7 +74,7 @@ func (s *Service) accountPage(r *http.Request, n *Session) (page.View, error) {
 		}
 		return err
 	})
-	return page.View{User: n.User, Data: d}, err
+	return page.View{User: n.User, Operator: n.Operator, Data: d}, err
 }
 
 // canLose reports whether a factor may be removed: a local account must keep
@@ -150,7 +150,7 @@ func (s *Service) showPassword(w http.ResponseWriter, r *http.Request) error {
 	if a.Password == "" {
 		return hpcsera.Errorf(hpcsera.NotFound, "This account has no password.").Hint("You sign in through %s.", a.Institution)
 	}
-	s.pages.Render(w, r, http.StatusOK, "password", page.View{User: a.Name})
+	s.pages.Render(w, r, http.StatusOK, "password", page.View{User: a.Name, Operator: a.Operator})
 	return nil
 }
 
@@ -164,10 +164,10 @@ func (s *Service) changePassword(w http.ResponseWriter, r *http.Request) error {
 	}
 	password := r.PostFormValue("password")
 	if err := checkPassword(a.Name, password); err != nil {
-		return s.again(w, r, "password", page.View{User: a.Name}, err)
+		return s.again(w, r, "password", page.View{User: a.Name, Operator: a.Operator}, err)
 	}
 	if password != r.PostFormValue("again") {
-		return s.again(w, r, "password", page.View{User: a.Name}, hpcsera.Errorf(hpcsera.InvalidField, "The two passwords differ.").At("again"))
+		return s.again(w, r, "password", page.View{User: a.Name, Operator: a.Operator}, hpcsera.Errorf(hpcsera.InvalidField, "The two passwords differ.").At("again"))
 	}
 	hash, err := s.hasher.hash(r.Context(), password)
 	if err != nil {
@@ -183,16 +183,16 @@ func (s *Service) changePassword(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Service) renewRecovery(w http.ResponseWriter, r *http.Request) error {
 	var codes []string
-	user := ""
+	var own *account
 	err := s.secure(w, r, "factor.recovery", "", "new recovery codes", func(_ records.Tx, _ *stored, a *account) error {
 		if a.Password == "" {
 			return hpcsera.Errorf(hpcsera.Conflict, "Recovery codes belong to a password, and this account has none.")
 		}
-		codes, user = a.newRecovery(), a.Name
+		codes, own = a.newRecovery(), a
 		return nil
 	})
-	if err == nil && user != "" {
-		s.pages.Render(w, r, http.StatusOK, "recovery", page.View{User: user, Data: codes})
+	if err == nil && own != nil {
+		s.pages.Render(w, r, http.StatusOK, "recovery", page.View{User: own.Name, Operator: own.Operator, Data: codes})
 	}
 	return err
 }
@@ -224,7 +224,7 @@ func (s *Service) endOwn(w http.ResponseWriter, r *http.Request, n *Session, not
 		if ended == 0 && notice == "session-ended" {
 			return hpcsera.Errorf(hpcsera.NotFound, "You have no such session.").Hint("It may have ended by itself.")
 		}
-		return tx.Note(s.line(r, n.User, n.User, "session.end", "", notice))
+		return tx.Note(s.line(r, n.User, n.User, "session.end", "", ""))
 	})
 	if err != nil {
 		return err
@@ -265,13 +265,13 @@ func (s *Service) removePasskey(w http.ResponseWriter, r *http.Request) error {
 // appPage shows the secret of an app that is being added.
 type appPage struct{ Picture, Secret string }
 
-func (s *Service) appPage(name, secret string) (page.View, error) {
-	key, err := s.appAgain(name, secret)
+func (s *Service) appPage(a *account, sealed string) (page.View, error) {
+	key, err := s.app(a.Name, sealed)
 	if err != nil {
 		return page.View{}, err
 	}
 	img, err := picture(key)
-	return page.View{User: name, Data: appPage{Picture: img, Secret: spaced(secret)}}, err
+	return page.View{User: a.Name, Operator: a.Operator, Data: appPage{Picture: img, Secret: spaced(key.Secret())}}, err
 }
 
 func (s *Service) showApp(w http.ResponseWriter, r *http.Request) error {
@@ -279,18 +279,15 @@ func (s *Service) showApp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil || !ok {
 		return err
 	}
-	key, err := s.newApp(a.Name)
-	if err != nil {
-		return err
-	}
+	secret := s.newApp(a.Name)
 	err = s.change(r, func(_ records.Tx, n *stored, _ *account) error {
-		n.App = key.Secret()
+		n.App = secret
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	v, err := s.appPage(a.Name, key.Secret())
+	v, err := s.appPage(a, secret)
 	if err == nil {
 		s.pages.Render(w, r, http.StatusOK, "app", v)
 	}
@@ -299,23 +296,20 @@ func (s *Service) showApp(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Service) addApp(w http.ResponseWriter, r *http.Request) error {
 	code := r.PostFormValue("code")
-	var secret, name string
+	var secret string
+	var own *account
 	err := s.secure(w, r, "factor.add", "app-added", "authenticator app added", func(_ records.Tx, n *stored, a *account) error {
 		if n.App == "" {
 			return hpcsera.Errorf(hpcsera.Conflict, "There is no app to add.").Hint("Begin again.")
 		}
-		secret, name = n.App, a.Name
-		app := &appFactor{Secret: n.App, Added: s.cfg.Now()}
-		if !app.use(code, s.cfg.Now()) {
-			return errCode
-		}
-		a.App, n.App = app, ""
-		return nil
+		secret, own = n.App, a
+		a.App, n.App = &appFactor{Secret: n.App, Added: s.cfg.Now()}, ""
+		return s.useApp(a, code)
 	})
 	if !errors.Is(err, errCode) {
 		return err
 	}
-	v, pageErr := s.appPage(name, secret)
+	v, pageErr := s.appPage(own, secret)
 	if pageErr != nil {
 		return pageErr
 	}
@@ -325,7 +319,7 @@ func (s *Service) addApp(w http.ResponseWriter, r *http.Request) error {
 func (s *Service) showPasskey(w http.ResponseWriter, r *http.Request) error {
 	a, ok, err := s.mayChangeOrStepUp(w, r)
 	if err == nil && ok {
-		s.pages.Render(w, r, http.StatusOK, "passkey", page.View{User: a.Name})
+		s.pages.Render(w, r, http.StatusOK, "passkey", page.View{User: a.Name, Operator: a.Operator})
 	}
 	return err
 }
@@ -354,17 +348,17 @@ func (s *Service) offerPasskey(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Service) addPasskey(w http.ResponseWriter, r *http.Request) error {
 	response, label := r.PostFormValue("credential"), r.PostFormValue("label")
-	var name string
+	var own *account
 	err := s.secure(w, r, "factor.add", "passkey-added", "passkey added", func(_ records.Tx, n *stored, a *account) error {
 		ceremony := n.Passkey
-		name, n.Passkey = a.Name, nil
+		own, n.Passkey = a, nil
 		if ceremony == nil {
 			return badPasskey(errors.New("it was not asked for"))
 		}
 		return s.create(a, ceremony, response, label)
 	})
-	if hpcsera.CodeOf(err) == hpcsera.Unauthenticated && name != "" {
-		return s.again(w, r, "passkey", page.View{User: name}, err)
+	if hpcsera.CodeOf(err) == hpcsera.Unauthenticated && own != nil {
+		return s.again(w, r, "passkey", page.View{User: own.Name, Operator: own.Operator}, err)
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/go-webauthn/webauthn/protocol"
@@ -31,6 +32,9 @@ type Config struct {
 	// without a slash at the end. Its host is what passkeys are bound to.
 	URL     string
 	Product string // the name that authenticator apps and mails show
+	// Keys hide in the records what must be read again; each has at least 32
+	// random bytes. The first is used, the others are known from before.
+	Keys [][]byte
 	// Institutions are where people may sign in besides here.
 	Institutions []Institution
 	// Mailer takes notices to people; nil sends none.
@@ -84,6 +88,7 @@ type Service struct {
 	pages        *page.Pages
 	passkeys     *webauthn.WebAuthn
 	hasher       *hasher
+	vault        *vault
 	institutions map[string]*institution
 	outbox       chan Mail
 }
@@ -124,6 +129,9 @@ func New(cfg Config) (*Service, error) {
 	if s.hasher, err = newHasher(cfg.Hashing); err != nil {
 		return nil, err
 	}
+	if s.vault, err = newVault(cfg.Keys); err != nil {
+		return nil, err
+	}
 	for _, i := range cfg.Institutions {
 		if err := i.check(); err != nil {
 			return nil, err
@@ -162,21 +170,39 @@ const sweepEvery = 10 * time.Minute
 // Run sends mails, asks institutions about people who may have left, and
 // erases what has ended, until ctx ends.
 func (s *Service) Run(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
+	var loops sync.WaitGroup
+	loops.Go(func() { s.deliver(ctx) })
+	loops.Go(func() { s.keepUp(ctx) })
+	loops.Wait()
+}
+
+// deliver is the loop that sends mails.
+func (s *Service) deliver(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case m := <-s.outbox:
 			s.send(ctx, m)
+		}
+	}
+}
+
+// keepUp is the loop that asks institutions and sweeps.
+func (s *Service) keepUp(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case <-tick.C:
-			if err := s.cfg.Records.Write(ctx, func(tx records.Tx) error { return tx.Sweep(s.cfg.Now()) }); err != nil {
-				s.cfg.Log.WarnContext(ctx, "records that ended were not erased", "error", err)
-			}
-			if err := s.CheckPeople(ctx); err != nil {
-				s.cfg.Log.WarnContext(ctx, "institutions could not be asked about their people", "error", err)
-			}
+		}
+		if err := s.cfg.Records.Write(ctx, func(tx records.Tx) error { return tx.Sweep(s.cfg.Now()) }); err != nil {
+			s.cfg.Log.WarnContext(ctx, "records that ended were not erased", "error", err)
+		}
+		if err := s.CheckPeople(ctx); err != nil {
+			s.cfg.Log.WarnContext(ctx, "institutions could not be asked about their people", "error", err)
 		}
 	}
 }

@@ -17,11 +17,13 @@ import (
 	"github.com/pquerna/otp"
 	"github.com/pquerna/otp/hotp"
 	"github.com/pquerna/otp/totp"
+
+	"github.com/hpcsera/hpcsera"
 )
 
 // appFactor is an authenticator app (TOTP, RFC 6238).
 type appFactor struct {
-	Secret string // base 32
+	Secret string // base 32, sealed
 	Step   int64  // the last one used: a code that was seen over a shoulder is worth nothing
 	Added  time.Time
 	Used   time.Time
@@ -30,13 +32,19 @@ type appFactor struct {
 // period is how long a code of an app is shown, in seconds.
 const period = 30
 
-// newApp makes a secret and the address that apps read.
-func (s *Service) newApp(name string) (*otp.Key, error) {
-	return totp.Generate(totp.GenerateOpts{Issuer: s.cfg.Product, AccountName: name + "@" + s.host, SecretSize: 20, Period: period})
+// newApp makes a secret for the app of an account, and returns it sealed.
+func (s *Service) newApp(name string) string {
+	raw := make([]byte, 20)
+	rand.Read(raw)
+	return s.vault.seal(base32Secret.EncodeToString(raw), name)
 }
 
-// appAgain returns the key of a secret that was made before.
-func (s *Service) appAgain(name, secret string) (*otp.Key, error) {
+// app returns the key that an app reads, of a secret that newApp made.
+func (s *Service) app(name, sealed string) (*otp.Key, error) {
+	secret, err := s.vault.open(sealed, name)
+	if err != nil {
+		return nil, err
+	}
 	raw, err := base32Secret.DecodeString(secret)
 	if err != nil {
 		return nil, fmt.Errorf("secret of an app: %w", err)
@@ -57,13 +65,31 @@ func picture(key *otp.Key) (string, error) {
 	return "data:image/png;base64," + base64.StdEncoding.EncodeToString(b.Bytes()), nil
 }
 
-// use takes a code and reports whether it is right and new. One step before
-// and after now is taken as well, because phones' clocks differ.
-func (f *appFactor) use(code string, now time.Time) bool {
+var errCode = hpcsera.Errorf(hpcsera.Unauthenticated, "The code is wrong or was used before.").
+	Hint("Wait for the next one. If none works, check the clock of your phone.")
+
+// useApp takes a code of the account's app; it works once.
+func (s *Service) useApp(a *account, code string) error {
+	if a.App == nil {
+		return errCode
+	}
+	secret, err := s.vault.open(a.App.Secret, a.Name)
+	if err != nil {
+		return err
+	}
+	if !a.App.use(secret, code, s.cfg.Now()) {
+		return errCode
+	}
+	return nil
+}
+
+// use reports whether a code is right and new. One step before and after now
+// is taken as well, because phones' clocks differ.
+func (f *appFactor) use(secret, code string, now time.Time) bool {
 	code = strings.Join(strings.Fields(code), "")
 	found := int64(-1)
 	for step := now.Unix()/period - 1; step <= now.Unix()/period+1; step++ {
-		want, err := hotp.GenerateCode(f.Secret, uint64(max(0, step)))
+		want, err := hotp.GenerateCode(secret, uint64(max(0, step)))
 		if err == nil && subtle.ConstantTimeCompare([]byte(want), []byte(code)) == 1 && step > f.Step {
 			found = step
 		}

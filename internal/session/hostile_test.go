@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/hpcsera/hpcsera/internal/records"
 )
 
 const script = `<script>alert(1)</script>"onload="x` + "\u202e\x1b[31m"
@@ -70,4 +72,44 @@ func TestFormsThatAreTooLongOrNoFormsAreRefused(t *testing.T) {
 	b.expect(b.post("/auth/signin", "name", strings.Repeat("x", 100_000)), http.StatusRequestEntityTooLarge)
 	b.expect(b.send(http.MethodDelete, "/auth/signin", nil), http.StatusNotFound)
 	b.expect(b.get("/auth/nowhere"), http.StatusNotFound)
+}
+
+// Whoever steals a copy of the database has no secret that opens anything.
+func TestTheDatabaseHoldsNoSecretThatOpensAnything(t *testing.T) {
+	r, institution := abroad(t)
+	p := r.first("bob")
+	link, err := r.Invite(t.Context(), "operator", "carol", "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, code, _ := strings.Cut(link, "code=")
+	b := r.browser()
+	b.expect(b.visit(institution, "/"), http.StatusSeeOther)
+	half := r.browser()
+	half.post("/auth/signin", "name", "bob", "password", password)
+	var all strings.Builder
+	err = r.store.Read(t.Context(), func(rd records.Reader) error {
+		for _, kind := range []string{"account", "handle", "identity", "link", "visit", "session", "tries"} {
+			n := all.Len()
+			err := rd.List(kind, "", func(key string, doc []byte) error {
+				all.WriteString(key + " " + string(doc) + "\n")
+				return nil
+			})
+			if err != nil || all.Len() == n {
+				t.Errorf("%s: there is none (%v)", kind, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, secret := range map[string]string{
+		"password": password, "app": p.secret, "recovery code": strings.ReplaceAll(p.recovery[0], "-", ""), "session": p.cookie("hpcsera-auth"),
+		"visit": half.cookie("hpcsera-auth-visit"), "link": code, "refresh token": institution.refresh,
+	} {
+		if secret == "" || strings.Contains(all.String(), secret) {
+			t.Errorf("the %s %q is in the database", name, secret)
+		}
+	}
 }

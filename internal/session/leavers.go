@@ -56,12 +56,19 @@ func (s *Service) checkPerson(ctx context.Context, key string, id identity) erro
 	if err != nil {
 		return nil // it does not answer, and the next round asks again
 	}
-	said, refresh, err := i.stillThere(ctx, p, id)
-	if err != nil && !errors.Is(err, errLeft) {
-		s.cfg.Log.WarnContext(ctx, "an institution did not answer about a person", "institution", i.Name, "user", id.User, "error", err)
-		return nil
+	before, err := s.vault.open(id.Refresh, key)
+	if err != nil {
+		return err
 	}
-	left := err != nil
+	said, refresh, err := i.stillThere(ctx, p, id.Subject, before)
+	left := errors.Is(err, errLeft)
+	answered := left || err == nil
+	if !answered {
+		s.cfg.Log.WarnContext(ctx, "an institution did not answer about a person", "institution", i.Name, "user", id.User, "error", err)
+		if refresh == before {
+			return nil
+		}
+	}
 	return s.cfg.Records.Write(ctx, func(tx records.Tx) error {
 		var now identity
 		if err := tx.Get(identityKind, key, &now); err != nil || now.Refresh != id.Refresh {
@@ -71,7 +78,10 @@ func (s *Service) checkPerson(ctx context.Context, key string, id identity) erro
 		if err != nil {
 			return err
 		}
-		now.Refresh, now.Checked = refresh, s.cfg.Now()
+		now.Refresh = s.sealRefresh(now, refresh)
+		if answered {
+			now.Checked = s.cfg.Now()
+		}
 		if err := tx.Put(identityKind, key, now, records.Options{Owner: now.User}); err != nil {
 			return err
 		}
@@ -82,31 +92,31 @@ func (s *Service) checkPerson(ctx context.Context, key string, id identity) erro
 			a.Left = true
 			return s.turn(tx, a, i.Name)
 		}
-		if said != nil {
-			a.Projects = i.projects(said)
+		if said == nil {
+			return nil
 		}
+		a.Projects = i.projects(said)
 		return putAccount(tx, a)
 	})
 }
 
-// stillThere asks about a person with the refresh token. A new one may come
-// with the answer.
-func (i *institution) stillThere(ctx context.Context, p *provider, id identity) (said claims, refresh string, err error) {
+// stillThere asks about a person with the refresh token. It returns the token
+// to ask with next time, also with an error: a provider that gives a new one
+// takes the old one for stolen.
+func (i *institution) stillThere(ctx context.Context, p *provider, subject, before string) (said claims, refresh string, err error) {
 	ctx = oidc.ClientContext(ctx, i.client)
-	token, err := p.oauth.TokenSource(ctx, &oauth2.Token{RefreshToken: id.Refresh}).Token()
+	token, err := p.oauth.TokenSource(ctx, &oauth2.Token{RefreshToken: before}).Token()
 	var refused *oauth2.RetrieveError
 	if errors.As(err, &refused) && refused.ErrorCode == "invalid_grant" {
 		return nil, "", errLeft
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, before, err
 	}
 	if p.UserInfoEndpoint() == "" {
-		return nil, token.RefreshToken, nil
+		return nil, token.RefreshToken, nil // the token's own word is all there is
 	}
-	said, err = i.ask(ctx, p, token, id.Subject)
-	if err != nil {
-		// The token was new: what it is refused for is the person.
+	if said, err = i.ask(ctx, p, token, subject); err != nil {
 		return nil, token.RefreshToken, err
 	}
 	if !i.admits(said) {

@@ -66,7 +66,7 @@ func (s *Service) peoplePage(r *http.Request, n *Session) (page.View, error) {
 			return nil
 		})
 	})
-	return page.View{User: n.User, Data: d}, err
+	return page.View{User: n.User, Operator: n.Operator, Data: d}, err
 }
 
 func (s *Service) invitePerson(w http.ResponseWriter, r *http.Request) error {
@@ -94,7 +94,7 @@ func (s *Service) invitePerson(w http.ResponseWriter, r *http.Request) error {
 		}
 		return s.again(w, r, "people", v, err)
 	}
-	s.pages.Render(w, r, http.StatusOK, "invited", page.View{User: n.User, Data: invitedPage{Name: name, Link: link}})
+	s.pages.Render(w, r, http.StatusOK, "invited", page.View{User: n.User, Operator: n.Operator, Data: invitedPage{Name: name, Link: link}})
 	return nil
 }
 
@@ -111,7 +111,7 @@ func (s *Service) renewPerson(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.pages.Render(w, r, http.StatusOK, "invited", page.View{User: n.User, Data: invitedPage{Name: name, Link: link}})
+	s.pages.Render(w, r, http.StatusOK, "invited", page.View{User: n.User, Operator: n.Operator, Data: invitedPage{Name: name, Link: link}})
 	return nil
 }
 

@@ -31,6 +31,8 @@ type provider struct {
 	spoil     func(claims map[string]any)
 	signer    *rsa.PrivateKey // of tokens, when it is another
 	gone      bool            // refresh tokens are refused
+	refresh   string          // the only one that is taken: each works once
+	mute      bool            // userinfo fails
 	down      bool
 	codes     map[string]url.Values // by code: what was asked for
 	refreshes int
@@ -61,6 +63,10 @@ func newProvider(t *testing.T) *provider {
 	mux.HandleFunc("GET /userinfo", func(w http.ResponseWriter, _ *http.Request) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		if p.mute {
+			http.Error(w, "no", http.StatusBadGateway)
+			return
+		}
 		p.json(w, p.person)
 	})
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -130,11 +136,12 @@ func (p *provider) token(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.PostFormValue("grant_type") == "refresh_token" {
 		p.refreshes++
-		if p.gone {
+		if p.gone || r.PostFormValue("refresh_token") != p.refresh {
 			fail("invalid_grant")
 			return
 		}
-		p.json(w, map[string]any{"access_token": "at", "token_type": "Bearer", "expires_in": 60, "refresh_token": "rt2"})
+		p.refresh = rand.Text()
+		p.json(w, map[string]any{"access_token": "at", "token_type": "Bearer", "expires_in": 60, "refresh_token": p.refresh})
 		return
 	}
 	asked, ok := p.codes[r.PostFormValue("code")]
@@ -152,7 +159,8 @@ func (p *provider) token(w http.ResponseWriter, r *http.Request) {
 	if p.spoil != nil {
 		p.spoil(claims)
 	}
-	p.json(w, map[string]any{"access_token": "at", "token_type": "Bearer", "expires_in": 60, "refresh_token": "rt1", "id_token": p.sign(claims)})
+	p.refresh = rand.Text()
+	p.json(w, map[string]any{"access_token": "at", "token_type": "Bearer", "expires_in": 60, "refresh_token": p.refresh, "id_token": p.sign(claims)})
 }
 
 // logout makes a back-channel logout token.

@@ -71,7 +71,7 @@ type visit struct {
 // ceremony is a factor that is being used or made.
 type ceremony struct {
 	Passkey *webauthn.SessionData `json:",omitempty"`
-	App     string                `json:",omitempty"` // the secret of an authenticator app
+	App     string                `json:",omitempty"` // the secret of an authenticator app, sealed
 }
 
 // setup is an account in the making. Nothing of it exists until its second

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -87,7 +88,7 @@ func newRig(t *testing.T, change ...func(*session.Config)) *rig {
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(r.log, t.Output()), nil))
 	frame, err := page.New(page.Config{
 		Prefix: "/auth", Product: "HPCSerA", Account: "/account", SignOut: "/signout", Secure: true, Log: log,
-		Nav: []page.Link{{Path: "/", Label: "Inbox"}, {Path: "/account", Label: "Account"}, {Path: "/people", Label: "People"}},
+		Nav: []page.Link{{Path: "/", Label: "Inbox"}, {Path: "/account", Label: "Account"}, {Path: "/people", Label: "People", Operators: true}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +96,7 @@ func newRig(t *testing.T, change ...func(*session.Config)) *rig {
 	r.frame = frame
 	cfg := session.Config{
 		Records: store, Frame: frame, URL: site + "/auth", Product: "HPCSerA", Now: r.now, Log: log, Mailer: r.mails,
-		Hashing: session.Hashing{Passes: 1, Memory: 64, Threads: 1},
+		Hashing: session.Hashing{Passes: 1, Memory: 64, Threads: 1}, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)},
 		Watch: func(_ records.Tx, e session.Event) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()

@@ -63,7 +63,20 @@ func (s *Service) begin(tx records.Tx, r *http.Request, a *account, methods []st
 	if err := s.putSession(tx, key, &n); err != nil {
 		return "", err
 	}
-	return cookie, tx.Note(s.line(r, a.Name, a.Name, "session.begin", n.ID, strings.Join(methods, " ")))
+	return cookie, tx.Note(s.line(r, a.Name, a.Name, "session.begin", n.ID, how(methods)))
+}
+
+// how says to people how somebody signed in.
+func how(methods []string) string {
+	var list []string
+	for _, m := range methods {
+		if word, ok := map[string]string{
+			"pwd": "password", "otp": "authenticator app", "hwk": "passkey", "recovery": "recovery code", "fed": "institution",
+		}[m]; ok {
+			list = append(list, word)
+		}
+	}
+	return "by " + strings.Join(list, " and ")
 }
 
 // verified marks a session as begun with a second factor.
@@ -248,7 +261,7 @@ func (s *Service) tell(tx records.Tx, e Event) error {
 // line is an audit line of something that happened through a page.
 func (s *Service) line(r *http.Request, actor, user, action, about, detail string) records.AuditLine {
 	if detail != "" {
-		detail += ", "
+		detail += " "
 	}
 	return records.AuditLine{
 		At: s.cfg.Now(), Actor: actor, User: user, Action: action, About: about, Detail: detail + "from " + s.cfg.Address(r),

@@ -90,12 +90,8 @@ func (s *Service) takeSetup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	app, err := s.newApp(shown.Name)
-	if err != nil {
-		return err
-	}
 	v := &visit{Setup: &setup{Link: linkKey(code), Name: shown.Name, Mail: shown.Mail, Password: hash, Handle: newHandle()}}
-	v.App = app.Secret()
+	v.App = s.newApp(shown.Name)
 	if err := s.newVisit(w, r, v); err != nil {
 		return err
 	}
@@ -141,12 +137,12 @@ func (s *Service) setupVisit(r *http.Request) (*visit, error) {
 }
 
 func (s *Service) setupFactorPage(v *visit) (page.View, error) {
-	key, err := s.appAgain(v.Setup.Name, v.App)
+	key, err := s.app(v.Setup.Name, v.App)
 	if err != nil {
 		return page.View{}, err
 	}
 	img, err := picture(key)
-	return page.View{Data: setupFactorPage{Name: v.Setup.Name, Picture: img, Secret: spaced(v.App)}}, err
+	return page.View{Data: setupFactorPage{Name: v.Setup.Name, Picture: img, Secret: spaced(key.Secret())}}, err
 }
 
 // spaced writes a secret in groups of four.
@@ -168,10 +164,7 @@ func (s *Service) setupApp(w http.ResponseWriter, r *http.Request) error {
 	code := r.PostFormValue("code")
 	return s.finishSetup(w, r, []string{"pwd", "otp", "mfa"}, func(v *visit, a *account) error {
 		a.App = &appFactor{Secret: v.App, Added: s.cfg.Now()}
-		if !a.App.use(code, s.cfg.Now()) {
-			return errCode
-		}
-		return nil
+		return s.useApp(a, code)
 	})
 }
 
@@ -251,7 +244,7 @@ func (s *Service) finishSetup(w http.ResponseWriter, r *http.Request, methods []
 	s.cfg.Frame.SetCookie(w, sessionCookie, cookie, time.Time{})
 	s.cfg.Frame.DropCookie(w, visitCookie)
 	s.notify(a, "your account", "Your account was set up, with a password and a second factor.")
-	s.pages.Render(w, r, http.StatusOK, "recovery", page.View{User: a.Name, Data: codes})
+	s.pages.Render(w, r, http.StatusOK, "recovery", page.View{User: a.Name, Operator: a.Operator, Data: codes})
 	return nil
 }
 

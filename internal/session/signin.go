@@ -81,7 +81,7 @@ func (s *Service) checkFirst(r *http.Request, name, password string) error {
 		if !ok {
 			// The name only where there is such an account: people type passwords
 			// into the wrong field.
-			return tx.Note(s.refused(r, a.Name, "password"))
+			return tx.Note(s.refused(r, a.Name, "pwd"))
 		}
 		return errors.Join(passwordTries().forgive(tx, name), addressTries().refund(tx, address))
 	})
@@ -93,7 +93,7 @@ func (s *Service) checkFirst(r *http.Request, name, password string) error {
 
 // refused is the audit line of a sign-in that failed.
 func (s *Service) refused(r *http.Request, user, by string) records.AuditLine {
-	l := s.line(r, "", user, "session.refuse", "", by)
+	l := s.line(r, "", user, "session.refuse", "", how([]string{by}))
 	l.Refused = true
 	return l
 }
@@ -140,16 +140,10 @@ func (s *Service) visitor(r *http.Request) (a *account, err error) {
 	return a, err
 }
 
-var errCode = hpcsera.Errorf(hpcsera.Unauthenticated, "The code is wrong or was used before.").
-	Hint("Wait for the next one. If none works, check the clock of your phone.")
-
 func (s *Service) takeApp(w http.ResponseWriter, r *http.Request) error {
 	code := r.PostFormValue("code")
 	return s.second(w, r, []string{"pwd", "otp", "mfa"}, func(a *account) error {
-		if a.App == nil || !a.App.use(code, s.cfg.Now()) {
-			return errCode
-		}
-		return nil
+		return s.useApp(a, code)
 	})
 }
 
@@ -289,7 +283,7 @@ func (s *Service) takePasskey(w http.ResponseWriter, r *http.Request) error {
 			wrong = badPasskey(errors.New("the account cannot be used"))
 		}
 		if wrong != nil {
-			return errors.Join(s.putVisit(tx, s.visitKey(r), v), tx.Note(s.refused(r, v.User, "passkey")))
+			return errors.Join(s.putVisit(tx, s.visitKey(r), v), tx.Note(s.refused(r, v.User, "hwk")))
 		}
 		methods := []string{"hwk", "user", "mfa"}
 		if v.User != "" {

@@ -17,7 +17,7 @@ type stepUpPage struct {
 }
 
 func (s *Service) stepUpPage(a *account, to string) page.View {
-	return page.View{User: a.Name, Data: stepUpPage{Return: to, App: a.App != nil, Passkey: len(a.Passkeys) > 0}}
+	return page.View{User: a.Name, Operator: a.Operator, Data: stepUpPage{Return: to, App: a.App != nil, Passkey: len(a.Passkeys) > 0}}
 }
 
 // own returns the session of a request with its account.
@@ -47,10 +47,7 @@ func (s *Service) showStepUp(w http.ResponseWriter, r *http.Request) error {
 func (s *Service) stepUpByApp(w http.ResponseWriter, r *http.Request) error {
 	code := r.PostFormValue("code")
 	return s.stepUp(w, r, "otp", func(_ records.Tx, _ *stored, a *account) error {
-		if a.App == nil || !a.App.use(code, s.cfg.Now()) {
-			return errCode
-		}
-		return nil
+		return s.useApp(a, code)
 	})
 }
 
@@ -126,7 +123,7 @@ func (s *Service) stepUp(w http.ResponseWriter, r *http.Request, method string, 
 			return nil
 		}
 		if wrong = use(tx, n, a); wrong != nil {
-			l := s.line(r, a.Name, a.Name, "session.stepup", n.ID, method)
+			l := s.line(r, a.Name, a.Name, "session.stepup", n.ID, how([]string{method}))
 			l.Refused = true
 			return errors.Join(s.putSession(tx, key, n), tx.Note(l))
 		}
@@ -136,7 +133,7 @@ func (s *Service) stepUp(w http.ResponseWriter, r *http.Request, method string, 
 		var fresh string
 		cookie, fresh = newSecret()
 		n.Stepped, n.Seen = s.cfg.Now(), s.cfg.Now()
-		return errors.Join(s.putSession(tx, fresh, n), tx.Note(s.line(r, a.Name, a.Name, "session.stepup", n.ID, method)))
+		return errors.Join(s.putSession(tx, fresh, n), tx.Note(s.line(r, a.Name, a.Name, "session.stepup", n.ID, how([]string{method}))))
 	})
 	if err != nil {
 		return err
