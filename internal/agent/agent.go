@@ -67,6 +67,7 @@ type Agent struct {
 	site     policy.SiteFiles
 	version  string
 	account  string
+	lists    policy.Lists
 	binary   string
 	host     string
 	instance string
@@ -307,7 +308,7 @@ func (a *Agent) verify(spec hpcsera.OrderSpec) (*policy.Verdict, error) {
 		Deployment: a.config.Server, User: a.config.User, Site: a.config.Site, Projects: a.config.Projects,
 		Thumbprint: a.key.Thumbprint(), Now: time.Now(),
 		Unsigned: a.config.Trust.Code == codeServer, PasskeySameOrigin: a.config.Trust.PasskeySameOrigin,
-		Version: a.version, Account: a.account, Files: a.site,
+		Version: a.version, Account: a.account, Files: a.site, Lists: &a.lists,
 	})
 }
 

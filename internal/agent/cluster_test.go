@@ -32,7 +32,7 @@ type cluster struct {
 	mu       sync.Mutex
 	jobs     []*batchJob
 	ids      int
-	out      bool           // the controller is down
+	out      bool // the controller is down
 	acts     int
 	faults   clusterFaults
 	programs map[string]program // by job; what is missing is drawn

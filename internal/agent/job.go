@@ -186,7 +186,8 @@ func (j *job) view() hpcsera.Report {
 		if !j.status.Estimated.IsZero() {
 			r.Estimated = &j.status.Estimated
 		}
-		r.AsOf = &j.asked
+		asked := j.asked // facts are kept; the job goes on
+		r.AsOf = &asked
 	}
 	running := j.start != nil && j.start.N != j.requeued
 	switch {

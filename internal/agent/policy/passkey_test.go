@@ -24,7 +24,7 @@ type phone struct {
 	origin  string
 }
 
-func newPhone(t *testing.T) phone {
+func newPhone(t testing.TB) phone {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -48,7 +48,7 @@ func (p phone) sign(statement []byte) string {
 }
 
 // withPhone is a site that trusts a phone, and a job that it approved.
-func withPhone(t *testing.T, p phone) (site, *job) {
+func withPhone(t testing.TB, p phone) (site, *job) {
 	t.Helper()
 	key := plainKey(t)
 	s, j := newSite(t, key, nil), newJob(t, key)

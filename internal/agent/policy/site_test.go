@@ -17,7 +17,7 @@ import (
 
 // sitePolicy writes a policy as the site's administrators would, if they were
 // whoever runs the tests.
-func sitePolicy(t *testing.T, text string) policy.SiteFiles {
+func sitePolicy(t testing.TB, text string) policy.SiteFiles {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "hpcsera")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -211,5 +211,21 @@ func TestTheSitePinsTheServersKey(t *testing.T) {
 	state.VerifiedChains = nil
 	if err := check(base64.StdEncoding.EncodeToString(sum[:])); err == nil {
 		t.Error("the pinned certificate beside the verified ones: got no error")
+	}
+}
+
+func TestTheDocumentedPolicyIsUnderstood(t *testing.T) {
+	page, err := os.ReadFile("../../../doc/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```yaml\nmode: drain")
+	text, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("the page shows no policy any more")
+	}
+	s, err := sitePolicy(t, "mode: drain"+text).Policy()
+	if err != nil || s.Mode != policy.Drain || len(s.Servers) != 1 || s.Caps.NodeCount != 64 {
+		t.Errorf("got %+v, %v, want the policy of the page", s, err)
 	}
 }

@@ -24,7 +24,7 @@ type authApp struct {
 	priv ed25519.PrivateKey
 }
 
-func newAuthApp(t *testing.T) authApp {
+func newAuthApp(t testing.TB) authApp {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -33,7 +33,7 @@ func newAuthApp(t *testing.T) authApp {
 	return authApp{approval.AuthKey(public), private}
 }
 
-func (a authApp) list(t *testing.T, number int64, change func(*approval.StatusList)) string {
+func (a authApp) list(t testing.TB, number int64, change func(*approval.StatusList)) string {
 	t.Helper()
 	l := approval.StatusList{Issuer: issuer, Number: number, Issued: now.Add(-time.Hour), NextUpdate: now.Add(time.Hour)}
 	if change != nil {
@@ -47,7 +47,7 @@ func (a authApp) list(t *testing.T, number int64, change func(*approval.StatusLi
 }
 
 // pinned is a site that pins the Auth app by its command.
-func pinned(t *testing.T, key ssh.Signer, a authApp) site {
+func pinned(t testing.TB, key ssh.Signer, a authApp) site {
 	t.Helper()
 	s := newSite(t, key, nil)
 	d := &desk{path: s.path}

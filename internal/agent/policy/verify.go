@@ -28,6 +28,7 @@ type Context struct {
 	Version           string    // the agent's
 	Account           string    // the user's on this system
 	Files             SiteFiles // where the site's policy stands
+	Lists             *Lists    // remembers; nil is ready
 }
 
 // Verdict is what the agent may act on, and nothing else of the order.
@@ -80,7 +81,7 @@ func (t *Trust) Verify(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
 		return nil, err
 	}
 	if v.Kind != ServersWord {
-		if err := t.standing(v, in.Now); err != nil {
+		if err := t.standing(v, in); err != nil {
 			return nil, err
 		}
 	}
@@ -132,11 +133,11 @@ func (t *Trust) signed(v *Verdict, order hpcsera.OrderSpec, in Context) error {
 
 // standing asks the Auth app's status list, where one is pinned, whether the
 // approval and its key still stand.
-func (t *Trust) standing(v *Verdict, now time.Time) error {
+func (t *Trust) standing(v *Verdict, in Context) error {
 	if t.AuthApp == nil {
 		return nil
 	}
-	list, err := currentStatus(t.path, *t.AuthApp, now)
+	list, err := currentStatus(t.path, *t.AuthApp, in.Now, in.Lists)
 	if err != nil {
 		return err
 	}
