@@ -26,9 +26,11 @@ type Config struct {
 	Store records.Store
 	// URL is where people find the Auth app, with its path and without a slash
 	// at its end. Passkeys and the issuer of decisions hang on it.
-	URL          string
-	Product      string // the name above every page; "" is HPCSerA
-	Secret       []byte // 32 bytes or more, in no database
+	URL     string
+	Product string // the name above every page; "" is HPCSerA
+	// Secret is 32 bytes or more that no database holds: it seals what the
+	// database must give back, and agents pin what signs withdrawals by it.
+	Secret       []byte
 	Institutions []session.Institution
 	Mailer       session.Mailer             // nil sends no mail
 	Address      func(*http.Request) string // where a request comes from; nil is the connection's peer
@@ -63,14 +65,14 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 	}
 	frame, err := page.New(page.Config{
 		Prefix: u.Path, Product: cfg.Product, Account: "/account", SignOut: "/signout", Secure: u.Scheme == "https", Log: cfg.Log,
-		Nav: append(consent.Places(), page.Link{Path: "/account", Label: "Account"}),
+		Nav: append(consent.Places(), page.Link{Path: "/account", Label: "Account"}, page.Link{Path: "/people", Label: "People", Operators: true}),
 	})
 	if err != nil {
 		return nil, err
 	}
 	a := &App{store: cfg.Store, log: cfg.Log, now: cfg.Now}
 	a.Session, err = session.New(session.Config{
-		Records: cfg.Store, Frame: frame, URL: cfg.URL, Product: cfg.Product, Institutions: cfg.Institutions, Mailer: cfg.Mailer,
+		Records: cfg.Store, Frame: frame, URL: cfg.URL, Product: cfg.Product, Keys: [][]byte{cfg.Secret}, Institutions: cfg.Institutions, Mailer: cfg.Mailer,
 		Address: cfg.Address, Hashing: cfg.Hashing, Now: cfg.Now, Log: cfg.Log,
 		// Nothing happens to a person before both features are there.
 		Watch: func(tx records.Tx, e session.Event) error { return a.Consent.Watch(tx, e) },

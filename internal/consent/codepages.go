@@ -174,7 +174,7 @@ func (s *Service) approvals(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	newestFirst(v.Signed)
-	s.pages.Render(w, r, http.StatusOK, "approvals", page.View{User: who.User, Data: v})
+	s.pages.Render(w, r, http.StatusOK, "approvals", page.View{User: who.User, Operator: who.Operator, Data: v})
 }
 
 // withdrawPage takes consent back. It needs no second factor: less is always
@@ -187,7 +187,7 @@ func (s *Service) withdrawPage(w http.ResponseWriter, r *http.Request) {
 
 func (s *Service) codeKeyForm(w http.ResponseWriter, r *http.Request) {
 	if who, ok := s.cfg.Sessions.Require(w, r, true); ok {
-		s.pages.Render(w, r, http.StatusOK, "codekey", page.View{User: who.User})
+		s.pages.Render(w, r, http.StatusOK, "codekey", page.View{User: who.User, Operator: who.Operator})
 	}
 }
 

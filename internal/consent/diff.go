@@ -92,15 +92,18 @@ func texts(m hpcsera.Manifest, contents map[string][]byte) []text {
 	if len(m.Parameters) > 0 {
 		all = append(all, text{title: "Parameters that jobs may give", body: indented(m.Parameters)})
 	}
+	if len(m.Files) > 0 {
+		all = append(all, text{title: "List of files", body: listed(m.Files)})
+	}
 	for _, f := range m.Files {
 		t := text{title: "File " + f.Path}
 		body, there := contents[f.Path]
 		switch {
 		case !there:
-			t.body = fmt.Sprintf("%d bytes, mode %s, SHA-256 %s\n", f.Size, f.Mode, f.SHA256)
+			t.body = fmt.Sprintf("%d bytes, SHA-256 %s\n", f.Size, f.SHA256)
 			t.note = "The server did not send what is in this file. You sign its digest without having seen it here."
 		case !readable(body):
-			t.body = fmt.Sprintf("%d bytes, mode %s, SHA-256 %s\n", f.Size, f.Mode, f.SHA256)
+			t.body = fmt.Sprintf("%d bytes, SHA-256 %s\n", f.Size, f.SHA256)
 			t.note = "This is not text, so it is not shown. You sign its digest."
 		default:
 			t.body = string(body)
@@ -108,6 +111,16 @@ func texts(m hpcsera.Manifest, contents map[string][]byte) []text {
 		all = append(all, t)
 	}
 	return all
+}
+
+// listed says of files what their bytes do not: names, modes, and that they
+// are there at all.
+func listed(files []hpcsera.File) string {
+	var b strings.Builder
+	for _, f := range files {
+		fmt.Fprintf(&b, "%s %s %d bytes, SHA-256 %s\n", f.Mode, f.Path, f.Size, f.SHA256)
+	}
+	return b.String()
 }
 
 // readable reports whether bytes are text that a page can show as it is.

@@ -56,7 +56,7 @@ func (s *Service) inbox(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	slices.SortFunc(v.Open, func(a, b pending) int { return b.Posted.Compare(a.Posted) })
-	s.pages.Render(w, r, http.StatusOK, "inbox", page.View{User: who.User, Data: v})
+	s.pages.Render(w, r, http.StatusOK, "inbox", page.View{User: who.User, Operator: who.Operator, Data: v})
 }
 
 func (s *Service) unmute(w http.ResponseWriter, r *http.Request) {
@@ -86,7 +86,7 @@ func (s *Service) after(w http.ResponseWriter, r *http.Request, who Person, err 
 // looking at two screens.
 func (s *Service) codeForm(w http.ResponseWriter, r *http.Request) {
 	if who, ok := s.cfg.Sessions.Require(w, r, false); ok {
-		s.pages.Render(w, r, http.StatusOK, "code", page.View{User: who.User})
+		s.pages.Render(w, r, http.StatusOK, "code", page.View{User: who.User, Operator: who.Operator})
 	}
 }
 
@@ -109,7 +109,7 @@ func (s *Service) typeCode(w http.ResponseWriter, r *http.Request) {
 		if told.Code == hpcsera.QuotaExceeded {
 			status = http.StatusTooManyRequests
 		}
-		s.pages.Render(w, r, status, "code", page.View{User: who.User, Problem: told})
+		s.pages.Render(w, r, status, "code", page.View{User: who.User, Operator: who.Operator, Problem: told})
 	default:
 		s.cfg.Frame.Fail(w, r, who.User, err)
 	}
@@ -195,7 +195,7 @@ func (s *Service) renderRequest(w http.ResponseWriter, r *http.Request, who Pers
 	if v.Code == nil {
 		v.choose(s.cfg.Now())
 	}
-	s.pages.Render(w, r, status, name, page.View{User: who.User, Problem: problem, Data: v})
+	s.pages.Render(w, r, status, name, page.View{User: who.User, Operator: who.Operator, Problem: problem, Data: v})
 }
 
 // decideRequest takes the form of a request's page.
@@ -311,5 +311,5 @@ func (s *Service) activity(w http.ResponseWriter, r *http.Request) {
 	if len(v.Lines) == activityPage {
 		v.Older = v.Lines[len(v.Lines)-1].Number
 	}
-	s.pages.Render(w, r, http.StatusOK, "activity", page.View{User: who.User, Data: v})
+	s.pages.Render(w, r, http.StatusOK, "activity", page.View{User: who.User, Operator: who.Operator, Data: v})
 }

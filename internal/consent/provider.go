@@ -209,19 +209,23 @@ func (s *Service) since(ctx context.Context, a asking) (since time.Time, err err
 		return since, nil
 	}
 	err = s.cfg.Store.Write(ctx, func(tx records.Tx) error {
-		key := hpcsera.DigestOf([]byte(a.deployment.Name + "\n" + a.state + "\n" + a.nonce + "\n" + a.challenge))
-		began, found, err := get[time.Time](tx, kindLogin, key)
+		began, found, err := get[time.Time](tx, kindLogin, a.key())
 		if err != nil {
 			return err
 		}
 		if !found {
 			began = now
-			err = tx.Put(kindLogin, key, began, records.Options{Ends: now.Add(loginLife)})
+			err = tx.Put(kindLogin, a.key(), began, records.Options{Ends: now.Add(loginLife)})
 		}
 		since = began
 		return err
 	})
 	return since, err
+}
+
+// key names a sign-in that is under way.
+func (a asking) key() string {
+	return hpcsera.DigestOf([]byte(a.deployment.Name + "\n" + a.state + "\n" + a.nonce + "\n" + a.challenge))
 }
 
 // sendBack sends the browser back to the deployment, with the issuer (RFC
@@ -259,6 +263,10 @@ func (s *Service) grantCode(ctx context.Context, a asking, who Person) (string, 
 		Mail: who.Mail, Projects: who.Projects,
 	}
 	err := s.cfg.Store.Write(ctx, func(tx records.Tx) error {
+		// The proof was for this sign-in: the same address wants a new one.
+		if err := tx.Delete(kindLogin, a.key()); err != nil {
+			return err
+		}
 		if err := tx.Insert(kindGrant, hpcsera.DigestOf([]byte(code)), g, records.Options{Owner: who.Session, Ends: s.cfg.Now().Add(grantLife)}); err != nil {
 			return err
 		}

@@ -263,6 +263,10 @@ func TestADeploymentMayAskForAFreshProof(t *testing.T) {
 		if back, got := w.sentBack("alice", q); back.Get("code") == "" {
 			t.Errorf("%s, after stepping up: got %v (status %d), want a code", name, back, got.status)
 		}
+		w.clock.pass(time.Second)
+		if back, _ := w.sentBack("alice", q); name != "an age" && back != nil {
+			t.Errorf("%s, the same address again: got %v, want a new proof", name, back)
+		}
 		w.clock.pass(10 * time.Minute)
 	}
 	w.people.arrive("alice")

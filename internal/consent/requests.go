@@ -18,12 +18,13 @@ import (
 // The limits that keep somebody who asks again and again from getting a yes
 // out of a tired user, and a deployment from filling the database.
 const (
-	maxOpen        = 30  // requests of one user
-	maxOpenOfOne   = 3   // of one client to one user, other than code
-	maxOpenCode    = 10  // of one client to one user, for code
-	maxPosts       = 10  // by one client to one user, within postWindow
-	maxCodePosts   = 60  // of code, within postWindow
-	maxUntyped     = 600 // by one deployment for whoever types a code, within postWindow
+	maxOpen        = 30   // requests of one user
+	maxOpenOfOne   = 3    // of one client to one user, other than code
+	maxOpenCode    = 10   // of one client to one user, for code
+	maxPosts       = 10   // by one client to one user, within postWindow
+	maxCodePosts   = 60   // of code, within postWindow
+	maxUntyped     = 600  // by one deployment for whoever types a code, within postWindow
+	maxAll         = 6000 // by one deployment, of all kinds, within postWindow
 	postWindow     = 10 * time.Minute
 	longestRequest = 7 * 24 * time.Hour
 )
@@ -128,6 +129,12 @@ func (p pending) muteKey() string { return p.User + "/" + p.Deployment + "/" + p
 // deployment, which tells its client: there is nothing to gain by trying
 // again.
 func (s *Service) admit(tx records.Tx, p pending) error {
+	if ok, err := s.count(tx, "all/"+p.Deployment, maxAll, postWindow); err != nil || !ok {
+		if err == nil {
+			err = hpcsera.Errorf(hpcsera.QuotaExceeded, "%s posts too many requests.", p.Deployment).Hint("Try again later.")
+		}
+		return err
+	}
 	if p.User == "" {
 		ok, err := s.count(tx, "untyped/"+p.Deployment, maxUntyped, postWindow)
 		if err == nil && !ok {

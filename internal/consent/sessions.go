@@ -13,6 +13,7 @@ import (
 // Person is who sits at a browser.
 type Person struct {
 	User     string
+	Operator bool      // sees the operators' places; it permits nothing here
 	Session  string    // its id for deployments (sid); it signs nobody in
 	Verified time.Time // when they last proved to be there, at sign-in or after
 	Stepped  time.Time // when a second factor was last given; zero is never
@@ -46,7 +47,7 @@ type visitors struct {
 }
 
 func person(n *session.Session) Person {
-	return Person{User: n.User, Session: n.ID, Verified: n.Verified(), Stepped: n.Stepped, Methods: n.Methods}
+	return Person{User: n.User, Operator: n.Operator, Session: n.ID, Verified: n.Verified(), Stepped: n.Stepped, Methods: n.Methods}
 }
 
 func (v visitors) Current(r *http.Request) (Person, bool) {
