@@ -298,3 +298,42 @@ func TestItEndsWithItsContext(t *testing.T) {
 		t.Errorf("got %v, want nil", err)
 	}
 }
+
+func TestInsideAServerItLivesBelowAPath(t *testing.T) {
+	store, err := authstore.Open(t.Context(), filepath.Join(t.TempDir(), "auth.db"), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for server, want := range map[string]string{
+		"http://localhost:8470": "http://localhost:8470/auth", "http://127.0.0.1:8470": "http://localhost:8470/auth", "http://[::1]:8470": "http://localhost:8470/auth",
+		"https://hpc.example.org/hpcsera": "https://hpc.example.org/hpcsera/auth", "https://hpc.example.org/": "https://hpc.example.org/auth",
+	} {
+		address, err := authapp.Below(server)
+		if err != nil || address != want {
+			t.Errorf("below %s: got %s, %v, want %s", server, address, err, want)
+		}
+		app, err := authapp.New(t.Context(), authapp.Config{
+			Store: store, URL: address, Secret: []byte(strings.Repeat("k", 32)), InProcess: true, Log: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Errorf("%s: got %v, want no error", address, err)
+			continue
+		}
+		for path, want := range map[string]int{"/signin": 200, "/": 303, "/.well-known/openid-configuration": 200, "/oidc/keys": 200, "/nowhere": 404} {
+			out := httptest.NewRecorder()
+			app.Handler().ServeHTTP(out, httptest.NewRequestWithContext(t.Context(), http.MethodGet, address+path, nil))
+			if out.Code != want {
+				t.Errorf("%s%s: got status %d, want %d", address, path, out.Code, want)
+			}
+		}
+	}
+}
+
+func TestAnAddressIsNoPlaceForPasskeys(t *testing.T) {
+	for _, server := range []string{"https://192.0.2.1", "http://[2001:db8::1]:8470", "hpc.example.org"} {
+		if got, err := authapp.Below(server); hpcsera.CodeOf(err) != hpcsera.InvalidField {
+			t.Errorf("%s: got %s, %v, want %s", server, got, err, hpcsera.InvalidField)
+		}
+	}
+}

@@ -62,6 +62,30 @@ func (s *Service) AddDeployment(ctx context.Context, n NewDeployment) (Deploymen
 	return d, err
 }
 
+// Own makes n the registration of the API server that the Auth app runs
+// inside, whatever it was before: there its URL and key are known first hand.
+// It may be called at every start.
+func (s *Service) Own(ctx context.Context, n NewDeployment) error {
+	if !s.cfg.InProcess {
+		return hpcsera.Errorf(hpcsera.Conflict, "only the operator registers deployments of an Auth app on its own.")
+	}
+	d, err := n.deployment()
+	if err != nil {
+		return err
+	}
+	d.Created = s.cfg.Now().UTC()
+	return s.cfg.Store.Write(ctx, func(tx records.Tx) error {
+		old, found, err := get[Deployment](tx, kindDeployment, d.Name)
+		if err != nil || found && old.URL == d.URL && len(old.Keys) == 1 && old.Keys[0].KeyID == d.Keys[0].KeyID {
+			return err
+		}
+		if err := tx.Put(kindDeployment, d.Name, d, records.Options{}); err != nil {
+			return err
+		}
+		return s.note(tx, "operator", "deployment.add", "", d.Name, d.URL)
+	})
+}
+
 func (n NewDeployment) deployment() (Deployment, error) {
 	if !hpcsera.ValidName(n.Name) {
 		return Deployment{}, hpcsera.Errorf(hpcsera.InvalidField, "%q is not a name.", n.Name).At("name").Hint("Use 1 to 63 of a-z, 0-9 and the hyphen.")

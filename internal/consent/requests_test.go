@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/consent"
 	"github.com/hpcsera/hpcsera/internal/decision"
 )
 
@@ -467,5 +468,31 @@ func TestADeploymentMustBeReachedSafely(t *testing.T) {
 	}
 	if all, err := w.auth.Deployments(t.Context()); err != nil || len(all) != 2 {
 		t.Errorf("got %s, %v, want the two", fmt.Sprint(all), err)
+	}
+}
+
+func TestTheServerAroundTheAuthAppRegistersItself(t *testing.T) {
+	w := newWorld(t)
+	public, err := w.key.Public().MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := newDeployment("here", "http://127.0.0.1:8470", string(public))
+	if err := w.auth.Own(t.Context(), own); hpcsera.CodeOf(err) != hpcsera.Conflict {
+		t.Errorf("at an Auth app on its own: got %v, want %s", err, hpcsera.Conflict)
+	}
+	w.start(func(c *consent.Config) { c.InProcess = true })
+	for _, address := range []string{"http://127.0.0.1:8470", "http://127.0.0.1:8470", "http://127.0.0.1:9999"} {
+		own.URL = address
+		if err := w.auth.Own(t.Context(), own); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := w.auth.Deployments(t.Context())
+	if err != nil || len(all) != 3 || all[0].Name != "here" || all[0].URL != "http://127.0.0.1:9999" || len(all[0].Keys) != 1 {
+		t.Errorf("got %+v, %v", all, err)
+	}
+	if _, err := w.client("here", w.key).Decisions(t.Context(), 0); err != nil {
+		t.Error(err)
 	}
 }
