@@ -388,6 +388,11 @@ func (s *Service) idToken(r records.Reader, g grant) (string, error) {
 	now, class := s.cfg.Now(), acrOne
 	if g.Stepped {
 		class = acrTwo
+		// A session that came from an institution tells of the second factor that
+		// was given here afterwards by nothing else.
+		if !slices.Contains(g.Methods, "mfa") {
+			g.Methods = append(slices.Clone(g.Methods), "mfa")
+		}
 	}
 	text, err := key.Sign("JWT", idToken{
 		Issuer: s.cfg.Issuer, Subject: g.User, Name: g.User, Audience: g.Deployment, Expires: now.Add(idTokenLife).Unix(), Issued: now.Unix(),

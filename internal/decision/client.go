@@ -68,7 +68,7 @@ const (
 // the operator registered, so no message can name another place.
 const (
 	CallbackPath = "/signin/callback"
-	LogoutPath   = "/signin/logout"
+	LogoutPath   = "/signin/backchannel"
 )
 
 // The bodies of the API.
