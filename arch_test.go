@@ -65,7 +65,15 @@ var imports = []struct {
 	{"internal/page/pagetest", "", "judges HTML, whoever made it"},
 	{"internal/session", ". internal/records internal/page",
 		"a feature: who a person is. It knows no deployment and no request, and never another feature"},
+	{"internal/consent", ". approval internal/decision internal/records internal/page internal/session",
+		"a feature: what people decide. It stands on session, which tells who they are, and on no store of jobs"},
+	{"internal/authapp", ". internal/consent internal/session internal/page internal/records internal/operator",
+		"puts the Auth app together, once for both programs that serve it; its database is handed in"},
+	{"internal/operator", ".", "a socket and JSON: which operations there are, the server says"},
 	{"internal/server", "", "the HTTP chassis: listeners, limits, logs; it would serve any other program as well"},
+
+	{"internal/decision", ".",
+		"the messages between the server and the Auth app: both read them with it, so it knows neither"},
 
 	{"internal/scheduler", ".", "a seam, and what exists once above the drivers"},
 	{"internal/scheduler/schedulertest", ". internal/scheduler", "the suite knows the seam only"},
@@ -75,6 +83,7 @@ var imports = []struct {
 	{"internal/failpoint", "", "kill tests name a point in the code; the point knows nobody"},
 
 	{"internal/strictyaml", ".", "one reader for every file that a person writes; it knows YAML and the root's errors"},
+	{"internal/settings", ". internal/strictyaml", "how server programs are configured; what a setting means is theirs"},
 	{"internal/jobfile", ". internal/strictyaml", "job.yaml and batch scripts to a JobSpec, for the command line and for tests"},
 	{"internal/cli", ". api approval client internal/jobfile",
 		"the command line is a client like any other: what it can do, an SDK user can do"},
@@ -120,6 +129,9 @@ var linked = []struct {
 	{"cmd/hpcsera", "internal/store/... internal/blob/... internal/scheduler/... internal/agent/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/audit internal/admin database/sql",
 		"the command line knows only the API, so whatever it does another client can do"},
 	{"cmd/hpcserad", "testing internal/store/storetest internal/blob/blobtest internal/records/recordstest internal/page/pagetest", "suites and what they start stay in tests"},
+	{"cmd/hpcsera-auth", "internal/store internal/store/storetest internal/store/sqlstore/main internal/blob/... internal/httpapi/... internal/auth internal/jobs internal/code internal/admin internal/cli internal/agent/... internal/scheduler/...",
+		"who decides has no means to run anything, and no data of those who ask"},
+	{"cmd/hpcsera-auth", "testing internal/records/recordstest internal/page/pagetest", "suites and what they start stay in tests"},
 	{"cmd/hpcsera-agent", "testing internal/scheduler/schedulertest", "suites and what they start stay in tests"},
 	{"cmd/hpcserad", "internal/agent/... internal/scheduler/... internal/cli",
 		"the server states what should be; it has no means to run anything"},

@@ -1,0 +1,127 @@
+package consent
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/hpcsera/hpcsera/approval"
+	"github.com/hpcsera/hpcsera/internal/records"
+)
+
+// A list holds for as long as lists may, and is signed anew long before that,
+// so that agents that were away for some hours find a current one.
+const (
+	statusLife  = approval.MaxStatusAge
+	statusRenew = 6 * time.Hour
+)
+
+// current is the status list as it is served.
+type current struct {
+	Number int64     `json:"number"`
+	Issued time.Time `json:"issued"`
+	Text   string    `json:"text"`
+}
+
+// newStatus signs the next list within the transaction that changes it: a
+// withdrawal and the list that tells it become true together, and the number
+// rises with each, over restarts and processes.
+func (s *Service) newStatus(tx records.Tx) error {
+	if s.cfg.InProcess {
+		return nil
+	}
+	old, _, err := get[current](tx, kindStatus, "current")
+	if err != nil {
+		return err
+	}
+	l := approval.StatusList{Number: old.Number + 1, Approvals: []string{}, Keys: []string{}}
+	if l.Issuer, err = approval.Deployment(s.cfg.Issuer); err != nil {
+		return err
+	}
+	// Only what is withdrawn and could still run is named: the end does the
+	// rest. Keys stay for ever, since a server chooses which approval it shows.
+	for kind, into := range map[string]*[]string{kindWithdrawn: &l.Approvals, kindDeadKey: &l.Keys} {
+		err := tx.List(kind, "", func(key string, _ []byte) error {
+			*into = append(*into, key)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		slices.Sort(*into)
+	}
+	// A clock that was set back must not make a list older than the one before.
+	l.Issued = s.cfg.Now().UTC().Truncate(time.Second)
+	if l.Issued.Before(old.Issued) {
+		l.Issued = old.Issued
+	}
+	l.NextUpdate = l.Issued.Add(statusLife)
+	text, err := approval.SignStatus(s.status, l)
+	if err != nil {
+		return fmt.Errorf("sign status list %d: %w", l.Number, err)
+	}
+	return tx.Put(kindStatus, "current", current{l.Number, l.Issued, text}, records.Options{})
+}
+
+// renewStatus signs the list anew in time, whether or not anything changed.
+func (s *Service) renewStatus(ctx context.Context) error {
+	return s.cfg.Store.Write(ctx, func(tx records.Tx) error {
+		now, found, err := get[current](tx, kindStatus, "current")
+		if err != nil || found && s.cfg.Now().Sub(now.Issued) < statusRenew {
+			return err
+		}
+		return s.newStatus(tx)
+	})
+}
+
+func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, _ Deployment) error {
+	if s.cfg.InProcess {
+		return notFound("an Auth app inside the API server signs no status list: agents would believe the server about itself.").
+			Hint("Run hpcsera-auth on its own, or withdraw with hpcsera-agent trust withdraw.")
+	}
+	var now current
+	err := s.cfg.Store.Read(r.Context(), func(rd records.Reader) error { return rd.Get(kindStatus, "current", &now) })
+	if err != nil {
+		return fmt.Errorf("read the status list: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/jose")
+	_, _ = w.Write([]byte(now.Text)) // whoever asked is gone if this fails
+	return nil
+}
+
+// Withdraw takes back consent that user gave here.
+func (s *Service) Withdraw(ctx context.Context, user, id string) error {
+	return s.cfg.Store.Write(ctx, func(tx records.Tx) error {
+		signed, found, err := get[Signed](tx, kindSigned, id)
+		if err != nil {
+			return err
+		}
+		if !found || signed.User != user {
+			return notFound("There is no such approval of yours.")
+		}
+		return s.withdraw(tx, user, id, "")
+	})
+}
+
+// withdraw names an approval in the next list. One that is over needs none.
+func (s *Service) withdraw(tx records.Tx, user, id, detail string) error {
+	signed, found, err := get[Signed](tx, kindSigned, id)
+	if err != nil || !found || signed.Withdrawn != nil {
+		return err
+	}
+	now := s.cfg.Now().UTC()
+	signed.Withdrawn = &now
+	if err := tx.Put(kindSigned, id, signed, records.Options{Owner: user, Ends: signed.NotAfter.Add(keepSignedFor)}); err != nil {
+		return err
+	}
+	// A day beyond the end, for agents whose clock is behind.
+	if err := tx.Put(kindWithdrawn, id, named{id}, records.Options{Owner: user, Ends: signed.NotAfter.Add(24 * time.Hour)}); err != nil {
+		return err
+	}
+	if err := s.note(tx, user, "code.withdraw", user, id, detail); err != nil {
+		return err
+	}
+	return s.newStatus(tx)
+}
