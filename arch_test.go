@@ -55,6 +55,8 @@ var imports = []struct {
 		"a feature, as jobs is"},
 	{"internal/access", ". internal/store internal/auth",
 		"a feature, as jobs is"},
+	{"internal/inquiry", ". approval internal/store internal/auth internal/blob internal/decision",
+		"a feature, as jobs is; what it asks the Auth app and what it hears is decision's"},
 	{"internal/audit", ". internal/store internal/auth",
 		"a feature, as jobs is"},
 	{"internal/admin", ". internal/auth internal/access internal/audit",

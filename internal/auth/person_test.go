@@ -15,7 +15,7 @@ var inPerson = map[auth.Action]string{
 	"listTokens": "takes back", "createToken": "self +", "revokeToken": "takes back", "listAgents": "takes back", "createAgent": "self +",
 	"removeAgent": "takes back", "listProjects": "any", "createProject": "any +", "setMember": "owner +", "listClients": "any",
 	"createClient": "any +", "changeClient": "takes back +", "enableClient": "self +", "readAudit": "takes back", "manageService": "operator +",
-	"createSession": "self +", "listSessions": "takes back", "endSession": "takes back",
+	"createSession": "self +", "listSessions": "takes back", "endSession": "takes back", "consentToCode": "self +",
 }
 
 func TestAPersonMayWhatTheTableSaysAndNothingElse(t *testing.T) {

@@ -63,6 +63,7 @@ const (
 	CreateSession Action = "createSession" // hpcsera login
 	ListSessions  Action = "listSessions"  // GET /sessions
 	EndSession    Action = "endSession"    // DELETE /sessions/{id}
+	ConsentToCode Action = "consentToCode" // files an approval signed in the Auth app
 )
 
 // reach says how it is decided whether a principal reaches a target at all.
@@ -187,5 +188,6 @@ func Rules() []Rule {
 		{Action: CreateSession, persons: themselves, grants: true},
 		{Action: ListSessions, persons: takesBack},
 		{Action: EndSession, persons: takesBack},
+		{Action: ConsentToCode, persons: themselves, grants: true},
 	}
 }

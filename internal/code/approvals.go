@@ -13,7 +13,8 @@ import (
 )
 
 // FileApproval files a signed statement and makes the jobs ready that waited
-// for it. Filing the same twice is no error.
+// for it. p is a token with role 4, or the person who decided in the Auth app.
+// Filing the same twice is no error.
 func (s *Service) FileApproval(ctx context.Context, p *auth.Principal, r hpcsera.ApprovalRequest) (hpcsera.Approval, error) {
 	if p.Token == nil {
 		return hpcsera.Approval{}, auth.Allow(p, auth.PostApproval, auth.Target{})
@@ -22,7 +23,11 @@ func (s *Service) FileApproval(ctx context.Context, p *auth.Principal, r hpcsera
 	if err != nil {
 		return hpcsera.Approval{}, err
 	}
-	if err := auth.Allow(p, auth.PostApproval, auth.Target{Project: st.Project, User: st.User}); hpcsera.CodeOf(err) == hpcsera.NotFound {
+	action := auth.PostApproval
+	if p.Person != nil {
+		action = auth.ConsentToCode
+	}
+	if err := auth.Allow(p, action, auth.Target{Project: st.Project, User: st.User}); hpcsera.CodeOf(err) == hpcsera.NotFound {
 		return hpcsera.Approval{}, refused("the statement is by %s for the project %s, and this token for neither or only one of them.", st.User, st.Project).
 			Hint("File it with a token of that user and project.")
 	} else if err != nil {
@@ -82,7 +87,7 @@ func (s *Service) file(tx store.Tx, ledger *store.Ledger, p *auth.Principal, st 
 	if err := tx.PutApproval(row); err != nil {
 		return row, err
 	}
-	if err := note(tx, p, row.Filed, "code.approve", st.ID, st.Name+" "+st.Code); err != nil {
+	if err := note(tx, p, st.Project, row.Filed, "code.approve", st.ID, st.Name+" "+st.Code); err != nil {
 		return row, err
 	}
 	return row, s.release(tx, ledger, st)

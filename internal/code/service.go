@@ -89,7 +89,7 @@ func (s *Service) File(tx store.Tx, p *auth.Principal, part *hpcsera.CodePart, a
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	if err := note(tx, p, at, "code.file", part.Digest, part.Manifest.Name); err != nil {
+	if err := note(tx, p, p.Token.Project, at, "code.file", part.Digest, part.Manifest.Name); err != nil {
 		return err
 	}
 	return tx.PutCode(store.Code{
@@ -151,7 +151,7 @@ func (s *Service) Delete(ctx context.Context, p *auth.Principal, digest string) 
 			return hpcsera.Errorf(hpcsera.Conflict, "the job %s uses this code and has not ended.", user).
 				Hint("Cancel it, or wait for its end.")
 		}
-		if err := note(tx, p, s.cfg.Now(), "code.delete", digest, row.Name); err != nil {
+		if err := note(tx, p, row.Project, s.cfg.Now(), "code.delete", digest, row.Name); err != nil {
 			return err
 		}
 		return tx.DeleteCode(row.Project, digest)
@@ -160,9 +160,9 @@ func (s *Service) Delete(ctx context.Context, p *auth.Principal, digest string) 
 }
 
 // note leaves a line in the audit log.
-func note(tx store.Tx, p *auth.Principal, at time.Time, action, about, detail string) error {
+func note(tx store.Tx, p *auth.Principal, project string, at time.Time, action, about, detail string) error {
 	return tx.Note(hpcsera.AuditLine{
-		At: at, Actor: p.Actor(), Action: action, User: p.User(), Project: projectOf(p), About: about, Detail: detail,
+		At: at, Actor: p.Actor(), Action: action, User: p.User(), Project: project, About: about, Detail: detail,
 	})
 }
 

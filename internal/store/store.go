@@ -131,6 +131,8 @@ type JobReader interface {
 	// AwaitingApproval returns the jobs of a user's project in state pending
 	// with reason waiting_for_approval that run that code.
 	AwaitingApproval(user, project, digest string) ([]*Job, error)
+	// Awaited returns for which code jobs wait for an approval, at most limit.
+	Awaited(limit int) ([]Awaited, error)
 	// Dependents returns the unfinished jobs that depend on a job.
 	Dependents(job string) ([]*Job, error)
 	// UnfinishedByAgent counts.
@@ -141,6 +143,9 @@ type JobReader interface {
 	Epoch() (int64, error)
 	LastSeq() (int64, error)
 }
+
+// Awaited is code that a user's jobs in a project wait to have approved.
+type Awaited struct{ User, Project, Digest string }
 
 // EventFilter selects events. Zero fields select all.
 type EventFilter struct {
