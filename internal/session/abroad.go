@@ -57,6 +57,9 @@ func (s *Service) startAbroad(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.spendVisit(r); err != nil {
+		return err
+	}
 	state, _ := newSecret()
 	nonce, _ := newSecret()
 	a := &abroad{Institution: i.Name, State: state, Nonce: nonce, Verifier: oauth2.GenerateVerifier()}

@@ -174,6 +174,9 @@ func TestThePeopleOfAnInstitutionSignIn(t *testing.T) {
 	options := b.post("/auth/stepup/passkey/options")
 	b.expect(b.post("/auth/stepup/passkey", "credential", d.get(options.body), "return", "/auth/decide"), http.StatusSeeOther)
 	b.expect(b.get("/auth/decide"), http.StatusOK)
+	if a := b.get("/auth/account"); !a.has("You sign in through Example University.") {
+		t.Error("the account's page does not say where it comes from")
+	}
 	b.expect(b.get("/auth/account/password"), http.StatusNotFound)
 	other := r.browser()
 	other.expect(other.post("/auth/signin", "name", "alice", "password", ""), http.StatusUnauthorized)

@@ -15,7 +15,8 @@ import (
 // accountPage is what a person sees of the own account.
 type accountPage struct {
 	Person   Person
-	Local    bool // has a password
+	Local    bool   // has a password
+	Via      string // the institution that vouches for the account
 	App      *appFactor
 	Passkeys []passkeyRow
 	Recovery int
@@ -64,6 +65,9 @@ func (s *Service) accountPage(r *http.Request, n *Session) (page.View, error) {
 			d.Passkeys = append(d.Passkeys, passkeyRow{ID: p.id(), Label: p.Label, Added: p.Added, Used: p.Used, Synced: p.Credential.Flags.BackupEligible})
 		}
 		d.Only = !a.canLose()
+		if d.Via = a.Institution; s.institutions[a.Institution] != nil {
+			d.Via = s.institutions[a.Institution].Title
+		}
 		err = each(rd, sessionKind, n.User, func(_ string, other *stored) error {
 			d.Sessions = append(d.Sessions, sessionRow{Session: other.Session, Current: other.ID == n.ID})
 			return nil

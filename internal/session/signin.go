@@ -223,8 +223,16 @@ func (s *Service) leave(tx records.Tx, r *http.Request) error {
 	return errors.Join(s.end(tx, key, &n.Session), tx.Note(s.line(r, n.User, n.User, "session.end", n.ID, "")))
 }
 
-// visitTries bounds how many passkey requests strangers can make us remember.
+// visitTries bounds how many sign-ins strangers can begin and leave for us to
+// remember.
 func visitTries() allowance { return allowance{"visit", 600, 15 * time.Minute} }
+
+func (s *Service) spendVisit(r *http.Request) error {
+	return s.cfg.Records.Write(r.Context(), func(tx records.Tx) error {
+		_, err := visitTries().spend(tx, s.cfg.Address(r), s.cfg.Now())
+		return err
+	})
+}
 
 // offerSignIn asks for a passkey: after the password one of the account, and
 // before it any.
@@ -249,11 +257,7 @@ func (s *Service) offerSignIn(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = s.cfg.Records.Write(r.Context(), func(tx records.Tx) error {
-		_, err := visitTries().spend(tx, s.cfg.Address(r), s.cfg.Now())
-		return err
-	})
-	if err != nil {
+	if err := s.spendVisit(r); err != nil {
 		return err
 	}
 	v.Passkey = ceremony

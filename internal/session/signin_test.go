@@ -180,6 +180,26 @@ func TestOneAddressCannotTryManyAccounts(t *testing.T) {
 	other.expect(other.post("/auth/signin", "name", "alice", "password", password), http.StatusSeeOther)
 }
 
+// Nor can strangers fill the database by beginning sign-ins.
+func TestSignInsThatNobodyFinishesAreFew(t *testing.T) {
+	r, p := abroad(t)
+	statuses := map[int]int{}
+	for i := range 620 {
+		b := r.browser()
+		if i%2 == 0 {
+			statuses[b.post("/auth/signin/passkey/options").status]++
+		} else {
+			statuses[b.get("/auth/institution/uni/start").status]++
+		}
+	}
+	if statuses[http.StatusTooManyRequests] != 20 {
+		t.Errorf("got %v, want 600 and then 429", statuses)
+	}
+	r.pass(15 * time.Minute)
+	b := r.browser()
+	b.expect(b.visit(p, "/"), http.StatusSeeOther)
+}
+
 // Somebody who plants a cookie in a browser is not signed in with it later.
 func TestASessionsNameIsNewWhenItBecomesMore(t *testing.T) {
 	r := newRig(t)

@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -133,6 +134,11 @@ func (s *Service) stepUp(w http.ResponseWriter, r *http.Request, method string, 
 		var fresh string
 		cookie, fresh = newSecret()
 		n.Stepped, n.Seen = s.cfg.Now(), s.cfg.Now()
+		for _, m := range []string{method, "mfa"} {
+			if !slices.Contains(n.Methods, m) {
+				n.Methods = append(n.Methods, m)
+			}
+		}
 		return errors.Join(s.putSession(tx, fresh, n), tx.Note(s.line(r, a.Name, a.Name, "session.stepup", n.ID, how([]string{method}))))
 	})
 	if err != nil {
