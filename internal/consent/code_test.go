@@ -2,6 +2,7 @@ package consent_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/approval"
@@ -421,6 +424,52 @@ func TestWithdrawalsStandInANumberedListThatOutlivesRestarts(t *testing.T) {
 	o := w.beginKey("alice")
 	if got := w.submit("alice", "/auth/approvals/keys", form("name", "back", "credential", p.create(t, o.PublicKey.Challenge))); got.status != http.StatusConflict {
 		t.Errorf("the removed key comes back: got status %d, want 409", got.status)
+	}
+}
+
+func TestWhatWasSignedElsewhereCanBeWithdrawnHereAndIsNoVersionBefore(t *testing.T) {
+	w := newWorld(t)
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := approval.ForManifest(cavity(), hpcsera.RunPart{}, approval.Options{
+		Deployment: apiURL, User: "alice", Project: "cfd", Sites: []string{"gwdg"}, Agents: []string{thumbprint}, NotBefore: w.clock.now(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	statement, _ := st.Canonical()
+	signature, err := approval.SignSSH(key, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.other.Filed(t.Context(), statement, signature); hpcsera.CodeOf(err) != hpcsera.ApprovalRefused {
+		t.Errorf("told by another deployment: got %v, want %s", err, hpcsera.ApprovalRefused)
+	}
+	if err := w.api.Filed(t.Context(), append(statement, ' '), signature); hpcsera.CodeOf(err) != hpcsera.ApprovalRefused {
+		t.Errorf("other bytes: got %v, want %s", err, hpcsera.ApprovalRefused)
+	}
+	for range 2 {
+		if err := w.api.Filed(t.Context(), statement, signature); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.get("alice", "/auth/approvals").has(t, st.ID, "by an SSH key, says the server")
+	r := w.codeRequest(cavity())
+	r.Code.Last = &decision.LastApproved{Approval: st.ID, Manifest: cavity()}
+	w.post(r)
+	w.get("alice", path("hpc", r.ID)).has(t, "Nobody could check it here")
+	if got := w.submit("bob", "/auth/approvals/"+st.ID+"/withdraw", form()); got.status != http.StatusNotFound {
+		t.Errorf("bob withdraws: got status %d, want 404", got.status)
+	}
+	w.submit("alice", "/auth/approvals/"+st.ID+"/withdraw", form())
+	if !contains(w.status().Approvals, st.ID) {
+		t.Errorf("the status list does not name %s", st.ID)
 	}
 }
 

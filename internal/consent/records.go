@@ -94,7 +94,7 @@ type CodeKey struct {
 	Created     time.Time `json:"created"`
 }
 
-// Signed is consent to code that was given here.
+// Signed is consent to code: given here, or elsewhere and told by a deployment.
 type Signed struct {
 	ID         string     `json:"id"`
 	User       string     `json:"user"`
@@ -102,7 +102,8 @@ type Signed struct {
 	Project    string     `json:"project"`
 	Name       string     `json:"name"`
 	Code       string     `json:"code"` // digest
-	Key        string     `json:"key"`  // fingerprint of the passkey
+	Key        string     `json:"key"`  // fingerprint of the key that signed
+	Elsewhere  bool       `json:"elsewhere,omitempty"`
 	Signed     time.Time  `json:"signed"`
 	NotAfter   time.Time  `json:"not_after"`
 	Withdrawn  *time.Time `json:"withdrawn,omitempty"`

@@ -447,7 +447,7 @@ func TestUsersSeeWhatHappenedAboutThem(t *testing.T) {
 func TestEmptyPagesSayWhatToDoFirst(t *testing.T) {
 	w := newWorld(t)
 	w.get("alice", "/auth/").has(t, "Nothing waits for you", "type it")
-	w.get("alice", "/auth/approvals").has(t, "No passkey of yours signs code", "hpcsera approve", "You signed nothing here yet", "hpcsera-auth-key ")
+	w.get("alice", "/auth/approvals").has(t, "No passkey of yours signs code", "hpcsera approve", "You signed nothing yet", "hpcsera-auth-key ")
 	w.get("alice", "/auth/code").has(t, "Did somebody send you the code")
 	w.get("alice", "/auth/approvals/keys/new").has(t, "it never signs you in")
 }

@@ -144,6 +144,7 @@ func (s *Service) Handler() http.Handler {
 		"GET /api/decisions":                    s.deployed(s.pollDecisions),
 		"POST /api/decisions/ack":               s.deployed(s.acknowledge),
 		"GET /api/events":                       s.deployed(s.pollEvents),
+		"POST /api/approvals":                   s.deployed(s.fileApproval),
 		"GET /api/status-list":                  s.deployed(s.serveStatus),
 	} {
 		method, path, _ := strings.Cut(pattern, " ")

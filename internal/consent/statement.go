@@ -134,7 +134,7 @@ func (s *Service) lastApproved(r records.Reader, p pending) (*decision.LastAppro
 	if err != nil {
 		return nil, fmt.Errorf("digest the last approved code: %w", err)
 	}
-	if signed.User != p.User || signed.Deployment != p.Deployment || signed.Project != p.Request.Project ||
+	if signed.Elsewhere || signed.User != p.User || signed.Deployment != p.Deployment || signed.Project != p.Request.Project ||
 		signed.Name != p.Request.Code.Manifest.Name || signed.Code != digest {
 		return nil, nil
 	}

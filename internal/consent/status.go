@@ -2,12 +2,15 @@ package consent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"time"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/approval"
+	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/records"
 )
 
@@ -91,7 +94,45 @@ func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, _ Deployme
 	return nil
 }
 
-// Withdraw takes back consent that user gave here.
+// fileApproval takes a deployment's word that a user signed code elsewhere. It
+// is worth nothing but a place to withdraw it, and never the version before:
+// whose key signed it cannot be known here.
+func (s *Service) fileApproval(w http.ResponseWriter, r *http.Request, d Deployment) error {
+	var f decision.Filed
+	if err := read(w, r, 4<<20, &f); err != nil {
+		return err
+	}
+	st, err := approval.Parse(f.Statement)
+	if err != nil {
+		return err
+	}
+	signature, err := approval.Verify(f.Statement, f.Signature)
+	if err != nil {
+		return err
+	}
+	if st.Deployment != d.URL {
+		return hpcsera.Errorf(hpcsera.ApprovalRefused, "the statement is for %s; %s is %s.", st.Deployment, d.Name, d.URL).At("deployment")
+	}
+	doc := Signed{
+		ID: st.ID, User: st.User, Deployment: d.Name, Project: st.Project, Name: st.Name, Code: st.Code, Key: signature.Fingerprint,
+		Elsewhere: true, Signed: st.NotBefore, NotAfter: st.NotAfter,
+	}
+	err = s.cfg.Store.Write(r.Context(), func(tx records.Tx) error {
+		switch err := tx.Insert(kindSigned, st.ID, doc, records.Options{Owner: st.User, Ends: st.NotAfter.Add(24 * time.Hour)}); {
+		case errors.Is(err, records.ErrExists):
+			return nil // told before, or signed here
+		case err != nil:
+			return err
+		}
+		return s.note(tx, d.Name, "code.filed", st.User, st.ID, st.Name+" "+st.Code+" by "+signature.Fingerprint)
+	})
+	if err == nil {
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return err
+}
+
+// Withdraw takes back consent that user gave here, or elsewhere.
 func (s *Service) Withdraw(ctx context.Context, user, id string) error {
 	return s.cfg.Store.Write(ctx, func(tx records.Tx) error {
 		signed, found, err := get[Signed](tx, kindSigned, id)

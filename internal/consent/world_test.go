@@ -162,6 +162,10 @@ func (w *world) deployment(name, address string) (decision.Key, *decision.Client
 }
 
 func (w *world) client(name string, key decision.Key) *decision.Client {
+	return w.clientAt(issuer, name, key)
+}
+
+func (w *world) clientAt(issuer, name string, key decision.Key) *decision.Client {
 	handler := http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) { w.web.ServeHTTP(out, r) })
 	return decision.NewClient(decision.Config{Issuer: issuer, Name: name, Key: key, HTTP: &http.Client{Transport: decision.Local(handler)}, Now: w.clock.now})
 }
@@ -209,17 +213,22 @@ func (w *world) decisions() []decision.Decision {
 	}
 	var all []decision.Decision
 	for _, text := range texts {
-		d, err := decision.Verify(text, w.expected(keys))
-		if err != nil {
-			w.t.Fatalf("decision: %v", err)
-		}
-		all = append(all, d)
+		all = append(all, verified(w.t, text, w.expected(keys)))
 	}
 	return all
 }
 
 func (w *world) expected(keys []jose.JSONWebKey) decision.Expected {
 	return decision.Expected{Issuer: issuer, Audience: "hpc", Keys: keys, Now: w.clock.now()}
+}
+
+func verified(t *testing.T, text string, e decision.Expected) decision.Decision {
+	t.Helper()
+	d, err := decision.Verify(text, e)
+	if err != nil {
+		t.Fatalf("decision: %v", err)
+	}
+	return d
 }
 
 // none fails the test when anything was decided.

@@ -85,6 +85,11 @@ type (
 	Ack struct {
 		IDs []string `json:"ids"`
 	}
+	// Filed is the body of POST /api/approvals.
+	Filed struct {
+		Statement []byte `json:"statement"`
+		Signature string `json:"signature"`
+	}
 	// Problem is the answer to a request that was refused (RFC 9457).
 	Problem struct {
 		Code   hpcsera.Code `json:"code"`
@@ -128,6 +133,12 @@ func (c *Client) Events(ctx context.Context, wait time.Duration) ([]Event, error
 // never be: they are not delivered again.
 func (c *Client) Ack(ctx context.Context, ids ...string) error {
 	return c.call(ctx, http.MethodPost, "/api/decisions/ack", Ack{IDs: ids}, nil)
+}
+
+// Filed tells of consent to code that was signed elsewhere, by an SSH key: its
+// user can then withdraw it in the Auth app. Telling twice is no error.
+func (c *Client) Filed(ctx context.Context, statement []byte, signature string) error {
+	return c.call(ctx, http.MethodPost, "/api/approvals", Filed{statement, signature}, nil)
 }
 
 // StatusList returns the Auth app's signed list of withdrawn approvals as it
