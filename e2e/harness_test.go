@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	}
 	bin = dir
 	runAbreast()
-	build := exec.Command("go", "build", "-tags", "failpoint", "-o", dir, "../cmd/hpcserad", "../cmd/hpcsera-agent", "../cmd/hpcsera")
+	build := exec.Command("go", "build", "-tags", "failpoint", "-o", dir, "../cmd/hpcserad", "../cmd/hpcsera-auth", "../cmd/hpcsera-agent", "../cmd/hpcsera")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "e2e: the programs cannot be built: %v\n%s", err, out)
