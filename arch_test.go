@@ -39,6 +39,10 @@ var imports = []struct {
 
 	{"internal/store", ".", "a seam: implementers and features meet here and nowhere else"},
 	{"internal/store/storetest", ". internal/store", "the suite knows the seam only, or it would test one implementation"},
+	{"internal/records", ".", "a seam, as store is: the Auth app's database, which knows nothing of jobs"},
+	{"internal/records/recordstest", ". internal/records", "the suite knows the seam only"},
+	{"internal/store/sqlstore/auth", ". internal/records",
+		"the Auth app's own database: it can run where there is no other, so it shares nothing with it"},
 	{"internal/store/sqlstore/...", ". internal/store internal/store/sqlstore/... internal/failpoint", "stores know no rights and no HTTP"},
 	{"internal/blob", ".", "a seam, as store is"},
 	{"internal/blob/blobtest", ". internal/blob", "the suite knows the seam only"},
@@ -55,6 +59,10 @@ var imports = []struct {
 		"the operator's edge: turns the socket into calls of one feature"},
 	{"internal/httpapi/...", ". api internal/auth internal/jobs internal/code internal/access internal/store internal/blob internal/httpapi/...",
 		"turns HTTP into calls of features and errors into statuses; it never sees which database there is"},
+	{"internal/page", ".", "the frame of all pages: it knows how a page looks and nothing of what is on it"},
+	{"internal/page/pagetest", "", "judges HTML, whoever made it"},
+	{"internal/session", ". internal/records internal/page",
+		"a feature: who a person is. It knows no deployment and no request, and never another feature"},
 	{"internal/server", "", "the HTTP chassis: listeners, limits, logs; it would serve any other program as well"},
 
 	{"internal/scheduler", ".", "a seam, and what exists once above the drivers"},
@@ -90,6 +98,7 @@ var foreign = []struct {
 	{"modernc.org/sqlite/...", "internal/store/sqlstore/... test/... e2e/...", "as above"},
 	{"github.com/jackc/pgx/v5/...", "internal/store/sqlstore/... test/... e2e/...", "as above"},
 	{"github.com/spf13/cobra", "internal/cli cmd/...", "commands are the surface of a program, not part of its rules"},
+	{"golang.org/x/net/html", "internal/page/pagetest e2e/... test/...", "pages are read in tests only; what makes them is html/template"},
 	{"github.com/hiddeco/sshsig", "approval", "signatures are made and verified in one place"},
 }
 
@@ -106,7 +115,7 @@ var linked = []struct {
 		"its memory is a journal of plain lines that a person can read after a crash"},
 	{"cmd/hpcsera", "internal/store/... internal/blob/... internal/scheduler/... internal/agent/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/admin database/sql",
 		"the command line knows only the API, so whatever it does another client can do"},
-	{"cmd/hpcserad", "testing internal/store/storetest internal/blob/blobtest", "suites and what they start stay in tests"},
+	{"cmd/hpcserad", "testing internal/store/storetest internal/blob/blobtest internal/records/recordstest internal/page/pagetest", "suites and what they start stay in tests"},
 	{"cmd/hpcsera-agent", "testing internal/scheduler/schedulertest", "suites and what they start stay in tests"},
 	{"cmd/hpcserad", "internal/agent/... internal/scheduler/... internal/cli",
 		"the server states what should be; it has no means to run anything"},
