@@ -310,7 +310,7 @@ type Filter struct {
 
 // Users lists all users.
 func (s *Service) Users(ctx context.Context, by *auth.Principal, _ Filter) ([]*hpcsera.User, error) {
-	return list(ctx, s, by, auth.ManageService, auth.Target{}, func(r store.Reader) ([]*hpcsera.User, error) { return r.Users() })
+	return list(ctx, s, by, auth.ListUsers, auth.Target{}, func(r store.Reader) ([]*hpcsera.User, error) { return r.Users() })
 }
 
 // Projects lists the projects with their members: a user's own, and all for
