@@ -55,6 +55,11 @@ var imports = []struct {
 		"a feature, as jobs is"},
 	{"internal/access", ". internal/store internal/auth",
 		"a feature, as jobs is"},
+	{"internal/signin", ". internal/store internal/auth",
+		"a feature: who a browser is, by the Auth app's word. Users are another feature's"},
+	{"internal/signin/signintest", "", "an Auth app for tests: it speaks OpenID Connect and knows nothing of ours"},
+	{"internal/web", ". approval internal/auth internal/access internal/code internal/signin internal/page",
+		"the pages' edge: turns forms into calls of features; it sees no store"},
 	{"internal/admin", ". internal/auth internal/access",
 		"the operator's edge: turns the socket into calls of one feature"},
 	{"internal/httpapi/...", ". api internal/auth internal/jobs internal/code internal/access internal/store internal/blob internal/httpapi/...",
@@ -109,13 +114,13 @@ var linked = []struct {
 	never   string // ours without, others with their full path; "x/..." is x and all below it
 	why     string
 }{
-	{"cmd/hpcsera-agent", "internal/store/... internal/blob/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/admin internal/cli",
+	{"cmd/hpcsera-agent", "internal/store/... internal/blob/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/admin internal/signin internal/web internal/cli",
 		"the agent runs with a user's rights on a login node: what is not in the file cannot be abused there"},
 	{"cmd/hpcsera-agent", "database/sql modernc.org/sqlite github.com/jackc/pgx/v5",
 		"its memory is a journal of plain lines that a person can read after a crash"},
-	{"cmd/hpcsera", "internal/store/... internal/blob/... internal/scheduler/... internal/agent/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/admin database/sql",
+	{"cmd/hpcsera", "internal/store/... internal/blob/... internal/scheduler/... internal/agent/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/admin internal/signin internal/web database/sql",
 		"the command line knows only the API, so whatever it does another client can do"},
-	{"cmd/hpcserad", "testing internal/store/storetest internal/blob/blobtest internal/records/recordstest internal/page/pagetest", "suites and what they start stay in tests"},
+	{"cmd/hpcserad", "testing internal/store/storetest internal/blob/blobtest internal/records/recordstest internal/page/pagetest internal/signin/signintest", "suites and what they start stay in tests"},
 	{"cmd/hpcsera-agent", "testing internal/scheduler/schedulertest", "suites and what they start stay in tests"},
 	{"cmd/hpcserad", "internal/agent/... internal/scheduler/... internal/cli",
 		"the server states what should be; it has no means to run anything"},

@@ -1,0 +1,44 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"net/url"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/store"
+)
+
+// keptForms are the documents of what users were about to do.
+const keptForms store.Kind = "browser.form"
+
+// Form is what a user was about to do when a second factor was asked for. It
+// waits for the user's return, is shown again, and is never sent by itself.
+type Form struct {
+	ID     string     `json:"id"`
+	Path   string     `json:"path"`
+	Values url.Values `json:"values"`
+}
+
+// Keep keeps a form for a quarter of an hour. A user has one at most: a later
+// one takes its place, so forms cannot fill the database.
+func (s *Service) Keep(ctx context.Context, by *auth.Principal, path string, values url.Values) (id string, err error) {
+	f := Form{ID: hpcsera.NewID("kf"), Path: path, Values: values}
+	err = s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+		return tx.PutDocument(store.Document{Kind: keptForms, Key: by.User(), Owner: by.User(), Ends: s.now().Add(keptLife)}, f)
+	})
+	return f.ID, store.Failed("keep a form", err)
+}
+
+// Kept returns a form of the user; not found when it is another's, too old, or
+// was replaced.
+func (s *Service) Kept(ctx context.Context, by *auth.Principal, id string) (f Form, err error) {
+	err = s.cfg.Store.Read(ctx, func(r store.Reader) error {
+		return r.Document(keptForms, by.User(), s.now(), &f)
+	})
+	if errors.Is(err, store.ErrNotFound) || err == nil && f.ID != id {
+		return Form{}, hpcsera.Errorf(hpcsera.NotFound, "what you were about to do is not known any more.").Hint("Nothing was done. Start again.")
+	}
+	return f, store.Failed("read a form", err)
+}
