@@ -69,7 +69,7 @@ func New(cfg Config) (*Frame, error) {
 	}
 	pages, err := fs.Sub(templates, "templates/pages")
 	if err == nil {
-		f.own, err = f.Pages(pages, nil)
+		f.own, err = f.Pages(pages, nil, nil)
 	}
 	return f, err
 }

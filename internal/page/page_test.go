@@ -38,7 +38,7 @@ func newPages(t *testing.T, f *page.Frame, main string) *page.Pages {
 	t.Helper()
 	p, err := f.Pages(fs.FS(fstest.MapFS{
 		"thing.html": {Data: []byte(`{{define "title"}}Thing{{end}}{{define "main"}}<h1>Thing</h1>` + main + `{{end}}`)},
-	}), map[string]string{"saved": "It was saved."})
+	}), map[string]string{"saved": "It was saved."}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

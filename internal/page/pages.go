@@ -40,13 +40,15 @@ type framed struct {
 }
 
 // Pages reads a feature's templates. notices are the messages that its
-// [Frame.Flash] can name.
-func (f *Frame) Pages(files fs.FS, notices map[string]string) (*Pages, error) {
+// [Frame.Flash] can name; words are functions of the feature's own, for
+// templates, and can be nil.
+func (f *Frame) Pages(files fs.FS, notices map[string]string, words template.FuncMap) (*Pages, error) {
 	p := &Pages{frame: f, pages: map[string]*template.Template{}, notices: notices}
 	base, err := f.layout.Clone()
 	if err != nil {
 		return nil, err
 	}
+	base.Funcs(words)
 	names, err := fs.Glob(files, "*.html")
 	if err != nil {
 		return nil, err
