@@ -41,16 +41,16 @@ func (s *Service) Agent(ctx context.Context, by *auth.Principal, id string) (Age
 	return state, store.Failed("read agent "+id, err)
 }
 
-// AuditQuery asks for a page of the audit log, newest first.
-type AuditQuery struct {
+// TrailQuery asks for a page of the audit log, newest first.
+type TrailQuery struct {
 	All    bool  `json:"all,omitempty"`    // operators: everybody's lines
 	Before int64 `json:"before,omitempty"` // only lines with a lower number; 0 is no bound
 	Limit  int   `json:"limit,omitempty"`  // 0 is 50, at most 500
 }
 
-// Audit returns the lines that concern the person, and those of the projects
+// Trail returns the lines of the audit log that concern the person, and those of the projects
 // that the person owns; all of them where an operator asks for all.
-func (s *Service) Audit(ctx context.Context, by *auth.Principal, q AuditQuery) ([]hpcsera.AuditLine, error) {
+func (s *Service) Trail(ctx context.Context, by *auth.Principal, q TrailQuery) ([]hpcsera.AuditLine, error) {
 	target := auth.Target{User: by.User()}
 	if q.All {
 		target.User = ""

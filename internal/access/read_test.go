@@ -84,7 +84,7 @@ func TestADisabledUserIsNotAdmittedAndItIsNoted(t *testing.T) {
 	if _, err := w.s.Admit(t.Context(), "bob"); hpcsera.CodeOf(err) != hpcsera.Forbidden {
 		t.Errorf("got %v, want forbidden", err)
 	}
-	lines, err := w.s.Audit(t.Context(), root, access.AuditQuery{All: true, Limit: 1})
+	lines, err := w.s.Trail(t.Context(), root, access.TrailQuery{All: true, Limit: 1})
 	if err != nil || len(lines) != 1 || lines[0].Action != "signin" || lines[0].Refused != hpcsera.Forbidden || lines[0].User != "bob" {
 		t.Errorf("the audit log says %+v, %v", lines, err)
 	}
@@ -97,11 +97,11 @@ func TestTheAuditLogShowsWhatConcernsOne(t *testing.T) {
 	w := newWorld(t)
 	w.token(bob, "gitlab")
 	w.token(alice, "engine")
-	if _, err := w.s.Audit(t.Context(), alice, access.AuditQuery{All: true}); hpcsera.CodeOf(err) != hpcsera.NotFound {
+	if _, err := w.s.Trail(t.Context(), alice, access.TrailQuery{All: true}); hpcsera.CodeOf(err) != hpcsera.NotFound {
 		t.Errorf("everybody's lines: got %v, want not_found", err)
 	}
-	count := func(by *auth.Principal, q access.AuditQuery) (own, others int) {
-		lines, err := w.s.Audit(t.Context(), by, q)
+	count := func(by *auth.Principal, q access.TrailQuery) (own, others int) {
+		lines, err := w.s.Trail(t.Context(), by, q)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,17 +114,17 @@ func TestTheAuditLogShowsWhatConcernsOne(t *testing.T) {
 		}
 		return own, others
 	}
-	if own, others := count(bob, access.AuditQuery{}); own < 2 || others != 0 {
+	if own, others := count(bob, access.TrailQuery{}); own < 2 || others != 0 {
 		t.Errorf("a member sees %d own lines and %d of others, want his own only", own, others)
 	}
-	if own, others := count(alice, access.AuditQuery{}); own < 2 || others == 0 {
+	if own, others := count(alice, access.TrailQuery{}); own < 2 || others == 0 {
 		t.Errorf("an owner sees %d own lines and %d of her project's others", own, others)
 	}
-	first, err := w.s.Audit(t.Context(), root, access.AuditQuery{All: true, Limit: 2})
+	first, err := w.s.Trail(t.Context(), root, access.TrailQuery{All: true, Limit: 2})
 	if err != nil || len(first) != 2 {
 		t.Fatalf("got %v, %v", first, err)
 	}
-	if next, err := w.s.Audit(t.Context(), root, access.AuditQuery{All: true, Limit: 2, Before: first[1].Number}); err != nil || next[0].Number != first[1].Number-1 {
+	if next, err := w.s.Trail(t.Context(), root, access.TrailQuery{All: true, Limit: 2, Before: first[1].Number}); err != nil || next[0].Number != first[1].Number-1 {
 		t.Errorf("the next page begins at %+v, %v, want below %d", next, err, first[1].Number)
 	}
 }
