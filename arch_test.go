@@ -70,6 +70,9 @@ var imports = []struct {
 		"a feature: who a person is. It knows no deployment and no request, and never another feature"},
 	{"internal/server", "", "the HTTP chassis: listeners, limits, logs; it would serve any other program as well"},
 
+	{"internal/decision", ".",
+		"the messages between the server and the Auth app: both read them with it, so it knows neither"},
+
 	{"internal/scheduler", ".", "a seam, and what exists once above the drivers"},
 	{"internal/scheduler/schedulertest", ". internal/scheduler", "the suite knows the seam only"},
 	{"internal/scheduler/...", ". internal/scheduler", "a driver is pure: argument vectors out, output in"},
