@@ -170,7 +170,13 @@ func TestTheNavigationShowsWhereOneIs(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", path, got, want)
 		}
 	}
-	w := get(func(w http.ResponseWriter, r *http.Request) { p.Render(w, r, http.StatusOK, "thing", page.View{}) }, "/auth/")
+	w := get(func(w http.ResponseWriter, r *http.Request) {
+		p.Render(w, r, http.StatusOK, "thing", page.View{User: "root", More: []page.Link{{Path: "/users", Label: "Users"}}})
+	}, "/auth/users/alice")
+	if got := regexp.MustCompile(`aria-current="page">(\w+)`).FindStringSubmatch(w.Body.String()); len(got) != 2 || got[1] != "Users" {
+		t.Errorf("a place that not everybody has: got %v, want Users", got)
+	}
+	w = get(func(w http.ResponseWriter, r *http.Request) { p.Render(w, r, http.StatusOK, "thing", page.View{}) }, "/auth/")
 	if strings.Contains(w.Body.String(), "<nav") || strings.Contains(w.Body.String(), "Sign out") {
 		t.Error("who is not signed in sees a navigation")
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ type Pages struct {
 type View struct {
 	User    string         // who is signed in; "" shows no navigation
 	Problem *hpcsera.Error // what was wrong with a form
+	More    []Link         // places besides the frame's, of those who have some
 	Data    any
 }
 
@@ -80,7 +82,7 @@ func (f *Frame) Pages(files fs.FS, notices map[string]string, words template.Fun
 // which the log explains.
 func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, name string, v View) {
 	headers(w.Header())
-	data := framed{View: v, Config: p.frame.cfg, Here: p.frame.here(r), Notes: p.flashed(w, r)}
+	data := framed{View: v, Config: p.frame.cfg, Here: p.frame.here(r, v.More), Notes: p.flashed(w, r)}
 	var b bytes.Buffer
 	t, ok := p.pages[name]
 	err := fmt.Errorf("no page %q", name)
@@ -99,9 +101,9 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, name 
 }
 
 // here returns the longest path of the navigation that the request is below.
-func (f *Frame) here(r *http.Request) string {
+func (f *Frame) here(r *http.Request, more []Link) string {
 	best, at := "", strings.TrimPrefix(r.URL.Path, f.cfg.Prefix)
-	for _, l := range f.cfg.Nav {
+	for _, l := range slices.Concat(f.cfg.Nav, more) {
 		if len(l.Path) > len(best) && (at == l.Path || strings.HasPrefix(at, strings.TrimSuffix(l.Path, "/")+"/")) {
 			best = l.Path
 		}
