@@ -108,3 +108,6 @@ func (s *Service) RevokeTokens(ctx context.Context, by *auth.Principal, r Revoca
 	}
 	return len(tokens), nil
 }
+
+// TokenDays returns how long a token lives when nobody says, and at most.
+func (s *Service) TokenDays() (usual, most int) { return s.cfg.TokenDays, s.cfg.MaxTokenDays }

@@ -42,3 +42,21 @@ func (s *Service) Kept(ctx context.Context, by *auth.Principal, id string) (f Fo
 	}
 	return f, store.Failed("read a form", err)
 }
+
+// Take returns a form as Kept does, once.
+func (s *Service) Take(ctx context.Context, by *auth.Principal, id string) (Form, error) {
+	f, err := s.Kept(ctx, by, id)
+	if err != nil {
+		return Form{}, err
+	}
+	err = s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+		var now Form
+		if err := tx.Document(keptForms, by.User(), s.now(), &now); errors.Is(err, store.ErrNotFound) || err == nil && now.ID != id {
+			return hpcsera.Errorf(hpcsera.Conflict, "this was sent already.").Hint("Look whether it was done.")
+		} else if err != nil {
+			return err
+		}
+		return tx.DeleteDocument(keptForms, by.User())
+	})
+	return f, store.Failed("take a form", err)
+}

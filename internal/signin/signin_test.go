@@ -413,6 +413,16 @@ func TestAFormWaitsForItsUserOnly(t *testing.T) {
 	if f, err := w.s.Kept(t.Context(), person("alice"), id); err != nil || f.Path != "/tokens" || f.Values.Get("project") != "cfd" {
 		t.Errorf("got %+v, %v", f, err)
 	}
+	if _, err := w.s.Take(t.Context(), person("bob"), id); hpcsera.CodeOf(err) != hpcsera.NotFound {
+		t.Errorf("bob takes alice's: got %v, want not_found", err)
+	}
+	if f, err := w.s.Take(t.Context(), person("alice"), id); err != nil || f.ID != id {
+		t.Errorf("got %+v, %v", f, err)
+	}
+	if _, err := w.s.Take(t.Context(), person("alice"), id); hpcsera.CodeOf(err) != hpcsera.NotFound {
+		t.Errorf("a second time: got %v, want not_found", err)
+	}
+	id = keep("alice")
 	w.now = w.now.Add(15 * time.Minute)
 	if _, err := w.s.Kept(t.Context(), person("alice"), id); hpcsera.CodeOf(err) != hpcsera.NotFound {
 		t.Errorf("after a quarter of an hour: got %v, want not_found", err)
