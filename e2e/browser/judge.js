@@ -12,6 +12,11 @@
     const wide = [...document.querySelectorAll("main *")].filter((el) => el.getBoundingClientRect().right > window.innerWidth + 1).slice(0, 3);
     say(`the page is ${document.documentElement.scrollWidth} wide on ${window.innerWidth}: ${wide.map(name).join(", ")}`);
   }
+  for (const card of document.querySelectorAll(".card")) {
+    const edge = card.getBoundingClientRect().right + 1;
+    const over = [...card.querySelectorAll("*")].find((el) => visible(el) && !el.closest("pre, .visually-hidden, thead") && el.getBoundingClientRect().right > edge);
+    if (over) say(`${name(over)} sticks out of its card`);
+  }
   for (const el of document.querySelectorAll("pre, .places")) {
     const style = getComputedStyle(el);
     if (el.scrollWidth > el.clientWidth + 1 && !["auto", "scroll"].includes(style.overflowX)) say(`${name(el)} is cut off`);

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/signin"
 )
 
@@ -51,10 +52,28 @@ type field struct{ Label, Value string }
 
 // labels name the fields of forms, in the order in which they are shown.
 var labels = [][2]string{
-	{"name", "Name"}, {"project", "Project"}, {"client", "Client"}, {"member", "User"}, {"role", "Role"}, {"remove", "Remove"}, {"for", "Roles of"},
+	{"name", "Name"}, {"project", "Project"}, {"client", "Client"}, {"member", "User"}, {"role", "Role"}, {"remove", "Remove"}, {"for", "Roles"},
 	{"roles", "Role"}, {"site", "Site"}, {"scope", "Reaches"}, {"days", "Days"}, {"operator", "Operator"}, {"method", "Authenticates by"},
 	{"new_secret", "New secret"}, {"jwks", "Public keys"}, {"ciba", "Asks users"}, {"notify", "Notified at"}, {"asking", "May ask you"},
 	{"disabled", "Disabled"},
+}
+
+// told says what a value of a form means.
+func told(name, value string) string {
+	switch {
+	case name == "scope" && value == string(hpcsera.ClientScope):
+		return "its own jobs and code"
+	case name == "scope" && value == string(hpcsera.ProjectScope):
+		return "the whole project's jobs and code"
+	case name == "for" && value == "own":
+		return "chosen one by one"
+	}
+	for _, p := range presets {
+		if name == "for" && p.Name == value {
+			return p.Roles.String()
+		}
+	}
+	return value
 }
 
 // confirm shows a kept form again.
@@ -71,7 +90,7 @@ func (s *Site) confirm(v *visit) error {
 	for _, label := range labels {
 		for _, value := range form.Values[label[0]] {
 			if value != "" && (label[0] != "roles" || form.Values.Get("for") == "own") {
-				data.Fields = append(data.Fields, field{label[1], value})
+				data.Fields = append(data.Fields, field{label[1], told(label[0], value)})
 			}
 		}
 	}

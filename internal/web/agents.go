@@ -1,6 +1,8 @@
 package web
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -24,6 +26,7 @@ func (s *Site) agents(v *visit) error {
 	if err != nil {
 		return err
 	}
+	slices.SortFunc(all, func(a, b *hpcsera.Agent) int { return cmp.Or(cmp.Compare(a.Site, b.Site), cmp.Compare(a.ID, b.ID)) })
 	now := s.cfg.Now()
 	var rows []agentRow
 	for _, a := range all {

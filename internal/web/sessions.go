@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/access"
@@ -96,6 +97,13 @@ const auditPage = 50
 type auditRow struct {
 	hpcsera.AuditLine
 	By string // who did it, "" for the visitor
+	Of string // whom it concerns, where that is neither
+}
+
+// auditDay is what happened on one day, in UTC.
+type auditDay struct {
+	Day   time.Time
+	Lines []auditRow
 }
 
 // audit shows what was done that concerns the visitor.
@@ -107,21 +115,37 @@ func (s *Site) audit(v *visit) error {
 		return err
 	}
 	data := struct {
-		Lines    []auditRow
+		Days     []auditDay
 		All      bool
 		Operator bool
 		Older    int64 // where the next page begins, 0 for none
 		First    bool
 	}{All: q.All, Operator: v.operator(), First: before == 0}
 	for _, line := range lines {
-		row := auditRow{AuditLine: line}
-		if line.Actor != "user:"+v.user() {
-			row.By = strings.TrimPrefix(line.Actor, "user:")
+		day := line.At.UTC().Truncate(24 * time.Hour)
+		if n := len(data.Days); n == 0 || !data.Days[n-1].Day.Equal(day) {
+			data.Days = append(data.Days, auditDay{Day: day})
 		}
-		data.Lines = append(data.Lines, row)
+		last := &data.Days[len(data.Days)-1]
+		last.Lines = append(last.Lines, auditRowOf(line, v.user()))
 	}
 	if n := len(lines); n == auditPage {
 		data.Older = lines[n-1].Number
 	}
 	return s.show(v, "audit", data)
+}
+
+func auditRowOf(line hpcsera.AuditLine, visitor string) auditRow {
+	row := auditRow{AuditLine: line}
+	actor := strings.TrimPrefix(line.Actor, "user:")
+	if actor != visitor {
+		row.By = actor
+	}
+	if line.User != actor && line.User != line.About {
+		row.Of = line.User
+	}
+	if line.About == line.Project {
+		row.About = ""
+	}
+	return row
 }

@@ -22,22 +22,9 @@ func (s *Site) words() template.FuncMap {
 		"short":    short,
 		"means":    func(r hpcsera.Role) string { return roleMeans[r] },
 		"lines":    func(list []string) string { return strings.Join(list, ", ") },
-		"bytes":    func(n int64) string { return hpcsera.Bytes(n).String() },
-		"dict":     dict,
+		"bytes":    bytes,
+		"spaced":   func(list string) string { return strings.ReplaceAll(list, ",", ", ") },
 	}
-}
-
-// dict makes the data of a part out of names and values.
-func dict(pairs ...any) (map[string]any, error) {
-	m := map[string]any{}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		name, ok := pairs[i].(string)
-		if !ok {
-			return nil, fmt.Errorf("%v names nothing", pairs[i])
-		}
-		m[name] = pairs[i+1]
-	}
-	return m, nil
 }
 
 // near tells a time by its distance, which needs no time zone; the whole time
@@ -89,6 +76,18 @@ func distance(d time.Duration) string {
 		return text + " ago"
 	}
 	return "in " + text
+}
+
+// bytes tells a size as people say it.
+func bytes(n int64) string {
+	size := float64(n)
+	for _, unit := range []string{"bytes", "KiB", "MiB", "GiB"} {
+		if size < 1024 || unit == "GiB" {
+			return strings.TrimSuffix(fmt.Sprintf("%.1f", size), ".0") + " " + unit
+		}
+		size /= 1024
+	}
+	return ""
 }
 
 // short is the beginning of a digest, enough to tell two apart by eye.
