@@ -29,7 +29,8 @@
 // form), lead, actions (a row of buttons), grid, split (a title with an
 // action beside it), list (rows with an action each). Words: hint, muted,
 // badge with ok warn bad, note with ok warn bad, empty (what to do first),
-// secret (shown once), code, fingerprint. Buttons: primary, danger, quiet; a
+// secret (shown once), code, codes, fingerprint. Buttons: primary, danger, quiet,
+// wide; actions row stands in a table's cell; a
 // link can be class="button". Forms: field, checks (a fieldset of boxes).
 // table.flow becomes cards on a phone; its cells carry data-label. dl.facts is
 // a list of names and values. pre.diff holds ins and del.

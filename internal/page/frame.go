@@ -36,7 +36,10 @@ type Config struct {
 }
 
 // Link is one entry of the navigation.
-type Link struct{ Path, Label string }
+type Link struct {
+	Path, Label string
+	Operators   bool // shown to operators only
+}
 
 // Frame is what all pages of a program share. It can be used concurrently.
 type Frame struct {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,10 +23,10 @@ type Pages struct {
 
 // View is what a template sees, besides Data of the feature's own.
 type View struct {
-	User    string         // who is signed in; "" shows no navigation
-	Problem *hpcsera.Error // what was wrong with a form
-	More    []Link         // places besides the frame's, of those who have some
-	Data    any
+	User     string         // who is signed in; "" shows no navigation
+	Operator bool           // who sees the operators' places; it permits nothing
+	Problem  *hpcsera.Error // what was wrong with a form
+	Data     any
 }
 
 // Note is one message above a page.
@@ -82,7 +81,7 @@ func (f *Frame) Pages(files fs.FS, notices map[string]string, words template.Fun
 // which the log explains.
 func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, name string, v View) {
 	headers(w.Header())
-	data := framed{View: v, Config: p.frame.cfg, Here: p.frame.here(r, v.More), Notes: p.flashed(w, r)}
+	data := framed{View: v, Config: p.frame.cfg, Here: p.frame.here(r), Notes: p.flashed(w, r)}
 	var b bytes.Buffer
 	t, ok := p.pages[name]
 	err := fmt.Errorf("no page %q", name)
@@ -100,11 +99,12 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, name 
 	_, _ = w.Write(b.Bytes()) // a reader who left needs no page
 }
 
-// here returns the longest path of the navigation that the request is below.
-func (f *Frame) here(r *http.Request, more []Link) string {
+// here returns the longest path of the navigation that the request is below;
+// below "/" is only "/" itself, or everything would be.
+func (f *Frame) here(r *http.Request) string {
 	best, at := "", strings.TrimPrefix(r.URL.Path, f.cfg.Prefix)
-	for _, l := range slices.Concat(f.cfg.Nav, more) {
-		if len(l.Path) > len(best) && (at == l.Path || strings.HasPrefix(at, strings.TrimSuffix(l.Path, "/")+"/")) {
+	for _, l := range f.cfg.Nav {
+		if len(l.Path) > len(best) && (at == l.Path || l.Path != "/" && strings.HasPrefix(at, l.Path+"/")) {
 			best = l.Path
 		}
 	}

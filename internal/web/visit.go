@@ -120,11 +120,7 @@ func (s *Site) show(v *visit, name string, data any) error {
 	if v.problem != nil {
 		status = http.StatusUnprocessableEntity
 	}
-	view := page.View{User: v.user(), Problem: v.problem, Data: data}
-	if v.operator() {
-		view.More = operatorsPlaces
-	}
-	s.pages.Render(v.w, v.Request, status, name, view)
+	s.pages.Render(v.w, v.Request, status, name, page.View{User: v.user(), Operator: v.operator(), Problem: v.problem, Data: data})
 	return nil
 }
 

@@ -54,6 +54,7 @@ func New(cfg Config) (*Site, error) {
 			{Path: "/", Label: "Overview"}, {Path: "/tokens", Label: "Tokens"}, {Path: "/projects", Label: "Projects"},
 			{Path: "/clients", Label: "Clients"}, {Path: "/agents", Label: "Agents"}, {Path: "/code", Label: "Code"},
 			{Path: "/requests", Label: "Requests"}, {Path: "/sessions", Label: "Sessions"}, {Path: "/audit", Label: "Activity"},
+			{Path: "/users", Label: "Users", Operators: true}, {Path: "/sites", Label: "Sites", Operators: true},
 		},
 	})
 	if err != nil {
@@ -81,9 +82,6 @@ func New(cfg Config) (*Site, error) {
 	s.mux.Handle("/", s.serve(route{serve: s.lost, open: true}))
 	return s, nil
 }
-
-// operatorsPlaces are in the navigation of operators.
-var operatorsPlaces = []page.Link{{Path: "/users", Label: "Users"}, {Path: "/sites", Label: "Sites"}}
 
 // maxForm is above every form of ours.
 const maxForm = 128 << 10
