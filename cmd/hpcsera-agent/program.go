@@ -9,7 +9,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,6 +20,8 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/client"
 	"github.com/hpcsera/hpcsera/internal/agent"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
+	"github.com/hpcsera/hpcsera/internal/agent/syslog"
 )
 
 // program is one invocation.
@@ -86,7 +90,9 @@ func (p *program) getenv(name string) string {
 	return ""
 }
 
-func (p *program) config() (agent.Config, error) { return agent.LoadConfig(p.file, p.getenv) }
+func (p *program) config() (agent.Config, error) {
+	return agent.LoadConfig(policy.SystemFiles(), p.file, p.getenv)
+}
 
 func (p *program) runCommand() *cobra.Command {
 	return &cobra.Command{
@@ -169,7 +175,20 @@ func (p *program) agent(once bool) (*agent.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return agent.New(agent.Deps{Config: c, Version: version, API: api, Key: key, Batch: batch, Login: login, Log: log, Binary: binary})
+	return agent.New(agent.Deps{Config: c, Version: version, API: api, Key: key, Batch: batch, Login: login, Log: log, Binary: binary, Account: account()})
+}
+
+// account returns the user's name on this system. id asks what a login asks,
+// directory services included; a static program of Go's reads /etc/passwd only.
+func account() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for _, id := range []string{"/usr/bin/id", "/bin/id"} {
+		if name, err := exec.CommandContext(ctx, id, "-un").Output(); err == nil {
+			return strings.TrimSpace(string(name))
+		}
+	}
+	return strconv.Itoa(os.Getuid())
 }
 
 func (p *program) key(c agent.Config) (*client.Key, error) {
@@ -301,7 +320,7 @@ empty batch job to see the spool from a compute node. It touches no other job.`,
 			if err != nil {
 				return err
 			}
-			d := &agent.Doctor{Config: c, HTTP: transport, Batch: batch, Binary: binary, Submit: submit, Tell: p.tell}
+			d := &agent.Doctor{Config: c, HTTP: transport, Batch: batch, Binary: binary, Site: policy.SystemFiles(), Syslog: syslog.Socket, Submit: submit, Tell: p.tell}
 			if !d.Examine(cmd.Context()) {
 				return errors.New("not all is well")
 			}

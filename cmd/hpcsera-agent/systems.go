@@ -15,6 +15,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/agent"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 	"github.com/hpcsera/hpcsera/internal/scheduler/local"
 	"github.com/hpcsera/hpcsera/internal/scheduler/slurm"
@@ -54,7 +55,7 @@ func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batc
 // the site's own authority beside the system's.
 func newTransport(c agent.Config) (http.RoundTripper, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, VerifyConnection: policy.SystemFiles().VerifyConnection(c.Server)}
 	t.ResponseHeaderTimeout = 2 * time.Minute
 	t.MaxIdleConnsPerHost = 8
 	if c.CAFile == "" {

@@ -48,6 +48,7 @@ func (e *engine) started(j *job, s *spool.Start) {
 	}
 	if j.native == nil || s.Tag != j.tag {
 		native := &hpcsera.Native{System: e.agent.system(j.current()).System(), Cluster: s.Cluster, ID: s.NativeID}
+		e.agent.witness.start(j.id, s.NativeID, j.judged())
 		e.write(journal.Entry{Kind: journal.KindSubmitted, Job: j.id, Step: j.step, N: j.n, Tag: s.Tag, Native: native})
 	}
 	if !known && j.outcome == nil {

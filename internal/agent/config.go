@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -13,12 +16,16 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/strictyaml"
 )
 
-// Config is the agent's one file, agent.yaml. Every setting can also come
-// from an environment variable: HPCSERA_AGENT_ and the key in capitals
-// (HPCSERA_AGENT_SERVER). Nothing in it comes from the server.
+// Config is the agent's settings, from two files of one form: the site's,
+// /etc/hpcsera/agent.yaml, and below it the user's. What the site sets holds; the
+// user's file sets the rest, and who the user is. Every setting of the user's can
+// also come from an environment variable: HPCSERA_AGENT_ and the key in
+// capitals (HPCSERA_AGENT_SERVER); those of trust stand in the files alone.
+// Nothing in it comes from the server.
 type Config struct {
 	Server        string            `json:"server"`         // public URL of the API server
 	User          string            `json:"user"`           // the user's name at that server
@@ -38,10 +45,27 @@ type Config struct {
 	CAFile        string            `json:"ca_file"`        // certificates of the server's own authority, beside the system's
 	Log           string            `json:"log"`            // text (default) or json
 	LogLevel      string            `json:"log_level"`      // debug, info (default), warn, error
+	Trust         Trust             `json:"trust"`
+
+	overruled []string // keys of the user's that the site sets otherwise
 
 	once     bool
 	pollWait int
 }
+
+// Trust says what is believed beside the trust file. The zero value is the
+// strict one.
+type Trust struct {
+	Code string `json:"code"` // signed (default); server runs code at the server's word, where that is this host's own
+	// PasskeySameOrigin accepts passkeys that signed on a page of the API server's own.
+	PasskeySameOrigin bool `json:"passkey_same_origin"`
+}
+
+// The values of trust.code.
+const (
+	codeSigned = "signed"
+	codeServer = "server"
+)
 
 // Seconds is a length of time in a configuration, such as 500ms or 1m.
 type Seconds time.Duration
@@ -72,9 +96,10 @@ var settings = []string{
 	"query_timeout", "poll_interval", "spool_interval", "ca_file", "log", "log_level",
 }
 
-// LoadConfig reads the file, lays the environment over it and fills in the
-// defaults. A missing file is an empty one. getenv is os.Getenv.
-func LoadConfig(file string, getenv func(string) string) (Config, error) {
+// LoadConfig reads the user's file, lays the environment over it, the site's
+// settings over both, and fills in the defaults. A missing file is an empty one.
+// getenv is os.Getenv.
+func LoadConfig(site policy.SiteFiles, file string, getenv func(string) string) (Config, error) {
 	text, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Config{}, fmt.Errorf("configuration: %w", err)
@@ -88,6 +113,9 @@ func LoadConfig(file string, getenv func(string) string) (Config, error) {
 		return Config{}, err
 	}
 	if err := c.overlay(getenv); err != nil {
+		return Config{}, err
+	}
+	if err := c.overrule(site); err != nil {
 		return Config{}, err
 	}
 	return c, c.complete(getenv)
@@ -118,6 +146,49 @@ func (c *Config) overlay(getenv func(string) string) error {
 	return nil
 }
 
+// overrule lays the site's settings over the user's.
+func (c *Config) overrule(site policy.SiteFiles) error {
+	text, err := site.Read(policy.Settings)
+	if err != nil {
+		return fmt.Errorf("the site's settings: %w", err)
+	}
+	if text == nil {
+		return nil
+	}
+	doc, err := strictyaml.Parse(filepath.Join(site.Dir, policy.Settings), text)
+	if err != nil {
+		return err
+	}
+	var theirs Config
+	if err := doc.Decode(&theirs); err != nil {
+		return err
+	}
+	if theirs.User != "" {
+		return doc.Locate(hpcsera.Errorf(hpcsera.InvalidField, "a site cannot say who its users are elsewhere.").At("user"))
+	}
+	own := *c
+	own.Commands = maps.Clone(c.Commands) // decoding adds to a map in place
+	if err := doc.Decode(c); err != nil {
+		return err
+	}
+	before, now := own.values(), c.values()
+	unset := Config{}.values()
+	for key, value := range before {
+		if !bytes.Equal(value, now[key]) && !bytes.Equal(value, unset[key]) {
+			c.overruled = append(c.overruled, key)
+		}
+	}
+	slices.Sort(c.overruled)
+	return nil
+}
+
+// values returns the settings as they are written.
+func (c Config) values() (v map[string]json.RawMessage) {
+	text, _ := json.Marshal(c) // strings and numbers cannot fail
+	_ = json.Unmarshal(text, &v)
+	return v
+}
+
 func (c *Config) complete(getenv func(string) string) error {
 	home := getenv("HOME")
 	if c.StateDir == "" {
@@ -135,6 +206,13 @@ func (c *Config) complete(getenv func(string) string) error {
 		}
 		if rest, ok := strings.CutPrefix(*dir.path, "~/"); ok {
 			*dir.path = filepath.Join(home, rest)
+		}
+		// For site settings, such as work_root: /scratch/{account}/hpcsera.
+		if strings.Contains(*dir.path, "{account}") {
+			if getenv("USER") == "" {
+				return hpcsera.Errorf(hpcsera.InvalidField, "there is no USER to put into %s", *dir.path)
+			}
+			*dir.path = strings.ReplaceAll(*dir.path, "{account}", getenv("USER"))
 		}
 		abs, err := filepath.Abs(*dir.path)
 		if err != nil {
@@ -158,6 +236,9 @@ func (c *Config) complete(getenv func(string) string) error {
 	if c.Scheduler == "" {
 		c.Scheduler = "auto"
 	}
+	if c.Trust.Code == "" {
+		c.Trust.Code = codeSigned
+	}
 	c.pollWait = 30
 	c.Server = strings.TrimRight(c.Server, "/")
 	return nil
@@ -178,6 +259,16 @@ func (c Config) Check() error {
 	}
 	if !slices.Contains([]string{"auto", "slurm", "local"}, c.Scheduler) {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a batch system this agent knows.", c.Scheduler).At("scheduler").Hint("Use slurm, local or auto.")
+	}
+	switch c.Trust.Code {
+	case codeSigned:
+	case codeServer:
+		if host := u.Hostname(); host != "localhost" && !net.ParseIP(host).IsLoopback() {
+			return hpcsera.Errorf(hpcsera.InvalidField, "code runs at the server's word only where the server is on this host (loopback), and %s is not.", host).At("trust.code").
+				Hint("Remove trust.code, and sign: hpcsera approve.")
+		}
+	default:
+		return hpcsera.Errorf(hpcsera.InvalidField, "%q does not say whose word counts.", c.Trust.Code).At("trust.code").Hint("Use signed or server.")
 	}
 	if c.MaxJobs < 1 {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%d jobs are none.", c.MaxJobs).At("max_jobs")

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
+	"github.com/hpcsera/hpcsera/internal/agent/syslog"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
@@ -30,7 +32,9 @@ type Doctor struct {
 	HTTP   http.RoundTripper
 	Batch  System
 	Binary string
-	Submit bool // run one small batch job, which is the only way to see the spool from a compute node
+	Site   policy.SiteFiles
+	Syslog string // socket of this host's log
+	Submit bool   // run one small batch job, which is the only way to see the spool from a compute node
 	Tell   func(Finding)
 }
 
@@ -38,7 +42,7 @@ type Doctor struct {
 // whether all were OK.
 func (d *Doctor) Examine(ctx context.Context) bool {
 	all := true
-	for _, check := range []func(context.Context) Finding{d.state, d.server, d.batch, d.spoolSpeed, d.spoolShared} {
+	for _, check := range []func(context.Context) Finding{d.state, d.server, d.site, d.hostLog, d.batch, d.spoolSpeed, d.spoolShared} {
 		f := check(ctx)
 		if f.Check == "" {
 			continue
@@ -93,6 +97,26 @@ func (d *Doctor) server(ctx context.Context) Finding {
 			Advice: "The agent's proofs carry the time and are refused beyond a minute: set this host's clock (NTP)."}
 	}
 	return Finding{Check: "server", OK: true, Found: found + "; clocks agree"}
+}
+
+// site says what the site's policy lets start.
+func (d *Doctor) site(context.Context) Finding {
+	s, err := d.Site.Policy()
+	if err != nil {
+		return bad("site policy", "Tell the site's administrators: nothing starts until the file is theirs alone and can be read.", err)
+	}
+	if s.Mode != policy.Normal {
+		return bad("site policy", "Wait, or ask the site's administrators.", fmt.Errorf("mode %s: nothing starts. %s", s.Mode, s.Message))
+	}
+	return Finding{Check: "site policy", OK: true, Found: "lets jobs start"}
+}
+
+// hostLog never fails: starts go on without it.
+func (d *Doctor) hostLog(context.Context) Finding {
+	if err := syslog.Probe(d.Syslog); err != nil {
+		return Finding{Check: "syslog", OK: true, Found: fmt.Sprintf("nobody listens at %s (%v), so the site is not told of starts; they go on", d.Syslog, err)}
+	}
+	return Finding{Check: "syslog", OK: true, Found: "every start is told to " + d.Syslog}
 }
 
 func (d *Doctor) batch(ctx context.Context) Finding {

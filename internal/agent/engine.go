@@ -193,7 +193,7 @@ func (e *engine) wake(now time.Time) {
 		return
 	}
 	for _, j := range e.jobs {
-		waits := !j.retryAt.IsZero() || !j.submitAt.IsZero() || !j.endedAt.IsZero() || j.order.Desired != hpcsera.DesiredRun || j.held || j.absent > 0
+		waits := !j.retryAt.IsZero() || !j.submitAt.IsZero() || !j.endedAt.IsZero() || j.order.Desired != hpcsera.DesiredRun || j.stopped || j.held || j.absent > 0
 		if waits && !j.busy {
 			e.touch(j)
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/approval"
 	"github.com/hpcsera/hpcsera/internal/agent/journal"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
@@ -32,6 +33,7 @@ type job struct {
 	last    hpcsera.Report // the newest fact
 	final   bool           // last is final
 
+	stopped   bool // the site cancels what was submitted of it
 	busy      bool // a worker is acting for this job
 	verdict   *policy.Verdict
 	start     *spool.Start // newest start of the current step that a wrapper owns
@@ -131,6 +133,26 @@ func (j *job) current() hpcsera.Step {
 	return hpcsera.Step{}
 }
 
+// judged returns the verdict; for a job that an earlier process submitted, what
+// its order says of the verdict of then.
+func (j *job) judged() *policy.Verdict {
+	if j.verdict != nil {
+		return j.verdict
+	}
+	v := &policy.Verdict{Digest: j.spec.Digest}
+	if len(j.spec.Statement) == 0 {
+		v.Kind = policy.ServersWord
+		return v
+	}
+	if signature, err := approval.Verify(j.spec.Statement, j.spec.Signature); err == nil {
+		v.Fingerprint = signature.Fingerprint
+	}
+	if s, err := approval.Parse(j.spec.Statement); err == nil {
+		v.Statement = s
+	}
+	return v
+}
+
 func (j *job) ref() scheduler.Ref {
 	r := scheduler.Ref{Tag: j.tag}
 	if j.native != nil {
@@ -164,7 +186,8 @@ func (j *job) view() hpcsera.Report {
 		if !j.status.Estimated.IsZero() {
 			r.Estimated = &j.status.Estimated
 		}
-		r.AsOf = &j.asked
+		asked := j.asked // facts are kept; the job goes on
+		r.AsOf = &asked
 	}
 	running := j.start != nil && j.start.N != j.requeued
 	switch {

@@ -44,12 +44,13 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 		}
 		// Runs are counted here, where no two jobs are at the same time.
 		id := verdict.Statement.ID
-		if !j.counted && e.runs[id] >= verdict.Runs {
+		signed := verdict.Kind != policy.ServersWord
+		if signed && !j.counted && e.runs[id] >= verdict.Runs {
 			e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, hpcsera.RunsExhausted,
 				fmt.Sprintf("Approval %s allows %d runs on this agent, and all are used.", id, verdict.Runs), nil)})
 			return
 		}
-		if !j.counted {
+		if signed && !j.counted {
 			e.write(journal.Entry{Kind: journal.KindRun, Job: j.id, Approval: id})
 		}
 		j.verdict, j.plan = verdict, verdict.Manifest.Plan()
@@ -60,6 +61,11 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 // stageFailed tries again what a later try can mend, and ends the job
 // otherwise.
 func (e *engine) stageFailed(j *job, err error) {
+	var waiting *policy.Waiting
+	if errors.As(err, &waiting) {
+		j.retryAt, j.trouble, j.waiting = time.Now().Add(waitsAgain), err.Error(), waiting.Reason
+		return
+	}
 	if passing(err) || errors.Is(err, errLocal) {
 		j.tries++
 		delay := retryDelay(j.tries, time.Second, time.Minute)
@@ -69,12 +75,21 @@ func (e *engine) stageFailed(j *job, err error) {
 	}
 	reason := hpcsera.StageInFailed
 	var refusal *policy.Refusal
-	if errors.As(err, &refusal) {
+	switch {
+	case errors.As(err, &refusal) && refusal.Forged:
 		reason = refusal.Reason
-		e.log.Error("ALERT: job refused: it is not what the user signed", "job", j.id, "reason", string(reason), "error", err)
+		e.agent.witness.alarm("job refused: it is not what the user signed", "job", j.id, "code", j.spec.Digest, "reason", string(reason), "error", err)
+	case errors.As(err, &refusal):
+		reason = refusal.Reason
+		e.log.Warn("job refused", "job", j.id, "reason", string(reason), "error", err)
+	case hpcsera.CodeOf(err) == hpcsera.DigestMismatch:
+		e.agent.witness.alarm("job refused: its files are not those that the user signed", "job", j.id, "code", j.spec.Digest, "error", err)
 	}
 	e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, reason, err.Error(), nil)})
 }
+
+// waitsAgain is when a job that may not start now is looked at again.
+const waitsAgain = 15 * time.Second
 
 // passing reports whether an error says nothing about the job: the server or
 // this agent's standing with it is in trouble, and a later try may succeed.

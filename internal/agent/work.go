@@ -1,13 +1,16 @@
 package agent
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/agent/journal"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
 )
 
 // errStopped ends the agent: another instance holds the term, or this one's
@@ -59,6 +62,9 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	}
 	answer, err := a.api.Work(ctx, req)
 	if err != nil {
+		return a.refusedWork(err)
+	}
+	if err := a.suspect(req, answer); err != nil {
 		return a.refusedWork(err)
 	}
 	if answer.Term != req.Term {
@@ -121,6 +127,29 @@ func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again boo
 	return again, nil
 }
 
+// suspect raises the alarm for an answer from the past, and takes the status
+// list that came with it.
+func (a *Agent) suspect(req hpcsera.WorkRequest, answer hpcsera.WorkAnswer) error {
+	if answer.Epoch < req.Epoch {
+		a.witness.alarm("the server's epoch went back, so it may repeat old orders; nothing of its answer counts", "epoch", answer.Epoch, "seen", req.Epoch)
+		return hpcsera.Errorf(hpcsera.Unavailable, "the server is in epoch %d, and this agent has seen %d.", answer.Epoch, req.Epoch)
+	}
+	if answer.StatusList == "" || answer.StatusList == a.lastList {
+		return nil
+	}
+	err := policy.TakeStatus(a.trustFile(), answer.StatusList)
+	if err == nil || policy.Reason(err) != "" {
+		a.lastList = answer.StatusList // told once
+	}
+	switch {
+	case policy.Reason(err) != "":
+		a.witness.alarm("status list refused", "error", err)
+	case err != nil:
+		a.log.Warn("status list not taken; it will be tried again", "error", err)
+	}
+	return nil
+}
+
 // takeOrders journals an answer's orders and then its cursor, so that what is
 // acknowledged is on disk.
 func (e *engine) takeOrders(answer hpcsera.WorkAnswer) {
@@ -131,12 +160,16 @@ func (e *engine) takeOrders(answer hpcsera.WorkAnswer) {
 		_, over := e.ended[o.JobID]
 		switch {
 		case !hpcsera.ValidID("j", o.JobID):
-			e.log.Error("order refused: not a job id", "job", o.JobID)
+			e.agent.witness.alarm("order refused: not a job id", "job", o.JobID)
 		case over:
 			// It ended and the server had been told; the order was older than that.
 		case j == nil && o.Spec == nil:
 			e.fact(hpcsera.Report{JobID: o.JobID, Attempt: max(o.Attempt, 1), Revision: o.Revision, State: hpcsera.Failed, Reason: hpcsera.OutcomeUnknown,
 				Message: "The agent's journal does not know this job."})
+		case j != nil && o.Revision < j.order.Revision:
+			e.agent.witness.alarm("order refused: it is older than what the server ordered before", "job", o.JobID, "revision", o.Revision, "seen", j.order.Revision)
+		case j != nil && o.Spec != nil && !sameSpec(*o.Spec, *j.spec):
+			e.agent.witness.alarm("order refused: it is another job under the same id", "job", o.JobID, "code", o.Spec.Digest)
 		case j == nil || o.Revision > j.order.Revision:
 			if j != nil {
 				o.Spec = nil // what a job is was decided by its first order
@@ -153,4 +186,12 @@ func (e *engine) takeOrders(answer hpcsera.WorkAnswer) {
 			e.touch(j) // the gate may have been closed
 		}
 	}
+}
+
+// sameSpec compares what an order says with what the first one said, which the
+// server repeats until it is acknowledged.
+func sameSpec(a, b hpcsera.OrderSpec) bool {
+	first, err := json.Marshal(a)
+	second, otherErr := json.Marshal(b)
+	return err == nil && otherErr == nil && bytes.Equal(first, second)
 }

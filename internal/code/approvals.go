@@ -60,7 +60,7 @@ func (s *Service) fileable(st approval.Statement, r hpcsera.ApprovalRequest) err
 	if s.cfg.Now().Add(clockSkew).Before(st.NotBefore) {
 		return refused("the statement begins only at %s.", st.NotBefore.Format(time.RFC3339)).At("not_before").Hint("File it then.")
 	}
-	_, err := approval.VerifySSH(r.Statement, r.Signature)
+	_, err := approval.Verify(r.Statement, r.Signature)
 	return err
 }
 
