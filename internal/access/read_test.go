@@ -47,7 +47,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { db.Close() })
 	w := &world{t: t, store: db, s: access.New(access.Config{Store: db, Jobs: jobs{db}, Sightings: auth.NewSightings(db, nil, quiet), Log: quiet})}
 	for _, name := range []string{"alice", "bob", "root"} {
-		if _, err := w.s.Admit(t.Context(), name); err != nil {
+		if _, err := w.s.Admit(t.Context(), name, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -81,15 +81,47 @@ func TestADisabledUserIsNotAdmittedAndItIsNoted(t *testing.T) {
 	if _, err := w.s.SetUser(t.Context(), root, access.Switch{Name: "bob", Disabled: true}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.s.Admit(t.Context(), "bob"); hpcsera.CodeOf(err) != hpcsera.Forbidden {
+	if _, err := w.s.Admit(t.Context(), "bob", nil); hpcsera.CodeOf(err) != hpcsera.Forbidden {
 		t.Errorf("got %v, want forbidden", err)
 	}
 	lines, err := w.s.Trail(t.Context(), root, access.TrailQuery{All: true, Limit: 1})
 	if err != nil || len(lines) != 1 || lines[0].Action != "signin" || lines[0].Refused != hpcsera.Forbidden || lines[0].User != "bob" {
 		t.Errorf("the audit log says %+v, %v", lines, err)
 	}
-	if _, err := w.s.Admit(t.Context(), "Bob <b>"); hpcsera.CodeOf(err) != hpcsera.Forbidden {
+	if _, err := w.s.Admit(t.Context(), "Bob <b>", nil); hpcsera.CodeOf(err) != hpcsera.Forbidden {
 		t.Errorf("a name that is none: got %v, want forbidden", err)
+	}
+}
+
+func TestAnInstitutionLetsPeopleInOnlyWhereItMay(t *testing.T) {
+	w := newWorld(t)
+	said := []string{"cfd", "melt", "No Project"}
+	member := func(project string) hpcsera.MemberRole {
+		all, err := w.s.Projects(t.Context(), root, access.Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range all {
+			if p.Name == project {
+				return p.Members["carol"]
+			}
+		}
+		return "no project"
+	}
+	if _, err := w.s.Admit(t.Context(), "carol", said); err != nil || member("cfd") != "" || member("melt") != "no project" {
+		t.Errorf("got %v; carol is %q in cfd, and melt is %q", err, member("cfd"), member("melt"))
+	}
+	w.s = access.New(access.Config{Store: w.store, Institutions: true, Log: slog.New(slog.DiscardHandler)})
+	for range 2 {
+		if _, err := w.s.Admit(t.Context(), "carol", said); err != nil || member("cfd") != hpcsera.Member || member("melt") != hpcsera.Member {
+			t.Errorf("where it may: got %v; carol is %q in cfd and %q in melt", err, member("cfd"), member("melt"))
+		}
+	}
+	if _, err := w.s.Admit(t.Context(), "alice", said); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := w.s.Projects(t.Context(), alice, access.Filter{}); err != nil || p[0].Members["alice"] != hpcsera.Owner {
+		t.Errorf("an owner became %+v, %v", p[0], err)
 	}
 }
 

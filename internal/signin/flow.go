@@ -14,6 +14,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/decision"
 )
 
 // flow is a sign-in that has begun and is remembered by the browser, sealed.
@@ -109,7 +110,7 @@ func (s *Service) Finish(ctx context.Context, query url.Values, sealed, browser 
 		return Finished{}, hpcsera.Errorf(hpcsera.Forbidden, "%s is signed in here, and %s showed a second factor.", f.User, claims.Subject).
 			Hint("Sign out first to go on as somebody else.")
 	}
-	user, err := s.cfg.Users.Admit(ctx, claims.Subject)
+	user, err := s.cfg.Users.Admit(ctx, claims.Subject, claims.Projects)
 	if err != nil {
 		return Finished{}, err
 	}
@@ -148,6 +149,7 @@ type claims struct {
 	AuthTime int64    `json:"auth_time"`
 	Methods  []string `json:"amr"`
 	Session  string   `json:"sid"`
+	Projects []string `json:"hpcsera_projects"`
 }
 
 func (s *Service) redeem(ctx context.Context, f flow, code string) (c claims, err error) {
@@ -160,7 +162,7 @@ func (s *Service) redeem(ctx context.Context, f flow, code string) (c claims, er
 		return c, err
 	}
 	answer, err := s.oauth(app).Exchange(oidc.ClientContext(ctx, s.http), code, oauth2.VerifierOption(f.Verifier),
-		oauth2.SetAuthURLParam("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+		oauth2.SetAuthURLParam("client_assertion_type", decision.AssertionType),
 		oauth2.SetAuthURLParam("client_assertion", assertion))
 	if err != nil {
 		return c, s.unverified("the Auth app did not take the code", err)

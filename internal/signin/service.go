@@ -17,6 +17,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/store"
 )
 
@@ -43,8 +44,9 @@ type Config struct {
 // Users are the users of this deployment; internal/access keeps them.
 type Users interface {
 	// Admit returns the user whom the Auth app named, made when new. A disabled
-	// one is refused.
-	Admit(ctx context.Context, name string) (hpcsera.User, error)
+	// one is refused. projects are those of the user by the word of the user's
+	// institution.
+	Admit(ctx context.Context, name string, projects []string) (hpcsera.User, error)
 }
 
 // How long things last.
@@ -55,13 +57,6 @@ const (
 	flowLife    = 10 * time.Minute
 	keptLife    = 15 * time.Minute
 	clockSkew   = time.Minute
-)
-
-// CallbackPath is where the Auth app sends browsers back to, below Config.URL;
-// LogoutPath is where it tells that a session ended. Both are registered there.
-const (
-	CallbackPath = "/signin/callback"
-	LogoutPath   = "/signin/backchannel"
 )
 
 // Service keeps the sessions of browsers. It may be used by many goroutines.
@@ -125,7 +120,7 @@ func (s *Service) oauth(p *oidc.Provider) *oauth2.Config {
 	endpoint := p.Endpoint()
 	endpoint.AuthStyle = oauth2.AuthStyleInParams
 	return &oauth2.Config{
-		ClientID: s.cfg.Name, Endpoint: endpoint, RedirectURL: s.cfg.URL + CallbackPath, Scopes: []string{oidc.ScopeOpenID},
+		ClientID: s.cfg.Name, Endpoint: endpoint, RedirectURL: s.cfg.URL + decision.CallbackPath, Scopes: []string{oidc.ScopeOpenID},
 	}
 }
 

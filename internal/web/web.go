@@ -10,6 +10,7 @@ import (
 
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/code"
+	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/page"
 	"github.com/hpcsera/hpcsera/internal/signin"
 )
@@ -119,8 +120,8 @@ func (s *Site) routes() []route {
 	return []route{
 		{way: "GET /{$}", serve: s.home, open: true},
 		{way: "GET /signin", serve: s.signIn, open: true},
-		{way: "GET " + signin.CallbackPath, serve: s.callback, open: true},
-		{way: "POST " + signin.LogoutPath, serve: s.backchannel, open: true},
+		{way: "GET " + decision.CallbackPath, serve: s.callback, open: true},
+		{way: "POST " + decision.LogoutPath, serve: s.backchannel, open: true},
 		{way: "POST /signout", serve: s.signOut, open: true},
 		{way: "GET /stepup", serve: s.stepUp},
 		{way: "GET /confirm", serve: s.confirm},

@@ -18,6 +18,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/hpcsera/hpcsera/internal/decision"
 )
 
 // Provider is an Auth app that serves one deployment.
@@ -56,7 +58,7 @@ func New(t testing.TB, issuer, name, deployment string, now func() time.Time) *P
 		t.Fatal(err)
 	}
 	return &Provider{
-		t: t, issuer: issuer, name: name, redirect: deployment + "/signin/callback", now: now, own: own, theirs: theirs,
+		t: t, issuer: issuer, name: name, redirect: deployment + decision.CallbackPath, now: now, own: own, theirs: theirs,
 		user: "alice", methods: []string{"pwd", "otp", "mfa"}, codes: map[string]grant{},
 	}
 }
@@ -194,7 +196,7 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !p.authentic(r.PostFormValue("client_assertion")) || r.PostFormValue("client_secret") != "" ||
-		r.PostFormValue("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
+		r.PostFormValue("client_assertion_type") != decision.AssertionType {
 		refuse("invalid_client")
 		return
 	}
