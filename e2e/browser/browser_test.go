@@ -194,6 +194,26 @@ func (b *browser) reads(words ...string) {
 	}
 }
 
+// has reports whether there is something to press with these words.
+func (b *browser) has(words string) bool {
+	b.t.Helper()
+	return run(b, chromedp.Evaluate[bool](fmt.Sprintf(`[...document.querySelectorAll("main a, main button")].some((el) => el.innerText.trim() === %q)`, words)))
+}
+
+// eventually waits until something holds.
+func (b *browser) eventually(holds func() bool) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	for tick := time.NewTicker(100 * time.Millisecond); !holds(); {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			b.t.Fatal("it does not come true")
+		}
+	}
+}
+
 // at returns the address of the page.
 func (b *browser) at() string {
 	b.t.Helper()

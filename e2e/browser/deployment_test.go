@@ -14,28 +14,42 @@ import (
 
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/blob/fs"
 	"github.com/hpcsera/hpcsera/internal/code"
+	"github.com/hpcsera/hpcsera/internal/consent"
+	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/httpapi"
 	"github.com/hpcsera/hpcsera/internal/jobs"
 	"github.com/hpcsera/hpcsera/internal/server"
+	"github.com/hpcsera/hpcsera/internal/session"
 	"github.com/hpcsera/hpcsera/internal/signin"
 	"github.com/hpcsera/hpcsera/internal/signin/signintest"
 	"github.com/hpcsera/hpcsera/internal/store"
+	authstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/auth"
 	sqlstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/main"
 	"github.com/hpcsera/hpcsera/internal/web"
 )
 
 // deployment is hpcserad as it is wired, with its API and its pages on one
-// address and an Auth app on another.
+// address.
 type deployment struct {
 	t       *testing.T
 	url     string
 	authURL string
 	store   store.Store
 	access  *access.Service
-	app     *signintest.Provider
-	late    atomic.Int64 // by how much its clock is ahead
+	standIn *signintest.Provider // the Auth app, of newDeployment
+	app     *authapp.App         // the real one, of newWhole
+	late    atomic.Int64         // by how much its clock is ahead
+}
+
+// authApp is the Auth app of a deployment: what it answers, how the deployment
+// reaches it, and how it proves who it is.
+type authApp struct {
+	http.Handler
+	way       http.RoundTripper
+	assertion func() (string, error)
 }
 
 func (d *deployment) now() time.Time { return time.Now().Add(time.Duration(d.late.Load())) }
@@ -62,19 +76,91 @@ func serve(t *testing.T, l net.Listener, h http.Handler) {
 	t.Cleanup(func() { s.Close() })
 }
 
+// newDeployment makes a deployment whose Auth app, on another address, lets in
+// whom the test names.
 func newDeployment(t *testing.T) *deployment {
 	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	log := slog.New(slog.DiscardHandler)
 	d := &deployment{t: t}
-	own, ownURL := listen(t)
 	elsewhere, authURL := listen(t)
-	d.url, d.authURL = ownURL, authURL+"/auth"
+	d.authURL = authURL + "/auth"
+	d.start(func() authApp {
+		d.standIn = signintest.New(t, d.authURL, "hpc", d.url, d.now)
+		return authApp{d.standIn, http.DefaultTransport, d.standIn.Assertion}
+	})
+	serve(t, elsewhere, d.standIn)
+	return d
+}
+
+// newWhole makes a deployment with the real Auth app: in the same process
+// below /auth, or by itself on another address.
+func newWhole(t *testing.T, apart bool) *deployment {
+	t.Helper()
+	d := &deployment{t: t}
+	var elsewhere net.Listener
+	if apart {
+		elsewhere, d.authURL = listen(t)
+	}
+	d.start(func() authApp {
+		a := authApp{way: http.DefaultTransport}
+		key, err := decision.NewKey()
+		d.must(err)
+		store, err := authstore.Open(t.Context(), filepath.Join(t.TempDir(), "auth.db"), d.now)
+		d.must(err)
+		t.Cleanup(func() { store.Close() })
+		d.app, err = authapp.New(t.Context(), authapp.Config{
+			Store: store, URL: d.authURL, Secret: []byte(strings.Repeat("a", 32)), Hashing: session.Hashing{Passes: 1, Memory: 64, Threads: 1},
+			InProcess: !apart, Push: &http.Client{Timeout: patience}, Log: slog.New(slog.DiscardHandler), Now: d.now,
+		})
+		d.must(err)
+		public, err := key.Public().MarshalJSON()
+		d.must(err)
+		_, err = d.app.AddDeployment(t.Context(), consent.NewDeployment{Name: "hpc", URL: d.url, Key: string(public)})
+		d.must(err)
+		a.Handler = d.app.Handler()
+		if !apart {
+			a.way = decision.Local(a.Handler)
+		}
+		a.assertion = decision.NewClient(decision.Config{Issuer: d.authURL, Name: "hpc", Key: key, HTTP: &http.Client{}, Now: d.now}).Assertion
+		return a
+	})
+	if apart {
+		serve(t, elsewhere, d.app.Handler())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- d.app.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the Auth app: %v", err)
+		}
+	})
+	return d
+}
+
+func (d *deployment) must(err error) {
+	d.t.Helper()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// start wires and serves the deployment. Where no address of an Auth app is
+// set it is below the deployment's own.
+func (d *deployment) start(makeAuthApp func() authApp) {
+	t, must := d.t, d.must
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	own, ownURL := listen(t)
+	d.url = ownURL
+	all := http.NewServeMux()
+	if d.authURL == "" {
+		d.authURL = d.url + authapp.Path
+	}
+	app := makeAuthApp()
+	if d.authURL == d.url+authapp.Path {
+		all.Handle(authapp.Path+"/", app)
+	}
 	dir := t.TempDir()
 	db, err := sqlstore.Open(t.Context(), filepath.Join(dir, "hpcsera.db"), log)
 	must(err)
@@ -97,33 +183,29 @@ func newDeployment(t *testing.T) *deployment {
 	})
 	must(err)
 	d.access = access.New(access.Config{Store: db, Jobs: life, Sightings: sightings, Log: log, Now: d.now})
-	d.app = signintest.New(t, d.authURL, "hpc", d.url, d.now)
 	sessions, err := signin.New(signin.Config{
-		Store: db, Users: d.access, Issuer: d.authURL, Name: "hpc", URL: d.url, Assertion: d.app.Assertion,
-		HTTP: &http.Client{Timeout: patience}, Key: key, Log: log, Now: d.now,
+		Store: db, Users: d.access, Issuer: d.authURL, Name: "hpc", URL: d.url, Assertion: app.assertion,
+		HTTP: &http.Client{Transport: app.way, Timeout: patience}, Key: key, Log: log, Now: d.now,
 	})
 	must(err)
 	site, err := web.New(web.Config{Sessions: sessions, Access: d.access, Code: codes, URL: d.url, AuthURL: d.authURL, Log: log, Now: d.now})
 	must(err)
-	all := http.NewServeMux()
 	for _, path := range []string{"/api/", "/docs", "/docs/", "/healthz", "/readyz", "/openapi.yaml"} {
 		all.Handle(path, edge)
 	}
 	all.Handle("/", site.Handler())
 	serve(t, own, all)
-	serve(t, elsewhere, d.app)
-	return d
 }
 
-// origin is where the pages are.
+// origins are where pages are.
 func (d *deployment) origins() []string {
-	return []string{d.url, strings.TrimSuffix(d.authURL, "/auth")}
+	return []string{d.url, strings.TrimSuffix(d.authURL, authapp.Path)}
 }
 
 // signedIn is a browser in which a user is signed in, who came by the start.
 func (d *deployment) signedIn(user string) *browser {
 	d.t.Helper()
-	d.app.Let(user, "pwd", "otp", "mfa")
+	d.standIn.Let(user, "pwd", "otp", "mfa")
 	b := newBrowser(d.t, d.origins()...)
 	b.open(d.url + "/")
 	b.press("Sign in")
