@@ -15,6 +15,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/store"
 )
 
@@ -227,6 +228,20 @@ func (s *Service) EndAll(ctx context.Context, w Which) (ended int, err error) {
 		return err
 	})
 	return ended, store.Failed("end sessions", err)
+}
+
+// Heard ends sessions after an event of the Auth app, which comes to those who
+// ask for it even where no logout token reached us. It may be repeated.
+func (s *Service) Heard(ctx context.Context, e decision.Event) error {
+	var err error
+	switch e.Type {
+	case decision.SignedOut:
+		_, err = s.EndAll(ctx, Which{User: e.User, SID: e.Session, Before: e.At})
+	case decision.Left:
+		_, err = s.EndAll(ctx, Which{User: e.User, Before: e.At})
+	case decision.Returned: // they sign in again
+	}
+	return err
 }
 
 // LoggedOut takes a logout token (OpenID Connect Back-Channel Logout) and ends

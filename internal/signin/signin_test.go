@@ -14,6 +14,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/signin"
 	"github.com/hpcsera/hpcsera/internal/signin/signintest"
 	"github.com/hpcsera/hpcsera/internal/store"
@@ -389,6 +390,26 @@ func TestTheAuthAppEndsSessionsAndNobodyElseDoes(t *testing.T) {
 		f := w.signedIn(signin.Begin{To: "/"})
 		if err := w.s.LoggedOut(t.Context(), w.app.Logout(claims)); err != nil || w.who(f.Secret) != "" {
 			t.Errorf("%v: got %v, the session is %q, want nobody", claims, err, w.who(f.Secret))
+		}
+	}
+}
+
+func TestEventsOfTheAuthAppEndSessionsToo(t *testing.T) {
+	w := newWorld(t)
+	for name, c := range map[string]struct {
+		event decision.Event
+		goes  bool
+	}{
+		"another user left":       {decision.Event{Type: decision.Left, User: "bob", At: w.now}, true},
+		"another session ended":   {decision.Event{Type: decision.SignedOut, User: "alice", Session: "sid-of-bob", At: w.now}, true},
+		"an event from before":    {decision.Event{Type: decision.Left, User: "alice", At: w.now.Add(-time.Hour)}, true},
+		"alice is enabled again":  {decision.Event{Type: decision.Returned, User: "alice", At: w.now}, true},
+		"the session ended there": {decision.Event{Type: decision.SignedOut, User: "alice", Session: "sid-of-alice", At: w.now}, false},
+		"alice left":              {decision.Event{Type: decision.Left, User: "alice", At: w.now}, false},
+	} {
+		f := w.signedIn(signin.Begin{To: "/"})
+		if err := w.s.Heard(t.Context(), c.event); err != nil || (w.who(f.Secret) != "") != c.goes {
+			t.Errorf("%s: got %v, the session is %q", name, err, w.who(f.Secret))
 		}
 	}
 }
