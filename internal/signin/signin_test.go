@@ -202,19 +202,26 @@ func TestAUserIsMadeAtTheFirstSignInAndADisabledOneStaysOut(t *testing.T) {
 	if first.To != "/tokens" || w.who(first.Secret) != "alice+" {
 		t.Errorf("got to %q as %q", first.To, w.who(first.Secret))
 	}
-	w.write(func(tx store.Tx) error {
-		u, err := tx.User("alice")
-		if err != nil {
-			return err
-		}
-		u.Disabled = true
-		return tx.UpdateUser(*u)
-	})
+	disable := func(disabled bool) {
+		w.write(func(tx store.Tx) error {
+			u, err := tx.User("alice")
+			if err != nil {
+				return err
+			}
+			u.Disabled = disabled
+			return tx.UpdateUser(*u)
+		})
+	}
+	disable(true)
 	if got := w.who(first.Secret); got != "" {
 		t.Errorf("a disabled user's session is %q at the next request, want nobody", got)
 	}
 	if _, err := w.signIn(signin.Begin{To: "/"}); hpcsera.CodeOf(err) != hpcsera.Forbidden {
 		t.Errorf("a disabled user: got %v, want refused", err)
+	}
+	disable(false)
+	if got := w.who(first.Secret); got != "" {
+		t.Errorf("enabled again, the old session is %q, want nobody", got)
 	}
 }
 
@@ -289,6 +296,13 @@ func TestSomebodyElseCannotStepUpAnothersSession(t *testing.T) {
 	}
 	if w.who(f.Secret) != "alice+" {
 		t.Errorf("the session is %q now", w.who(f.Secret))
+	}
+	var last []hpcsera.AuditLine
+	if err := w.store.Read(t.Context(), func(r store.Reader) (err error) {
+		last, err = r.Audit(store.AuditFilter{User: "alice", Newest: true, Limit: 1})
+		return err
+	}); err != nil || len(last) != 1 || last[0].Refused != hpcsera.Forbidden || !strings.Contains(last[0].Detail, "mallory") {
+		t.Errorf("alice's audit log says %+v, %v", last, err)
 	}
 	if list, err := w.s.Sessions(t.Context(), person("mallory"), "mallory"); err != nil || len(list) != 0 {
 		t.Errorf("mallory has the sessions %v, %v", list, err)
