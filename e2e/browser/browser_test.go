@@ -149,7 +149,9 @@ func (b *browser) settle() {
 	const there = `document.readyState === "complete" && !!document.querySelector("main") && !document.querySelector("meta[http-equiv=refresh]")`
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	for tick := time.NewTicker(10 * time.Millisecond); ; {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
 		// An error is a page that goes away just now.
 		if ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool](there)); err == nil && ok {
 			return
@@ -205,7 +207,9 @@ func (b *browser) eventually(holds func() bool) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	for tick := time.NewTicker(100 * time.Millisecond); !holds(); {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/hpcsera/hpcsera"
@@ -236,8 +237,15 @@ func TestEveryEmptyPageIsGoodToRead(t *testing.T) {
 }
 
 func TestAUserMakesATokenAndTakesItBack(t *testing.T) {
+	for name, scripts := range map[string]bool{"with scripts": true, "without": false} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) { makeAToken(t, scripts) })
+	}
+}
+
+func makeAToken(t *testing.T, scripts bool) {
 	d := newDeployment(t)
 	b := d.signedIn("alice")
+	run(b, command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !scripts}))
 	b.press("Make a project")
 	b.fill("Name", "cfd")
 	b.press("Make the project")
@@ -258,6 +266,9 @@ func TestAUserMakesATokenAndTakesItBack(t *testing.T) {
 	b.reads("Copy it now")
 	if !strings.Contains(b.field("secret"), "hpcsera_t") {
 		t.Fatal("no token is shown")
+	}
+	if b.has("Copy") != scripts {
+		t.Errorf("there is a button to copy: %v, scripts run: %v", b.has("Copy"), scripts)
 	}
 	b.screenshot("token-made")
 	b.press("I have stored it")

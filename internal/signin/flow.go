@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/decision"
+	"github.com/hpcsera/hpcsera/internal/store"
 )
 
 // flow is a sign-in that has begun and is remembered by the browser, sealed.
@@ -107,6 +109,9 @@ func (s *Service) Finish(ctx context.Context, query url.Values, sealed, browser 
 		return Finished{}, err
 	}
 	if f.User != "" && f.User != claims.Subject {
+		if err := s.noteStranger(ctx, f.User, claims.Subject); err != nil {
+			return Finished{}, err
+		}
 		return Finished{}, hpcsera.Errorf(hpcsera.Forbidden, "%s is signed in here, and %s showed a second factor.", f.User, claims.Subject).
 			Hint("Sign out first to go on as somebody else.")
 	}
@@ -117,6 +122,18 @@ func (s *Service) Finish(ctx context.Context, query url.Values, sealed, browser 
 	made, secret, err := s.establish(ctx, claims, f, browser)
 	made.Operator = user.Operator
 	return Finished{Session: made, Secret: secret, To: f.To}, err
+}
+
+// noteStranger leaves a line for the user whose session somebody else tried to
+// step up.
+func (s *Service) noteStranger(ctx context.Context, user, stranger string) error {
+	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+		return tx.Note(hpcsera.AuditLine{
+			At: s.now(), Actor: "user:" + user, Action: "signin.stepup", User: user, Refused: hpcsera.Forbidden,
+			Detail: fmt.Sprintf("the second factor was of %.80q", stranger),
+		})
+	})
+	return store.Failed("note a refused step-up", err)
 }
 
 // answered checks everything that needs no look at the Auth app. Each

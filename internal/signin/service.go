@@ -101,18 +101,22 @@ func New(cfg Config) (*Service, error) {
 
 func (s *Service) now() time.Time { return s.cfg.Now().UTC().Truncate(time.Second) }
 
-// authApp returns what the Auth app says of itself, which is asked for once.
+// authApp returns what the Auth app says of itself, which is asked for until
+// it answers once. Nobody waits for another's question.
 func (s *Service) authApp(ctx context.Context) (*oidc.Provider, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.provider != nil {
-		return s.provider, nil
+	known := s.provider
+	s.mu.Unlock()
+	if known != nil {
+		return known, nil
 	}
 	p, err := oidc.NewProvider(oidc.ClientContext(ctx, s.http), s.cfg.Issuer)
 	if err != nil {
 		return nil, hpcsera.Errorf(hpcsera.Unavailable, "the Auth app, where people sign in, cannot be reached now: %w.", err).Hint("Try again in a moment.")
 	}
+	s.mu.Lock()
 	s.provider = p
+	s.mu.Unlock()
 	return p, nil
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/store"
 )
 
@@ -118,8 +119,12 @@ func (s *Service) Current(ctx context.Context, secret string) (*Session, *auth.P
 		return nil, nil, store.Failed("look up a session", err)
 	}
 	hash := sha256.Sum256(raw)
-	if subtle.ConstantTimeCompare(hash[:], r.Hash) != 1 || user.Disabled {
+	switch {
+	case subtle.ConstantTimeCompare(hash[:], r.Hash) != 1:
 		return nil, nil, nil
+	case user.Disabled: // for good: a user who is enabled again signs in again
+		_, err := s.EndAll(ctx, Which{User: r.User, Before: now})
+		return nil, nil, err
 	}
 	if now.Sub(r.Seen) >= seenEvery {
 		if err := s.saw(ctx, id, now); err != nil {
@@ -194,7 +199,7 @@ func (s *Service) end(tx store.Tx, id, user, actor string) error {
 	return tx.Note(hpcsera.AuditLine{At: s.now(), Actor: actor, Action: "session.end", User: user, About: id})
 }
 
-// Which selects sessions that the Auth app ends.
+// Which selects sessions that end together.
 type Which struct {
 	User string // "" is anybody's
 	SID  string // the Auth app's session that they hang on; "" is any
@@ -203,7 +208,7 @@ type Which struct {
 	Before time.Time
 }
 
-// EndAll ends sessions at the Auth app's word and returns how many there were.
+// EndAll ends sessions, at the Auth app's word or of who is disabled, and returns how many there were.
 // It may be repeated.
 func (s *Service) EndAll(ctx context.Context, w Which) (ended int, err error) {
 	err = s.cfg.Store.Write(ctx, func(tx store.Tx) error {
@@ -220,13 +225,27 @@ func (s *Service) EndAll(ctx context.Context, w Which) (ended int, err error) {
 		})
 		for id, user := range chosen {
 			if err == nil {
-				err = s.end(tx, id, user, "authapp")
+				err = s.end(tx, id, user, "server")
 			}
 		}
 		ended = len(chosen)
 		return err
 	})
 	return ended, store.Failed("end sessions", err)
+}
+
+// Heard ends sessions after an event of the Auth app, which comes to those who
+// ask for it even where no logout token reached us. It may be repeated.
+func (s *Service) Heard(ctx context.Context, e decision.Event) error {
+	var err error
+	switch e.Type {
+	case decision.SignedOut:
+		_, err = s.EndAll(ctx, Which{User: e.User, SID: e.Session, Before: e.At})
+	case decision.Left:
+		_, err = s.EndAll(ctx, Which{User: e.User, Before: e.At})
+	case decision.Returned: // they sign in again
+	}
+	return err
 }
 
 // LoggedOut takes a logout token (OpenID Connect Back-Channel Logout) and ends

@@ -14,6 +14,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/signin"
 	"github.com/hpcsera/hpcsera/internal/signin/signintest"
 	"github.com/hpcsera/hpcsera/internal/store"
@@ -201,19 +202,26 @@ func TestAUserIsMadeAtTheFirstSignInAndADisabledOneStaysOut(t *testing.T) {
 	if first.To != "/tokens" || w.who(first.Secret) != "alice+" {
 		t.Errorf("got to %q as %q", first.To, w.who(first.Secret))
 	}
-	w.write(func(tx store.Tx) error {
-		u, err := tx.User("alice")
-		if err != nil {
-			return err
-		}
-		u.Disabled = true
-		return tx.UpdateUser(*u)
-	})
+	disable := func(disabled bool) {
+		w.write(func(tx store.Tx) error {
+			u, err := tx.User("alice")
+			if err != nil {
+				return err
+			}
+			u.Disabled = disabled
+			return tx.UpdateUser(*u)
+		})
+	}
+	disable(true)
 	if got := w.who(first.Secret); got != "" {
 		t.Errorf("a disabled user's session is %q at the next request, want nobody", got)
 	}
 	if _, err := w.signIn(signin.Begin{To: "/"}); hpcsera.CodeOf(err) != hpcsera.Forbidden {
 		t.Errorf("a disabled user: got %v, want refused", err)
+	}
+	disable(false)
+	if got := w.who(first.Secret); got != "" {
+		t.Errorf("enabled again, the old session is %q, want nobody", got)
 	}
 }
 
@@ -288,6 +296,13 @@ func TestSomebodyElseCannotStepUpAnothersSession(t *testing.T) {
 	}
 	if w.who(f.Secret) != "alice+" {
 		t.Errorf("the session is %q now", w.who(f.Secret))
+	}
+	var last []hpcsera.AuditLine
+	if err := w.store.Read(t.Context(), func(r store.Reader) (err error) {
+		last, err = r.Audit(store.AuditFilter{User: "alice", Newest: true, Limit: 1})
+		return err
+	}); err != nil || len(last) != 1 || last[0].Refused != hpcsera.Forbidden || !strings.Contains(last[0].Detail, "mallory") {
+		t.Errorf("alice's audit log says %+v, %v", last, err)
 	}
 	if list, err := w.s.Sessions(t.Context(), person("mallory"), "mallory"); err != nil || len(list) != 0 {
 		t.Errorf("mallory has the sessions %v, %v", list, err)
@@ -389,6 +404,26 @@ func TestTheAuthAppEndsSessionsAndNobodyElseDoes(t *testing.T) {
 		f := w.signedIn(signin.Begin{To: "/"})
 		if err := w.s.LoggedOut(t.Context(), w.app.Logout(claims)); err != nil || w.who(f.Secret) != "" {
 			t.Errorf("%v: got %v, the session is %q, want nobody", claims, err, w.who(f.Secret))
+		}
+	}
+}
+
+func TestEventsOfTheAuthAppEndSessionsToo(t *testing.T) {
+	w := newWorld(t)
+	for name, c := range map[string]struct {
+		event decision.Event
+		goes  bool
+	}{
+		"another user left":       {decision.Event{Type: decision.Left, User: "bob", At: w.now}, true},
+		"another session ended":   {decision.Event{Type: decision.SignedOut, User: "alice", Session: "sid-of-bob", At: w.now}, true},
+		"an event from before":    {decision.Event{Type: decision.Left, User: "alice", At: w.now.Add(-time.Hour)}, true},
+		"alice is enabled again":  {decision.Event{Type: decision.Returned, User: "alice", At: w.now}, true},
+		"the session ended there": {decision.Event{Type: decision.SignedOut, User: "alice", Session: "sid-of-alice", At: w.now}, false},
+		"alice left":              {decision.Event{Type: decision.Left, User: "alice", At: w.now}, false},
+	} {
+		f := w.signedIn(signin.Begin{To: "/"})
+		if err := w.s.Heard(t.Context(), c.event); err != nil || (w.who(f.Secret) != "") != c.goes {
+			t.Errorf("%s: got %v, the session is %q", name, err, w.who(f.Secret))
 		}
 	}
 }

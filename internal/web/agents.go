@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"net/url"
 	"slices"
 	"time"
 
@@ -70,7 +71,7 @@ func (s *Site) removeAgent(v *visit) error {
 	}
 	to := "/agents"
 	if name := other(v, gone.User); name != "" {
-		to += "?user=" + name
+		to += "?" + url.Values{"user": {name}}.Encode()
 	}
 	return s.done(v, "agent-removed", to)
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -210,7 +211,7 @@ func tokensOf(other string) string {
 	if other == "" {
 		return "/tokens"
 	}
-	return "/tokens?user=" + other
+	return "/tokens?" + url.Values{"user": {other}}.Encode()
 }
 
 func (s *Site) revoke(v *visit) error {
