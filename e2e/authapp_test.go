@@ -157,8 +157,23 @@ func (a *authApp) invite(t *testing.T, name string, args ...string) *local {
 	handedOut.add(p.otp.secret)
 	p.submit(t, "/setup/app", "code", p.otp.code(t))
 	p.want(t, http.StatusOK, "Each of them replaces your second factor once")
-	p.recovery = strings.Fields(p.marked(t, "codes"))
+	p.recovery = p.codes(t)
 	return p
+}
+
+// codes are the recovery codes that the page shows.
+func (p *local) codes(t *testing.T) []string {
+	t.Helper()
+	var list []string
+	for n := range p.browser.page.Descendants() {
+		if n.Data == "li" && strings.Contains(attr(n.Parent, "class"), "codes") {
+			list = append(list, textOf(n))
+		}
+	}
+	if len(list) != 10 {
+		t.Fatalf("%s shows the recovery codes %q, want 10", p.at, list)
+	}
+	return list
 }
 
 // signIn signs in with password and app, on a page that asks for it or at the
@@ -170,6 +185,13 @@ func (p *local) signIn(t *testing.T) {
 	}
 	p.submit(t, "/signin", "name", p.name, "password", p.password)
 	p.submit(t, "/signin/app", "code", p.otp.code(t))
+}
+
+// stepUp shows the second factor once more.
+func (p *local) stepUp(t *testing.T) {
+	t.Helper()
+	p.open(t, p.app.url+"/stepup")
+	p.submit(t, "/stepup/app", "code", p.otp.code(t))
 }
 
 // phone is an authenticator app. Codes work once each, so it waits for the
