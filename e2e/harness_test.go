@@ -105,10 +105,17 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// start runs a program in the background, as uid where it is not negative.
+// start runs one of our programs in the background, as somebody else where as
+// is not nil.
 func start(t *testing.T, as *user.User, env []string, name string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(filepath.Join(bin, name), args...), log: &buffer{}, done: make(chan struct{})}
+	return startCommand(t, as, env, filepath.Join(bin, name), args...)
+}
+
+// startCommand is start for any program.
+func startCommand(t *testing.T, as *user.User, env []string, name string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(name, args...), log: &buffer{}, done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, p.log, p.log
 	p.cmd.SysProcAttr = credential(t, as)
 	p.cmd.Dir = "/"
