@@ -46,7 +46,8 @@ const (
 
 	// In person.
 	ListTokens    Action = "listTokens"    // GET /tokens
-	CreateToken   Action = "createToken"   // POST /tokens
+	RequestToken  Action = "requestToken"  // POST /tokens: ask oneself in the Auth app
+	CreateToken   Action = "createToken"   // on the pages, and by a decision
 	RevokeToken   Action = "revokeToken"   // DELETE /tokens/{id}
 	ListAgents    Action = "listAgents"    // GET /agents
 	CreateAgent   Action = "createAgent"   // enrolment
@@ -170,6 +171,8 @@ func Rules() []Rule {
 		{Action: DeleteTokenSelf, AnyToken: true, reach: reachesSite, least: viewer},
 
 		{Action: ListTokens, persons: takesBack},
+		// A wish grants nothing: it is decided in the Auth app.
+		{Action: RequestToken, persons: themselves},
 		{Action: CreateToken, persons: themselves, grants: true},
 		{Action: RevokeToken, persons: takesBack},
 		{Action: ListAgents, persons: takesBack},
