@@ -51,9 +51,13 @@ var imports = []struct {
 		"a feature, as jobs is"},
 	{"internal/access", ". internal/store internal/auth",
 		"a feature, as jobs is"},
+	{"internal/oauth", ". internal/store internal/auth internal/decision",
+		"a feature, as jobs is; it speaks HTTP since OAuth does, and the Auth app's messages"},
+	{"internal/callback", ".",
+		"requests to URLs that users registered: one place that keeps them out of our own network"},
 	{"internal/admin", ". internal/auth internal/access",
 		"the operator's edge: turns the socket into calls of one feature"},
-	{"internal/httpapi/...", ". api internal/auth internal/jobs internal/code internal/access internal/store internal/blob internal/httpapi/...",
+	{"internal/httpapi/...", ". api internal/auth internal/jobs internal/code internal/access internal/oauth internal/store internal/blob internal/httpapi/...",
 		"turns HTTP into calls of features and errors into statuses; it never sees which database there is"},
 	{"internal/server", "", "the HTTP chassis: listeners, limits, logs; it would serve any other program as well"},
 
@@ -103,11 +107,11 @@ var linked = []struct {
 	never   string // ours without, others with their full path; "x/..." is x and all below it
 	why     string
 }{
-	{"cmd/hpcsera-agent", "internal/store/... internal/blob/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/admin internal/cli",
+	{"cmd/hpcsera-agent", "internal/store/... internal/blob/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/oauth internal/callback internal/admin internal/cli",
 		"the agent runs with a user's rights on a login node: what is not in the file cannot be abused there"},
 	{"cmd/hpcsera-agent", "database/sql modernc.org/sqlite github.com/jackc/pgx/v5",
 		"its memory is a journal of plain lines that a person can read after a crash"},
-	{"cmd/hpcsera", "internal/store/... internal/blob/... internal/scheduler/... internal/agent/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/admin database/sql",
+	{"cmd/hpcsera", "internal/store/... internal/blob/... internal/scheduler/... internal/agent/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/oauth internal/callback internal/admin database/sql",
 		"the command line knows only the API, so whatever it does another client can do"},
 	{"cmd/hpcserad", "testing internal/store/storetest internal/blob/blobtest", "suites and what they start stay in tests"},
 	{"cmd/hpcsera-agent", "testing internal/scheduler/schedulertest", "suites and what they start stay in tests"},
