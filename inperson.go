@@ -25,6 +25,12 @@ type AskedToken struct {
 	DeviceCode string    `json:"device_code"`
 }
 
+// RenewedAgent is a new credential for an agent's key. It is shown once.
+type RenewedAgent struct {
+	Credential string    `json:"credential"`
+	Expires    time.Time `json:"expires"` // of the enrolment
+}
+
 // The answers to GET of what is the user's own.
 type (
 	// TokenList is tokens, without their texts, which nobody has.

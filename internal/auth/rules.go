@@ -39,6 +39,7 @@ const (
 	GetApproval     Action = "getApproval"     // GET /approvals/{id}
 	PostWork        Action = "postWork"        // POST /agents/{id}/work
 	PostReports     Action = "postReports"     // POST /agents/{id}/reports
+	RenewAgent      Action = "renewAgent"      // POST /agents/{id}/renew
 	ListSites       Action = "listSites"       // GET /sites
 	GetSite         Action = "getSite"         // GET /sites/{name}
 	GetTokenSelf    Action = "getTokenSelf"    // GET /tokens/self
@@ -164,6 +165,7 @@ func Rules() []Rule {
 
 		{Action: PostWork, Agents: of(3), reach: reachesAgent},
 		{Action: PostReports, Agents: of(2), reach: reachesAgent},
+		{Action: RenewAgent, Agents: of(3), reach: reachesAgent},
 
 		{Action: ListSites, AnyToken: true, reach: reachesSite, least: viewer},
 		{Action: GetSite, AnyToken: true, reach: reachesSite, least: viewer},

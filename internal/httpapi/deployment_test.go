@@ -40,6 +40,7 @@ type deployment struct {
 	dir    string
 	url    string
 	access *access.Service
+	wishes *wishes
 	db     *sqlstore.Store
 	log    *lines
 	clock  func() time.Time
@@ -106,8 +107,10 @@ func (d *deployment) start() {
 	life, err := jobs.New(jobs.Config{Store: db, Blobs: files, Logs: files, Code: codes, Sightings: seen, Key: d.key,
 		Stopping: front.Stopping(), Still: who.Still, Log: log})
 	must(t, err)
+	d.access = access.New(access.Config{Store: db, Jobs: life, Sightings: seen, Log: log, Now: d.clock})
+	d.wishes = &wishes{}
 	edge, err := httpapi.New(httpapi.Config{
-		Auth: who, Jobs: life, Code: codes, Ready: func(context.Context) error { return nil },
+		Auth: who, Jobs: life, Code: codes, Access: d.access, Grants: d.wishes, Ready: func(context.Context) error { return nil },
 		LastSeq: func(ctx context.Context) (seq int64, err error) {
 			err = db.Read(ctx, func(r store.Reader) error { seq, err = r.LastSeq(); return err })
 			return seq, err
@@ -115,7 +118,6 @@ func (d *deployment) start() {
 		RequestID: server.RequestID, Note: server.Note, Metrics: httpapi.NewMetrics(), Log: log,
 	})
 	must(t, err)
-	d.access = access.New(access.Config{Store: db, Jobs: life, Sightings: seen, Log: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- front.Serve(ctx, edge) }()
