@@ -21,7 +21,7 @@ func (s *Service) Ask(ctx context.Context, by *auth.Principal, t hpcsera.Token) 
 	if err := auth.Allow(by, auth.RequestToken, auth.Target{User: t.User, Project: t.Project, Client: t.Client}); err != nil {
 		return hpcsera.AskedToken{}, err
 	}
-	g := grant{Flow: deviceFlow, Client: hpcsera.CLIClient, Interval: interval, Request: decision.Request{
+	g := grant{Flow: deviceFlow, Client: hpcsera.CLIClient, Interval: s.cfg.Interval, Request: decision.Request{
 		ID: hpcsera.NewID("rq"), Kind: decision.Token, User: t.User, Client: t.Client, ClientName: t.Client,
 		Project: t.Project, Site: t.Site, Roles: t.Roles, Scope: t.Scope, Until: t.Expires, Expires: s.now().Truncate(time.Second).Add(askLife),
 	}}
@@ -40,7 +40,7 @@ func (s *Service) Ask(ctx context.Context, by *auth.Principal, t hpcsera.Token) 
 		return hpcsera.AskedToken{}, err
 	}
 	return hpcsera.AskedToken{
-		ID: g.Request.ID, URL: s.cfg.Inbox.RequestURL(g.Request.ID), Expires: g.Request.Expires, Interval: int(interval.Seconds()),
+		ID: g.Request.ID, URL: s.cfg.Inbox.RequestURL(g.Request.ID), Expires: g.Request.Expires, Interval: int(s.cfg.Interval.Seconds()),
 		DeviceCode: s.reference(deviceFlow, g.Request.ID),
 	}, nil
 }

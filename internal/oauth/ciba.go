@@ -46,7 +46,7 @@ func (s *Service) backchannelAuthorization(r *request) (any, error) {
 	if d.Type != tokenDetails {
 		return nil, bad(invalidDetails, "the type must be hpcsera")
 	}
-	g := grant{Flow: cibaFlow, Client: c.name, Request: d.request(c.name, ""), ByScope: d.byScope, Interval: interval}
+	g := grant{Flow: cibaFlow, Client: c.name, Request: d.request(c.name, ""), ByScope: d.byScope, Interval: s.cfg.Interval}
 	g.Request.User, g.Request.Words = r.form["login_hint"], r.form["binding_message"]
 	g.Request.Expires = s.now().Truncate(time.Second).Add(life)
 	if c.registration.CIBA == hpcsera.Ping {
@@ -67,7 +67,7 @@ func (s *Service) backchannelAuthorization(r *request) (any, error) {
 	if err := s.open(r.Context(), g, "client:"+c.name); err != nil {
 		return nil, err
 	}
-	return cibaAnswer{ID: s.reference(cibaFlow, g.Request.ID), Expires: int(life.Seconds()), Interval: int(interval.Seconds())}, nil
+	return cibaAnswer{ID: s.reference(cibaFlow, g.Request.ID), Expires: int(life.Seconds()), Interval: int(s.cfg.Interval.Seconds())}, nil
 }
 
 // cibaForm checks the parameters that only CIBA has, and returns how long the

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -49,7 +50,11 @@ func (s *Service) decisionLoop(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		s.cfg.Log.Warn("decisions were not fetched", "err", err)
+		level := slog.LevelDebug
+		if pause == firstPause { // once for each time that it is away
+			level = slog.LevelWarn
+		}
+		s.cfg.Log.LogAttrs(ctx, level, "decisions were not fetched; trying on", slog.String("error", err.Error()))
 		sleep(ctx, pause/2+rand.N(pause/2))
 		pause = min(2*pause, longestPause)
 	}

@@ -35,7 +35,7 @@ func (s *Service) deviceAuthorization(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := grant{Flow: deviceFlow, Client: c.name, Request: d.request(c.name, thumbprint), ByScope: d.byScope, Replace: d.Replace, Interval: interval}
+	g := grant{Flow: deviceFlow, Client: c.name, Request: d.request(c.name, thumbprint), ByScope: d.byScope, Replace: d.Replace, Interval: s.cfg.Interval}
 	code := decision.NewUserCode()
 	g.Request.CodeHash, _ = decision.HashUserCode(code)
 	g.Request.Expires = s.now().Truncate(time.Second).Add(deviceLife)
@@ -47,7 +47,7 @@ func (s *Service) deviceAuthorization(r *request) (any, error) {
 	}
 	return deviceAnswer{
 		DeviceCode: s.reference(deviceFlow, g.Request.ID), UserCode: code, VerificationURI: s.cfg.Inbox.CodeURL(),
-		Expires: int(deviceLife.Seconds()), Interval: int(interval.Seconds()),
+		Expires: int(deviceLife.Seconds()), Interval: int(s.cfg.Interval.Seconds()),
 	}, nil
 }
 

@@ -62,7 +62,7 @@ const (
 	deviceLife  = 10 * time.Minute // to type a code and decide
 	cibaLife    = 10 * time.Minute
 	maxCIBALife = time.Hour
-	interval    = 5 * time.Second // RFC 8628 section 3.5, also what it grows by
+	interval    = 5 * time.Second // between two polls, and what it grows by (RFC 8628 section 3.5)
 	collect     = 2 * time.Minute // to collect what was decided at the last moment
 	remembered  = time.Hour       // to tell clients that come too late that they do
 )

@@ -45,8 +45,10 @@ type Config struct {
 	// Address returns where a request comes from; nil is its connection's
 	// address. Behind a proxy it is what the proxy says.
 	Address func(*http.Request) string
-	Log     *slog.Logger
-	Now     func() time.Time // nil is time.Now
+	// Interval is how long a client waits between two polls; 0 is 5 seconds.
+	Interval time.Duration
+	Log      *slog.Logger
+	Now      func() time.Time // nil is time.Now
 }
 
 // Access looks up who there is and makes what was granted. It is
@@ -108,6 +110,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Interval == 0 {
+		cfg.Interval = interval
 	}
 	if cfg.Address == nil {
 		cfg.Address = remoteHost
