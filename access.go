@@ -116,6 +116,13 @@ type Registration struct {
 	Notify string       `json:"notify,omitempty"` // https URL, of ping
 }
 
+// The clients that are built in: our own programs, public ones. Nobody
+// registers anything under these names.
+const (
+	CLIClient   = "cli"           // hpcsera: login, token create
+	AgentClient = "hpcsera-agent" // hpcsera-agent enroll
+)
+
 // ClientMethod is how a client authenticates at the token endpoint.
 type ClientMethod string
 

@@ -66,7 +66,11 @@ var imports = []struct {
 	{"internal/signin/signintest", "internal/decision", "an Auth app for tests: it speaks OpenID Connect and knows nothing of ours"},
 	{"internal/web", ". approval internal/auth internal/access internal/code internal/signin internal/decision internal/page",
 		"the pages' edge: turns forms into calls of features; it sees no store"},
-	{"internal/httpapi/...", ". api internal/auth internal/jobs internal/code internal/access internal/store internal/blob internal/httpapi/...",
+	{"internal/oauth", ". internal/store internal/auth internal/decision",
+		"a feature, as jobs is; it speaks HTTP since OAuth does, and the Auth app's messages"},
+	{"internal/callback", ".",
+		"requests to URLs that users registered: one place that keeps them out of our own network"},
+	{"internal/httpapi/...", ". api internal/auth internal/jobs internal/code internal/access internal/audit internal/oauth internal/store internal/blob internal/httpapi/...",
 		"turns HTTP into calls of features and errors into statuses; it never sees which database there is"},
 	{"internal/page", ".", "the frame of all pages: it knows how a page looks and nothing of what is on it"},
 	{"internal/page/pagetest", "", "judges HTML, whoever made it"},
@@ -129,11 +133,11 @@ var linked = []struct {
 	never   string // ours without, others with their full path; "x/..." is x and all below it
 	why     string
 }{
-	{"cmd/hpcsera-agent", "internal/store/... internal/blob/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/audit internal/inquiry internal/admin internal/signin internal/web internal/cli",
+	{"cmd/hpcsera-agent", "internal/store/... internal/blob/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/audit internal/inquiry internal/oauth internal/callback internal/admin internal/signin internal/web internal/cli",
 		"the agent runs with a user's rights on a login node: what is not in the file cannot be abused there"},
 	{"cmd/hpcsera-agent", "database/sql modernc.org/sqlite github.com/jackc/pgx/v5",
 		"its memory is a journal of plain lines that a person can read after a crash"},
-	{"cmd/hpcsera", "internal/store/... internal/blob/... internal/scheduler/... internal/agent/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/audit internal/inquiry internal/admin internal/signin internal/web database/sql",
+	{"cmd/hpcsera", "internal/store/... internal/blob/... internal/scheduler/... internal/agent/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/audit internal/inquiry internal/oauth internal/callback internal/admin internal/signin internal/web database/sql",
 		"the command line knows only the API, so whatever it does another client can do"},
 	{"cmd/hpcserad", "testing internal/store/storetest internal/blob/blobtest internal/records/recordstest internal/page/pagetest internal/signin/signintest", "suites and what they start stay in tests"},
 	{"cmd/hpcsera-auth", "internal/store internal/store/storetest internal/store/sqlstore/main internal/blob/... internal/httpapi/... internal/auth internal/jobs internal/code internal/admin internal/cli internal/agent/... internal/scheduler/...",

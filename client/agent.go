@@ -108,12 +108,26 @@ func (a *Agent) GetBlob(ctx context.Context, job, digest string, w io.Writer) er
 	return a.send(ctx, http.MethodGet, "/blobs/"+digest+"?job="+job, "", nil, nil, into{w})
 }
 
+// Renew returns a new credential for the agent's key. The old one is good until
+// the new one is used, so a lost answer costs nothing; renewing again gives
+// another one.
+func (a *Agent) Renew(ctx context.Context) (hpcsera.RenewedAgent, error) {
+	var answer hpcsera.RenewedAgent
+	err := a.post(ctx, "/agents/"+a.id+"/renew", nil, &answer)
+	return answer, err
+}
+
 func (a *Agent) post(ctx context.Context, path string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
+	var body func() io.Reader // nil: none
+	kind := ""
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body, kind = func() io.Reader { return bytes.NewReader(text) }, "application/json"
 	}
-	return a.send(ctx, http.MethodPost, path, "application/json", nil, func() io.Reader { return bytes.NewReader(body) }, decoded{path, out})
+	return a.send(ctx, http.MethodPost, path, kind, nil, body, decoded{path, out})
 }
 
 // reading is what becomes of an answer.

@@ -18,6 +18,8 @@ import (
 type Options struct {
 	Server    string         // its URL, without /api/v1: https://hpcsera.example.org
 	Token     Secret         // empty: unauthenticated requests only
+	Key       *Key           // with a session's credential as Token: the key it is bound to
+	Public    string         // the URL by which the server knows itself, which proofs of the key name; empty: Server
 	RootCAs   *x509.CertPool // nil: the system's
 	AllowHTTP bool           // plain HTTP to other hosts, where the token can be read on the way
 
@@ -41,8 +43,9 @@ type Client struct {
 	base    *url.URL
 	http    *http.Client
 	streams *http.Client
-	whole   *api.Client // reads answers to their end
-	stream  *api.Client // hands bodies on as they come
+	forms   *http.Client // to OAuth endpoints, where a session's credential means nothing
+	whole   *api.Client  // reads answers to their end
+	stream  *api.Client  // hands bodies on as they come
 }
 
 // credentials finds user and password in a URL.
@@ -57,16 +60,25 @@ func New(o Options) (*Client, error) {
 	if o.UserAgent == "" {
 		o.UserAgent = "hpcsera-go"
 	}
-	if o.Authorize == nil && !o.Token.Empty() {
+	if o.Authorize == nil && !o.Token.Empty() && o.Key == nil {
 		value := "Bearer " + o.Token.Reveal()
 		o.Authorize = func(r *http.Request) error { r.Header.Set("Authorization", value); return nil }
 	}
 	if o.Transport == nil {
 		o.Transport = transport(o.RootCAs)
 	}
+	if o.Public == "" {
+		o.Public = base.String()
+	}
+	o.Public = strings.TrimRight(o.Public, "/")
+	plain := o.Transport
+	if o.Key != nil && !o.Token.Empty() {
+		o.Transport = &bound{next: o.Transport, credential: o.Token, key: o.Key, base: base, public: o.Public}
+	}
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	c := &Client{opts: o, base: base}
 	c.http = &http.Client{Transport: o.Transport, CheckRedirect: stay}
+	c.forms = &http.Client{Transport: plain, CheckRedirect: stay}
 	c.streams = c.http
 	if t, ok := o.Transport.(*http.Transport); ok {
 		// A job may write its first line days after somebody began to follow it.
@@ -101,6 +113,9 @@ func (c *Client) With(patience time.Duration, notify func(Trouble)) *Client {
 // Server returns the server's URL in the form that statements name the
 // deployment by: no trailing slash.
 func (c *Client) Server() string { return c.base.String() }
+
+// Public returns the URL by which the server knows itself.
+func (c *Client) Public() string { return c.opts.Public }
 
 // CheckServer parses a server's URL and refuses what would give a token away:
 // a URL with a password, and plain HTTP to another host unless allowed.

@@ -18,8 +18,8 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
-// Key is the key pair that an agent made at its enrolment. Its credential is
-// useless without it (DPoP, RFC 9449).
+// Key is the key pair that an agent made at its enrolment, or the command line
+// at a login. The credential is useless without it (DPoP, RFC 9449).
 type Key struct {
 	private ed25519.PrivateKey
 	public  jose.JSONWebKey
@@ -84,20 +84,25 @@ func (k *Key) Thumbprint() string {
 	return base64.RawURLEncoding.EncodeToString(sum)
 }
 
-// proof returns the DPoP header for one request (RFC 9449 section 4.2).
+// proof returns the DPoP header for one request (RFC 9449 section 4.2). Without
+// a credential it has no ath: at the token endpoint there is none yet.
 func (k *Key) proof(method, url, credential, nonce string, now time.Time) (string, error) {
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: k.private},
 		(&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
 	if err != nil {
 		return "", fmt.Errorf("dpop: %w", err)
 	}
-	ath := sha256.Sum256([]byte(credential))
+	bound := ""
+	if credential != "" {
+		sum := sha256.Sum256([]byte(credential))
+		bound = base64.RawURLEncoding.EncodeToString(sum[:])
+	}
 	return jwt.Signed(signer).Claims(struct {
 		ID     string `json:"jti"`
 		Method string `json:"htm"`
 		URL    string `json:"htu"`
 		Issued int64  `json:"iat"`
-		ATH    string `json:"ath"`
+		ATH    string `json:"ath,omitempty"`
 		Nonce  string `json:"nonce,omitempty"`
-	}{rand.Text(), method, url, now.Unix(), base64.RawURLEncoding.EncodeToString(ath[:]), nonce}).Serialize()
+	}{rand.Text(), method, url, now.Unix(), bound, nonce}).Serialize()
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/callback"
 	"github.com/hpcsera/hpcsera/internal/strictyaml"
 )
 
@@ -22,18 +23,19 @@ import (
 // file; in upper case, joined with _ and behind HPCSERAD_, they are the
 // environment variables, which win over the file.
 type config struct {
-	Listen      string    `json:"listen"`       // HOST:PORT
-	PublicURL   string    `json:"public_url"`   // "" is the listener's
-	BehindProxy bool      `json:"behind_proxy"` // a proxy in front does TLS
-	TLS         tlsConfig `json:"tls"`
-	DataDir     string    `json:"data_dir"`
-	Database    string    `json:"database"` // "" is DATA_DIR/hpcsera.db
-	KeyFile     string    `json:"key_file"` // "" is DATA_DIR/server.key
-	AdminSocket string    `json:"admin_socket"`
-	Metrics     string    `json:"metrics"` // HOST:PORT, "" is none
-	Syslog      string    `json:"syslog"`  // socket for heads of the audit log, "" is /dev/log where there is one, none is none
-	Limits      limits    `json:"limits"`
-	Log         logConfig `json:"log"`
+	Listen      string     `json:"listen"`       // HOST:PORT
+	PublicURL   string     `json:"public_url"`   // "" is the listener's
+	BehindProxy bool       `json:"behind_proxy"` // a proxy in front does TLS
+	TLS         tlsConfig  `json:"tls"`
+	DataDir     string     `json:"data_dir"`
+	Database    string     `json:"database"` // "" is DATA_DIR/hpcsera.db
+	KeyFile     string     `json:"key_file"` // "" is DATA_DIR/server.key
+	AdminSocket string     `json:"admin_socket"`
+	Metrics     string     `json:"metrics"` // HOST:PORT, "" is none
+	Syslog      string     `json:"syslog"`  // socket for heads of the audit log, "" is /dev/log where there is one, none is none
+	Auth        authConfig `json:"auth"`
+	Limits      limits     `json:"limits"`
+	Log         logConfig  `json:"log"`
 
 	keyGiven bool // key_file is set, and not by default
 }
@@ -56,7 +58,7 @@ type logConfig struct {
 // defaults is what holds where neither file nor environment says otherwise.
 func defaults() config {
 	return config{
-		Listen: "127.0.0.1:8470", DataDir: "data",
+		Listen: "127.0.0.1:8470", DataDir: "data", Auth: authConfig{Name: "hpcsera"},
 		Limits: limits{Body: 64 << 20, Grace: hpcsera.Duration(30 * time.Second)},
 		Log:    logConfig{Format: "text", Level: "info"},
 	}
@@ -181,6 +183,7 @@ func (c *config) locate(dir string) {
 	abs(&c.DataDir, "")
 	abs(&c.KeyFile, "server.key")
 	abs(&c.AdminSocket, "admin.sock")
+	abs(&c.Auth.KeyFile, "deployment.key")
 	if !elsewhere(c.Database) {
 		c.Database = strings.TrimPrefix(c.Database, "sqlite:")
 		abs(&c.Database, "hpcsera.db")
@@ -237,12 +240,21 @@ func (c *config) check() error {
 	refuse := func(field, format string, args ...any) error {
 		return hpcsera.Errorf(hpcsera.InvalidField, format, args...).At(field)
 	}
-	if c.PublicURL != "" {
-		u, err := url.Parse(c.PublicURL)
-		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			return refuse("public_url", "%q is not a URL like https://hpc.example.org.", c.PublicURL)
+	for _, field := range []struct {
+		name, like string
+		url        *string
+	}{{"public_url", "https://hpc.example.org", &c.PublicURL}, {"auth.url", "https://auth.example.org", &c.Auth.URL}} {
+		if *field.url == "" {
+			continue
 		}
-		c.PublicURL = strings.TrimRight(c.PublicURL, "/")
+		u, err := url.Parse(*field.url)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return refuse(field.name, "%q is not a URL like %s.", *field.url, field.like)
+		}
+		*field.url = strings.TrimRight(*field.url, "/")
+	}
+	if _, err := callback.ParseNetworks(c.Auth.PrivateNetworks); err != nil {
+		return refuse("auth.private_networks", "%w", err)
 	}
 	switch {
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
@@ -251,6 +263,8 @@ func (c *config) check() error {
 		return refuse("behind_proxy", "with tls the server needs no proxy to encrypt.")
 	case c.Log.Format != "text" && c.Log.Format != "json":
 		return refuse("log.format", "%q is neither text nor json.", c.Log.Format)
+	case !hpcsera.ValidName(c.Auth.Name):
+		return refuse("auth.name", "%q is not a name.", c.Auth.Name)
 	case c.Limits.Body < 64<<10:
 		return refuse("limits.body", "%v is too little for a job with a script; 64KiB is the least.", c.Limits.Body)
 	}

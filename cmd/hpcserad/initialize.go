@@ -48,6 +48,16 @@ data_dir: data
 # of syslog, or none. Empty: /dev/log, where there is one.
 # syslog: /dev/log
 
+# Where people sign in and decide: an Auth app of its own, at which this server
+# is registered under a name and the key that hpcserad auth key prints. Without
+# url this server has one inside, at /auth/.
+# auth:
+#   url: https://auth.example.org
+#   name: hpcsera
+#   key_file: data/deployment.key
+#   # networks that are not public, but in which clients may be notified
+#   private_networks: 10.0.0.0/8, fd00::/8
+
 # limits:
 #   body: 64MiB       # of a JSON request; files travel as blobs, which have none
 #   grace: 30s        # for requests in flight when the server stops

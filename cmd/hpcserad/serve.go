@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,9 +22,11 @@ import (
 	"github.com/hpcsera/hpcsera/internal/audit"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/blob/fs"
+	"github.com/hpcsera/hpcsera/internal/callback"
 	"github.com/hpcsera/hpcsera/internal/code"
 	"github.com/hpcsera/hpcsera/internal/httpapi"
 	"github.com/hpcsera/hpcsera/internal/jobs"
+	"github.com/hpcsera/hpcsera/internal/oauth"
 	"github.com/hpcsera/hpcsera/internal/server"
 	"github.com/hpcsera/hpcsera/internal/store"
 	sqlstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/main"
@@ -112,12 +117,13 @@ func (p *program) serve(ctx context.Context, cfg config, addressFile string) (er
 	work.Go(func() error { return all.audit.Run(beside) })
 	work.Go(func() error { return all.metrics.Watch(beside, db.Feed()) })
 	work.Go(func() error { return operator.Serve(stopping, admin.New(all.access, all.audit, log)) })
+	work.Go(func() error { return all.grants.Run(beside) })
 	if page != nil {
 		work.Go(func() error { return page.Serve(stopping, all.metrics.Handler()) })
 	}
 	work.Go(func() error {
 		defer endBeside()
-		return front.Serve(stopping, all.edge)
+		return front.Serve(stopping, all.handler())
 	})
 	err = work.Wait()
 	log.Info("stopped")
@@ -130,8 +136,18 @@ type parts struct {
 	jobs      *jobs.Service
 	access    *access.Service
 	audit     *audit.Log
+	grants    *oauth.Service
 	metrics   *httpapi.Metrics
 	edge      *httpapi.API
+}
+
+// handler is everything that the server answers on its listener.
+func (p *parts) handler() http.Handler {
+	all, grants := http.NewServeMux(), p.grants.Handler()
+	all.Handle("/", p.edge)
+	all.Handle("/oauth/", grants)
+	all.Handle("/.well-known/", grants)
+	return all
 }
 
 // assemble makes the features and puts the edge in front of them.
@@ -150,16 +166,50 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, front
 	if err != nil {
 		return nil, err
 	}
+	p.access = access.New(access.Config{Store: db, Jobs: p.jobs, Sightings: p.sightings, Log: log})
+	if p.grants, err = p.onDemand(cfg, key, db, who, log); err != nil {
+		return nil, err
+	}
 	p.metrics.Register(commits(db)...)
 	p.edge, err = httpapi.New(httpapi.Config{
-		Auth: who, Jobs: p.jobs, Code: codes, Ready: ready(db, front.Stopping()), LastSeq: lastSeq(db),
+		Auth: who, Jobs: p.jobs, Code: codes, Access: p.access, Grants: p.grants, Ready: ready(db, front.Stopping()), LastSeq: lastSeq(db),
 		RequestID: server.RequestID, Note: server.Note, Refused: p.audit.Refused, Metrics: p.metrics, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	p.access = access.New(access.Config{Store: db, Jobs: p.jobs, Sightings: p.sightings, Log: log})
 	return p, nil
+}
+
+// onDemand makes the OAuth endpoints, and the way to the Auth app behind them.
+func (p *parts) onDemand(cfg config, key []byte, db store.Store, who *auth.Service, log *slog.Logger) (*oauth.Service, error) {
+	own, err := deploymentKey(cfg)
+	if err != nil {
+		return nil, err
+	}
+	private, err := callback.ParseNetworks(cfg.Auth.PrivateNetworks)
+	if err != nil {
+		return nil, err
+	}
+	return oauth.New(oauth.Config{
+		Store: db, Auth: who, Access: p.access, Revoke: p.jobs.RevokeToken, Inbox: authApp(cfg, own, noAuthApp()),
+		Issuer: cfg.authIssuer(), Deployment: cfg.Auth.Name, PublicURL: cfg.PublicURL, Key: key,
+		Notify: callback.NewClient(callback.Config{Private: private}), Address: cfg.sender, Log: log,
+	})
+}
+
+// sender returns the address that a request comes from. Behind a proxy that is
+// what the proxy next to us says, and nothing that was said before it.
+func (c config) sender(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	if said := r.Header.Values("X-Forwarded-For"); c.BehindProxy && len(said) > 0 {
+		last := said[len(said)-1]
+		return strings.TrimSpace(last[strings.LastIndex(last, ",")+1:])
+	}
+	return host
 }
 
 // listen opens the API's listener.

@@ -19,6 +19,17 @@ import (
 // computed when it was asked for, and is checked when it is granted.
 const skew = time.Minute
 
+// TokenLife returns how long a token lives when nobody says, and at most.
+func (s *Service) TokenLife() (usual, most time.Duration) {
+	const day = 24 * time.Hour
+	return time.Duration(s.cfg.TokenDays) * day, time.Duration(s.cfg.MaxTokenDays) * day
+}
+
+// AgentLife returns how long an enrolment lasts when nobody says, and at most.
+func (s *Service) AgentLife() (usual, most time.Duration) {
+	return agentDays * 24 * time.Hour, maxAgentDays * 24 * time.Hour
+}
+
 // end checks the end of what is made now and lives for days at most.
 func (s *Service) end(until time.Time, days int) error {
 	now := s.now()

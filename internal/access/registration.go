@@ -47,6 +47,9 @@ func (s *Service) Register(ctx context.Context, by *auth.Principal, r NewRegistr
 	if err != nil {
 		return RegistrationMade{}, err
 	}
+	if r.Client == hpcsera.CLIClient || r.Client == hpcsera.AgentClient {
+		return RegistrationMade{}, hpcsera.Errorf(hpcsera.Conflict, "the client %s is built in.", r.Client).At("client").Hint("Register yours under a name of its own.")
+	}
 	if err := s.allow(ctx, by, auth.ChangeClient, target, r.Client); err != nil {
 		return RegistrationMade{}, err
 	}

@@ -44,17 +44,20 @@ func (s *Service) EndSession(ctx context.Context, by *auth.Principal, r Named) e
 	return store.Failed("end session "+r.Name, err)
 }
 
+// AuditLimit is how many lines a page has when nobody says.
+const AuditLimit = 100
+
 // AuditPage asks for lines of the audit log, the newest first.
 type AuditPage struct {
 	User   string `json:"user,omitempty"`   // whom the lines concern; "" is everybody, for operators
 	Before int64  `json:"before,omitempty"` // only lines with a lower number
-	Limit  int    `json:"limit,omitempty"`  // 0 is 100
+	Limit  int    `json:"limit,omitempty"`  // 0 is AuditLimit
 }
 
 // Audit returns lines that concern a user.
 func (s *Service) Audit(ctx context.Context, by *auth.Principal, r AuditPage) ([]*hpcsera.AuditLine, error) {
 	if r.Limit <= 0 || r.Limit > 1000 {
-		r.Limit = 100
+		r.Limit = AuditLimit
 	}
 	return list(ctx, s, by, auth.ReadAudit, auth.Target{User: r.User}, func(rd store.Reader) ([]*hpcsera.AuditLine, error) {
 		rows, err := rd.Audit(store.AuditFilter{User: r.User, Before: r.Before, Newest: true, Limit: r.Limit})

@@ -111,7 +111,10 @@ const trusted = 75 * time.Second
 // give its facts the same numbers. What is to be seen stays in spool and batch
 // system until somebody leads.
 func (e *engine) leads(now time.Time) bool {
-	return e.granted && now.Sub(e.heard) < trusted
+	// The monotonic clock may stand still while a machine sleeps; the other one
+	// may be set back. Whichever says more counts.
+	silent := max(now.Sub(e.heard), now.Round(0).Sub(e.heard.Round(0)))
+	return e.granted && silent < trusted
 }
 
 // open says whether this instance may submit: it leads, and contact was not

@@ -128,6 +128,9 @@ func allowPerson(p *Person, rule Rule, t Target) error {
 
 func allowToken(p *Principal, rule Rule, t Target) error {
 	token := p.Token
+	if rule.InPerson() {
+		return unreachable("the operation is done in person.").Hint("Sign in on the server's pages, or by hpcsera login.")
+	}
 	if rule.Clients == 0 && !rule.AnyToken {
 		return unreachable("the operation is for agents only.")
 	}

@@ -18,9 +18,9 @@ var clientRoles = map[auth.Action]string{
 	"deleteJob": "8", "retryJob": "6", "listJobEvents": "1", "listEvents": "1", "getJobLog": "1", "appendJobLog": "",
 	"listArtifacts": "1", "getArtifact": "1", "putJobStatus": "2", "postCode": "4", "listCode": "5", "getCode": "5",
 	"deleteCode": "4", "headBlob": "4,5,6", "getBlob": "5", "putBlob": "4,6", "postApproval": "4", "listApprovals": "5",
-	"getApproval": "5", "postWork": "", "postReports": "", "listSites": "any", "getSite": "any",
+	"getApproval": "5", "postWork": "", "postReports": "", "renewAgent": "", "listSites": "any", "getSite": "any",
 	"getTokenSelf": "any", "deleteTokenSelf": "any",
-	"listTokens": "", "createToken": "", "revokeToken": "", "listAgents": "", "createAgent": "", "removeAgent": "", "listProjects": "",
+	"listTokens": "", "requestToken": "", "createToken": "", "revokeToken": "", "listAgents": "", "createAgent": "", "removeAgent": "", "listProjects": "",
 	"createProject": "", "setMember": "", "listClients": "", "createClient": "", "changeClient": "", "enableClient": "", "readAudit": "",
 	"manageService": "", "createSession": "", "listSessions": "", "endSession": "", "consentToCode": "", "listUsers": "", "readCode": "",
 }

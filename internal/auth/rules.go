@@ -39,6 +39,7 @@ const (
 	GetApproval     Action = "getApproval"     // GET /approvals/{id}
 	PostWork        Action = "postWork"        // POST /agents/{id}/work
 	PostReports     Action = "postReports"     // POST /agents/{id}/reports
+	RenewAgent      Action = "renewAgent"      // POST /agents/{id}/renew
 	ListSites       Action = "listSites"       // GET /sites
 	GetSite         Action = "getSite"         // GET /sites/{name}
 	GetTokenSelf    Action = "getTokenSelf"    // GET /tokens/self
@@ -46,7 +47,8 @@ const (
 
 	// In person.
 	ListTokens    Action = "listTokens"    // GET /tokens
-	CreateToken   Action = "createToken"   // POST /tokens
+	RequestToken  Action = "requestToken"  // POST /tokens: ask oneself in the Auth app
+	CreateToken   Action = "createToken"   // on the pages, and by a decision
 	RevokeToken   Action = "revokeToken"   // DELETE /tokens/{id}
 	ListAgents    Action = "listAgents"    // GET /agents
 	CreateAgent   Action = "createAgent"   // enrolment
@@ -167,6 +169,7 @@ func Rules() []Rule {
 
 		{Action: PostWork, Agents: of(3), reach: reachesAgent},
 		{Action: PostReports, Agents: of(2), reach: reachesAgent},
+		{Action: RenewAgent, Agents: of(3), reach: reachesAgent},
 
 		{Action: ListSites, AnyToken: true, reach: reachesSite, least: viewer},
 		{Action: GetSite, AnyToken: true, reach: reachesSite, least: viewer},
@@ -174,6 +177,8 @@ func Rules() []Rule {
 		{Action: DeleteTokenSelf, AnyToken: true, reach: reachesSite, least: viewer},
 
 		{Action: ListTokens, persons: takesBack},
+		// A wish grants nothing: it is decided in the Auth app.
+		{Action: RequestToken, persons: themselves},
 		{Action: CreateToken, persons: themselves, grants: true},
 		{Action: RevokeToken, persons: takesBack},
 		{Action: ListAgents, persons: takesBack},

@@ -125,7 +125,8 @@ HPCSERA_CONTEXT, HTTPS_PROXY, NO_COLOR. A token is never given as an argument.`,
 	f.BoolVar(&a.flags.allowHTTP, "allow-http", false, "allow plain HTTP to another host: everybody on the way can read the token")
 	f.StringVar(&a.flags.retryFor, "retry-for", "", "how long to try again while the server cannot be reached, 0 for never (30s; 15m while watching a job)")
 
-	root.AddGroup(&cobra.Group{ID: "jobs", Title: "Jobs:"}, &cobra.Group{ID: "code", Title: "Code:"}, &cobra.Group{ID: "setup", Title: "Set-up:"})
+	root.AddGroup(&cobra.Group{ID: "jobs", Title: "Jobs:"}, &cobra.Group{ID: "code", Title: "Code:"}, &cobra.Group{ID: "access", Title: "Access:"},
+		&cobra.Group{ID: "setup", Title: "Set-up:"})
 	add := func(group string, commands ...*cobra.Command) {
 		for _, c := range commands {
 			c.GroupID = group
@@ -135,7 +136,8 @@ HPCSERA_CONTEXT, HTTPS_PROXY, NO_COLOR. A token is never given as an argument.`,
 	add("jobs", a.runCommand(), a.submitCommand(), a.waitCommand(), a.listCommand(), a.statusCommand(), a.explainCommand(),
 		a.logsCommand(), a.eventsCommand(), a.cancelCommand(), a.holdCommand(), a.releaseCommand(), a.retryCommand(), a.fetchCommand())
 	add("code", a.convertCommand(), a.approveCommand(), a.codeCommand())
-	add("setup", a.contextCommand(), a.siteCommand(), a.whoamiCommand(), a.doctorCommand())
+	add("setup", a.loginCommand(), a.logoutCommand(), a.contextCommand(), a.siteCommand(), a.whoamiCommand(), a.doctorCommand())
+	add("access", a.tokenCommand(), a.agentCommand(), a.projectCommand(), a.clientCommand())
 	root.SetCompletionCommandGroupID("setup")
 	a.noteStart(root)
 	return root

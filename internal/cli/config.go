@@ -39,6 +39,8 @@ type profile struct {
 	AllowHTTP bool     `yaml:"allow_http,omitempty" json:"allow_http,omitempty"`
 	// Token says where the token is: keyring, file, or nowhere.
 	Token string `yaml:"token,omitempty" json:"token,omitempty"`
+	// Session says the same of the session of hpcsera login.
+	Session string `yaml:"session,omitempty" json:"session,omitempty"`
 }
 
 // configDir returns where the client keeps its files, following XDG.

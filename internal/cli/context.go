@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -106,7 +108,7 @@ func completeProfile(p, old profile, flags globalFlags, env map[string]string) (
 	p.Project = first(flags.project, old.Project)
 	p.AllowHTTP = flags.allowHTTP || old.AllowHTTP
 	p.Site, p.User, p.SignKey = first(p.Site, old.Site), first(p.User, old.User), first(p.SignKey, old.SignKey)
-	p.Deployment, p.Token = first(p.Deployment, old.Deployment), old.Token
+	p.Deployment, p.Token, p.Session = first(p.Deployment, old.Deployment), old.Token, old.Session
 	if len(p.Agents) == 0 {
 		p.Agents = old.Agents
 	}
@@ -236,7 +238,7 @@ func (a *app) contextShowCommand() *cobra.Command {
 			}
 			facts(w, "context", clean(name), "server", clean(p.Server), "deployment", clean(p.Deployment), "user", clean(p.User), "project", clean(p.Project),
 				"site", clean(p.Site), "agents", clean(strings.Join(p.Agents, ", ")), "sign key", clean(p.SignKey), "ca", clean(p.CA),
-				"plain http", http, "token", clean(first(p.Token, "none")))
+				"plain http", http, "token", clean(first(p.Token, "none")), "session", clean(p.Session))
 		})
 	}
 	return cmd
@@ -256,9 +258,10 @@ it ends or is revoked.`,
 			if err != nil {
 				return err
 			}
-			if err := kept.drop(args[0], p.Token); err != nil {
+			if err := errors.Join(kept.drop(args[0], p.Token), kept.drop(sessionOf(args[0]), p.Session)); err != nil {
 				return err
 			}
+			os.Remove(kept.key(args[0]))
 			delete(c.Contexts, args[0])
 			if c.Current == args[0] {
 				c.Current = ""

@@ -27,8 +27,10 @@ import (
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/blob/fs"
 	"github.com/hpcsera/hpcsera/internal/code"
+	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/httpapi"
 	"github.com/hpcsera/hpcsera/internal/jobs"
+	"github.com/hpcsera/hpcsera/internal/oauth"
 	"github.com/hpcsera/hpcsera/internal/server"
 	"github.com/hpcsera/hpcsera/internal/store"
 	sqlstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/main"
@@ -44,6 +46,7 @@ type deployment struct {
 	network *network
 	access  *access.Service
 	agent   *hand
+	people  *inbox
 	token   string
 	stop    func() error
 }
@@ -81,8 +84,21 @@ func newDeployment(dir string) (d *deployment, err error) {
 	if err != nil {
 		return nil, err
 	}
+	d.access = access.New(access.Config{Store: db, Jobs: life, Sightings: seen, Log: log})
+	d.people = &inbox{posted: make(chan decision.Request, 10)}
+	grants, err := oauth.New(oauth.Config{
+		Store: db, Auth: who, Access: d.access, Revoke: life.RevokeToken, Inbox: d.people, Issuer: authApp, Deployment: "test",
+		PublicURL: d.url, Key: key, Interval: time.Second, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.people.grants = grants
+	if d.people.key, err = decision.NewKey(); err != nil {
+		return nil, err
+	}
 	edge, err := httpapi.New(httpapi.Config{
-		Auth: who, Jobs: life, Code: codes, Ready: func(context.Context) error { return nil },
+		Auth: who, Jobs: life, Code: codes, Access: d.access, Grants: grants, Ready: func(context.Context) error { return nil },
 		LastSeq: func(ctx context.Context) (seq int64, err error) {
 			err = db.Read(ctx, func(r store.Reader) error { seq, err = r.LastSeq(); return err })
 			return seq, err
@@ -92,21 +108,23 @@ func newDeployment(dir string) (d *deployment, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d.access = access.New(access.Config{Store: db, Jobs: life, Sightings: seen, Log: log})
+	all := http.NewServeMux()
+	all.Handle("/", edge)
+	all.Handle("/oauth/", grants.Handler())
 	work, cancel := context.WithCancel(ctx)
 	var running errgroup.Group
 	running.Go(func() error { return seen.Run(work) })
 	running.Go(func() error { return life.Run(work) })
-	running.Go(func() error { return front.Serve(work, edge) })
+	running.Go(func() error { return front.Serve(work, all) })
 	d.stop = func() error {
 		cancel()
 		return errors.Join(running.Wait(), d.network.close(), db.Close())
 	}
-	return d, d.people(ctx, dir, front.Addr().String())
+	return d, d.populate(ctx, dir, front.Addr().String())
 }
 
-// people makes everybody there is, and the agent.
-func (d *deployment) people(ctx context.Context, dir, direct string) error {
+// populate makes everybody there is, and the agent.
+func (d *deployment) populate(ctx context.Context, dir, direct string) error {
 	a := d.access
 	_, err1 := a.CreateUser(ctx, auth.OperatorOnHost(), access.NewUser{Name: "alice"})
 	_, err2 := a.CreateProject(ctx, auth.OperatorOnHost(), access.NewProject{Name: "cfd", Members: map[string]hpcsera.MemberRole{"alice": hpcsera.Owner}})

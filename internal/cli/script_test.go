@@ -60,6 +60,8 @@ func TestMain(m *testing.M) {
 //	secure                      the server is https://example.com behind the proxy
 //	                            $PROXY, with a certificate of the authority ca.pem
 //	token ROLES                 $HPCSERA_TOKEN is a new token with these roles
+//	decide granted|denied       alice decides what is asked next; $FINGERPRINT is
+//	                            the key's that her page shows
 //	secret                      nothing printed so far holds the token
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -70,7 +72,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "start": startProcess, "await": await, "signal": signalProcess, "type": typeText, "ended": endedProcess,
 			"poll": poll, "secure": secure, "take": take, "report": report, "output": output, "artifact": leaveArtifact, "ordered": ordered,
-			"network": setNetwork, "token": newToken, "secret": noSecret,
+			"network": setNetwork, "token": newToken, "secret": noSecret, "decide": decide,
 		},
 	})
 }
@@ -393,6 +395,12 @@ func newToken(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	w.secrets = append(w.secrets, token)
 	ts.Setenv("HPCSERA_TOKEN", token)
+}
+
+func decide(ts *testscript.TestScript, _ bool, args []string) {
+	r, err := worldOf(ts).people.decide(args[0] == "granted")
+	ts.Check(err)
+	ts.Setenv("FINGERPRINT", r.Thumbprint)
 }
 
 func noSecret(ts *testscript.TestScript, _ bool, _ []string) {

@@ -26,7 +26,8 @@ type session struct {
 	profile profile // flags, environment and context in one
 	name    string  // of the context, "" without one
 	token   client.Secret
-	from    string // where the token came from
+	key     *client.Key // of a session of hpcsera login
+	from    string      // where the token came from
 
 	demanded bool // profile.Project is what the user wants, and the token may be for another one
 }
@@ -119,6 +120,9 @@ func checkToken(token client.Secret, from string) error {
 	case !ok:
 		return hpcsera.Errorf(hpcsera.Unauthenticated, "%s holds no token: it is cut short, mistyped or something else.", from).
 			Hint("A token looks like hpcsera_t…_….")
+	case strings.HasPrefix(id, "ls_"):
+		return hpcsera.Errorf(hpcsera.Unauthenticated, "%s holds the credential of a session, which works only beside its key.", from).
+			Hint("Use a token: hpcsera token create asks for one.")
 	case !strings.HasPrefix(id, "t_"):
 		return hpcsera.Errorf(hpcsera.Unauthenticated, "%s holds an agent's credential, which opens nothing here.", from).
 			Hint("Use a token: hpcsera_t…_….")
@@ -166,7 +170,7 @@ func (a *app) dial(s *session, usual time.Duration) (err error) {
 	}
 	told := &troubleTeller{say: a.screen.say, patience: patience}
 	s.Client, err = client.New(client.Options{
-		Server: s.profile.Server, Token: s.token, RootCAs: roots, AllowHTTP: s.profile.AllowHTTP,
+		Server: s.profile.Server, Token: s.token, Key: s.key, Public: s.profile.Deployment, RootCAs: roots, AllowHTTP: s.profile.AllowHTTP,
 		Patience: patience, Notify: told.tell, UserAgent: "hpcsera/" + a.version,
 	})
 	return err

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/code"
 	"github.com/hpcsera/hpcsera/internal/httpapi/gen"
@@ -21,6 +22,9 @@ type Config struct {
 	Auth *auth.Service
 	Jobs *jobs.Service
 	Code *code.Service
+	// Access is what users do in person; Grants asks them for what they wish.
+	Access *access.Service
+	Grants Grants
 	// Ready says why the server cannot serve now; nil when it can.
 	Ready func(context.Context) error
 	// LastSeq returns the deployment's last seq: where a stream of what
@@ -33,6 +37,12 @@ type Config struct {
 	Refused func(hpcsera.AuditLine)
 	Metrics *Metrics
 	Log     *slog.Logger
+}
+
+// Grants turns a user's wish into a request that the user decides in the Auth
+// app; internal/oauth does it.
+type Grants interface {
+	Ask(ctx context.Context, by *auth.Principal, t hpcsera.Token) (hpcsera.AskedToken, error)
 }
 
 // API serves the contract. It may be used by many goroutines.

@@ -22,7 +22,7 @@ import (
 func inBubble(t *testing.T, test func(d *deployment, replicas [2]replica)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		d := &deployment{t: t, dir: t.TempDir(), url: "http://hpc.example.org", log: &lines{}, refused: &refusals{}, key: bytes.Repeat([]byte{7}, 32)}
+		d := &deployment{t: t, dir: t.TempDir(), url: "http://hpc.example.org", log: &lines{}, refused: &refusals{}, wishes: &wishes{}, key: bytes.Repeat([]byte{7}, 32)}
 		db, err := sqlstore.Open(context.Background(), filepath.Join(d.dir, "hpcsera.db"), slog.New(slog.NewJSONHandler(d.log, nil)))
 		must(t, err)
 		files, err := fs.Open(filepath.Join(d.dir, "files"))

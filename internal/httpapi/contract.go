@@ -43,7 +43,7 @@ type operation struct {
 
 // role is who may call an operation, as x-role says it.
 type role struct {
-	kind string // roles, any, agent, none
+	kind string // roles, any, agent, person, none
 	set  hpcsera.Roles
 }
 
@@ -55,6 +55,7 @@ var strictTypes = map[string]func() any{
 	"postApproval": func() any { return new(hpcsera.ApprovalRequest) },
 	"patchJob":     func() any { return new(hpcsera.JobPatch) },
 	"putJobStatus": func() any { return new(hpcsera.JobStatus) },
+	"requestToken": func() any { return new(hpcsera.TokenWish) },
 }
 
 // loadOperations reads the contract and warms its schemas, so that the first
@@ -123,14 +124,14 @@ func warm(s *openapi3.Schema) {
 func readRole(extension any) (role, error) {
 	switch v := extension.(type) {
 	case string:
-		if v == "any" || v == "agent" || v == "none" {
+		if slices.Contains([]string{"any", "agent", "person", "none"}, v) {
 			return role{kind: v}, nil
 		}
 	case []any:
 		set, err := readRoles(v)
 		return role{kind: "roles", set: set}, err
 	}
-	return role{}, fmt.Errorf("x-role is %v; it must be a list of role numbers, any, agent or none", extension)
+	return role{}, fmt.Errorf("x-role is %v; it must be a list of role numbers, any, agent, person or none", extension)
 }
 
 func readRoles(list []any) (hpcsera.Roles, error) {

@@ -45,6 +45,10 @@ func TestTheContractAndThePermissionTableSayTheSame(t *testing.T) {
 			if rule.Clients != 0 || rule.Agents == 0 || rule.AnyToken {
 				t.Errorf("%s: x-role is agent, the table lets in clients with %v and agents with %v", op.id, rule.Clients, rule.Agents)
 			}
+		case "person":
+			if !rule.InPerson() || rule.Roles() != 0 || rule.AnyToken {
+				t.Errorf("%s: x-role is person, the table lets in persons: %v, and roles %v", op.id, rule.InPerson(), rule.Roles())
+			}
 		case "roles":
 			if rule.AnyToken || rule.Roles() != op.role.set {
 				t.Errorf("%s: x-role is %v, the table wants %v", op.id, op.role.set, rule.Roles())

@@ -47,6 +47,7 @@ type deployment struct {
 	stop  func()
 	web   *http.Client
 
+	wishes  *wishes
 	refused *refusals // what the audit log was told
 }
 
@@ -72,7 +73,7 @@ func (l *lines) String() string              { l.mu.Lock(); defer l.mu.Unlock();
 
 func newDeployment(t testing.TB) *deployment {
 	t.Helper()
-	d := &deployment{t: t, dir: t.TempDir(), log: &lines{}, refused: &refusals{}, key: bytes.Repeat([]byte{7}, 32), web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
+	d := &deployment{t: t, dir: t.TempDir(), log: &lines{}, refused: &refusals{}, wishes: &wishes{}, key: bytes.Repeat([]byte{7}, 32), web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
 	d.start()
 	t.Cleanup(func() { d.stop(); d.web.CloseIdleConnections() })
 	d.populate()
@@ -151,9 +152,9 @@ func (d *deployment) stack(db *sqlstore.Store, files *fs.Store, stopping <-chan 
 	life, err := jobs.New(jobs.Config{Store: db, Blobs: files, Logs: files, Code: codes, Sightings: seen, Key: d.key,
 		Stopping: stopping, Still: who.Still, Log: log})
 	must(d.t, err)
-	r := replica{metrics: httpapi.NewMetrics()}
+	r := replica{metrics: httpapi.NewMetrics(), access: access.New(access.Config{Store: db, Jobs: life, Sightings: seen, Log: log, Now: d.clock})}
 	r.edge, err = httpapi.New(httpapi.Config{
-		Auth: who, Jobs: life, Code: codes, Ready: func(context.Context) error { return nil },
+		Auth: who, Jobs: life, Code: codes, Access: r.access, Grants: d.wishes, Ready: func(context.Context) error { return nil },
 		LastSeq: func(ctx context.Context) (seq int64, err error) {
 			err = db.Read(ctx, func(r store.Reader) error { seq, err = r.LastSeq(); return err })
 			return seq, err
@@ -161,7 +162,6 @@ func (d *deployment) stack(db *sqlstore.Store, files *fs.Store, stopping <-chan 
 		RequestID: id, Note: server.Note, Refused: d.refused.note, Metrics: r.metrics, Log: log,
 	})
 	must(d.t, err)
-	r.access = access.New(access.Config{Store: db, Jobs: life, Sightings: seen, Log: log})
 	return r
 }
 

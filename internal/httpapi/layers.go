@@ -62,11 +62,23 @@ func (a *API) enter(op *operation, c *call, out *answer) error {
 		return err
 	}
 	c.principal = p
-	if p.Agent != nil {
+	switch {
+	case p.Agent != nil:
 		out.nonce = a.cfg.Auth.Nonce
 		a.cfg.Note(r.Context(), slog.String("user", p.Agent.User), slog.String("agent", p.Agent.ID))
-	} else {
+	case p.Person != nil:
+		out.nonce = a.cfg.Auth.Nonce
+		a.cfg.Note(r.Context(), slog.String("user", p.Person.User), slog.String("session", p.Person.Session))
+	default:
 		a.cfg.Note(r.Context(), slog.String("user", p.Token.User), slog.String("project", p.Token.Project), slog.String("token", p.Token.ID))
+	}
+	// Nobody in person is a token or an agent, so no handler of theirs is to
+	// meet one, whatever it does before it asks.
+	if p.Person != nil && op.role.kind != "person" {
+		if err := auth.Allow(p, auth.Action(op.id), auth.Target{}); err != nil {
+			return err
+		}
+		return hpcsera.Errorf(hpcsera.NotFound, "the operation is for tokens and agents only.")
 	}
 	if err := op.checkParameters(r); err != nil {
 		return err
@@ -124,12 +136,12 @@ func (b *whole) Read(p []byte) (int, error) {
 func (b *whole) Close() error { return nil }
 
 // answer knows the status for the metrics, and puts a fresh nonce into every
-// answer to an agent: made when the answer begins, since a long poll may
+// answer to whoever proves a key: made when the answer begins, since a long poll may
 // outlive a nonce.
 type answer struct {
 	http.ResponseWriter
 	status int
-	nonce  func() string // nil for everybody but agents
+	nonce  func() string // nil for bearers
 }
 
 // Unwrap lets http.ResponseController reach what is below.
