@@ -39,6 +39,11 @@ func (s *Service) client(r *request) (caller, error) {
 		return caller{}, err
 	}
 	assertion, secret, name := r.form["client_assertion"], r.form["client_secret"], r.form["client_id"]
+	if basic && password == "" && (name == "" || name == user) {
+		// No secret proves nothing: some programs (oidc-agent) name a public
+		// client in the header, too.
+		basic, name = false, user
+	}
 	methods := 0
 	for _, used := range []bool{basic, assertion != "" || r.form["client_assertion_type"] != "", secret != ""} {
 		if used {
