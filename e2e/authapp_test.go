@@ -176,23 +176,15 @@ func (p *local) codes(t *testing.T) []string {
 	return list
 }
 
-// signIn signs in with password and app, on a page that asks for it or at the
-// front door.
-func (p *local) signIn(t *testing.T) {
-	t.Helper()
-	if p.at == nil || p.at.Path != "/signin" {
-		p.open(t, p.app.url+"/signin")
-	}
-	p.submit(t, "/signin", "name", p.name, "password", p.password)
-	p.submit(t, "/signin/app", "code", p.otp.code(t))
-}
-
 // stepUp shows the second factor once more.
 func (p *local) stepUp(t *testing.T) {
 	t.Helper()
 	p.open(t, p.app.url+"/stepup")
 	p.submit(t, "/stepup/app", "code", p.otp.code(t))
 }
+
+// period is how long an app shows a code, in seconds.
+const period = 30
 
 // phone is an authenticator app. Codes work once each, so it waits for the
 // next one where it must.
@@ -203,7 +195,6 @@ type phone struct {
 
 func (p *phone) code(t *testing.T) string {
 	t.Helper()
-	const period = 30
 	var step int64
 	// A step too early counts as a clock that is fast.
 	eventually(t, 2*time.Minute, "the next code", func() bool {
@@ -211,10 +202,16 @@ func (p *phone) code(t *testing.T) string {
 		step = max(now-1, p.last+1)
 		return step <= now+1
 	})
-	code, err := totp.GenerateCode(p.secret, time.Unix(step*period, 0))
+	p.last = step
+	return p.shown(t)
+}
+
+// shown is the code that was used last.
+func (p *phone) shown(t *testing.T) string {
+	t.Helper()
+	code, err := totp.GenerateCode(p.secret, time.Unix(p.last*period, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.last = step
 	return code
 }

@@ -91,6 +91,26 @@ func (b *browser) submit(t *testing.T, action string, fields ...string) {
 	if form == nil {
 		t.Fatalf("%s (status %d) has no form for %s; it says: %s", b.at, b.status, action, b.said())
 	}
+	b.fill(t, form, fields)
+}
+
+// press sends the form that has a button with a text.
+func (b *browser) press(t *testing.T, button string, fields ...string) {
+	t.Helper()
+	n := b.find(func(n *html.Node) bool { return n.Data == "button" && textOf(n) == button })
+	for n != nil && n.Data != "form" {
+		n = n.Parent
+	}
+	if n == nil {
+		t.Fatalf("%s (status %d) has no button %q; it says: %s", b.at, b.status, button, b.said())
+	}
+	b.fill(t, n, fields)
+}
+
+// fill sends a form with what stands in it, and what is given in the place of
+// that; a name that is given twice is sent twice.
+func (b *browser) fill(t *testing.T, form *html.Node, fields []string) {
+	t.Helper()
 	values := url.Values{}
 	for n := range form.Descendants() {
 		name := attr(n, "name")
@@ -106,8 +126,13 @@ func (b *browser) submit(t *testing.T, action string, fields ...string) {
 			values.Add(name, selected(n))
 		}
 	}
+	given := map[string]bool{}
 	for i := 0; i < len(fields); i += 2 {
-		values.Set(fields[i], fields[i+1])
+		if !given[fields[i]] {
+			values.Del(fields[i])
+		}
+		given[fields[i]] = true
+		values.Add(fields[i], fields[i+1])
 	}
 	b.send(t, http.MethodPost, b.resolve(t, attr(form, "action")), values)
 }

@@ -81,10 +81,11 @@ func slurmConf(t *testing.T) string {
 
 // process is a program that runs, with what it printed.
 type process struct {
-	cmd  *exec.Cmd
-	log  *buffer
-	done chan struct{}
-	err  error
+	cmd   *exec.Cmd
+	log   *buffer
+	done  chan struct{}
+	err   error
+	tells bool // printing a secret is what it is for
 }
 
 // buffer collects what a program prints.
@@ -126,7 +127,7 @@ func startCommand(t *testing.T, as *user.User, env []string, name string, args .
 	t.Cleanup(func() {
 		p.kill()
 		<-p.done
-		if told := handedOut.in(p.log.String()); told != "" {
+		if told := handedOut.in(p.log.String()); told != "" && !p.tells {
 			t.Errorf("%s %s printed a secret: %s", name, strings.Join(args, " "), told)
 		}
 	})

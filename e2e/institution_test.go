@@ -117,6 +117,12 @@ func (b *browser) comesFrom(t *testing.T, a *authApp, name string) {
 	t.Helper()
 	b.open(t, a.url+"/signin")
 	b.link(t, "Sign in with Example University")
+	b.agreesThere(t, name)
+}
+
+// agreesThere does what the institution asks for.
+func (b *browser) agreesThere(t *testing.T, name string) {
+	t.Helper()
 	// Whoever is signed in there is not asked for the password again.
 	asks := func(name string) bool {
 		return b.find(func(n *html.Node) bool { return attr(n, "name") == name }) != nil
