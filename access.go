@@ -94,6 +94,49 @@ type Token struct {
 	Used      *time.Time `json:"used,omitempty"` // last, to about 10 seconds
 }
 
+// Session is a key-bound session of the command line (hpcsera login): its user
+// in person, without the right to grant anything. Its credential works only
+// together with the key that the client made.
+type Session struct {
+	ID         string    `json:"id"`
+	User       string    `json:"user"`
+	Thumbprint string    `json:"thumbprint"` // RFC 7638, of the client's key
+	Host       string    `json:"host"`       // where that key is, as it said itself
+	Created    time.Time `json:"created"`
+	Expires    time.Time `json:"expires"`
+}
+
+// Registration says how a client gets tokens on demand (OAuth): how it proves
+// who it is, and whether it may ask users by their names (CIBA).
+type Registration struct {
+	Client string       `json:"client"`
+	Method ClientMethod `json:"method"`
+	Keys   []byte       `json:"jwks,omitempty"` // public keys as a JWK Set, of private_key_jwt
+	CIBA   CIBAMode     `json:"ciba,omitempty"`
+	Notify string       `json:"notify,omitempty"` // https URL, of ping
+}
+
+// ClientMethod is how a client authenticates at the token endpoint.
+type ClientMethod string
+
+// The methods. A public client proves nothing, so it gets tokens only by the
+// device flow, in which the user types a code.
+const (
+	PublicClient ClientMethod = "none"
+	SecretClient ClientMethod = "secret"
+	KeyClient    ClientMethod = "private_key_jwt"
+)
+
+// CIBAMode is how a client learns that a user decided; "" is a client that may
+// not ask users by their names.
+type CIBAMode string
+
+// The modes of CIBA Core that the server offers.
+const (
+	Poll CIBAMode = "poll"
+	Ping CIBAMode = "ping"
+)
+
 // Approval is a signed statement about code, as filed.
 type Approval struct {
 	ID        string    `json:"id"`
@@ -118,8 +161,8 @@ type CodeEntry struct {
 	Created  time.Time `json:"created"`
 }
 
-// NewSecret makes a token or agent credential for the given id: its text, to
-// be shown once, and the hash to be stored. The text is
+// NewSecret makes a token, an agent's or a login session's credential for the
+// given id: its text, to be shown once, and the hash to be stored. The text is
 // hpcsera_<id>_<secret><checksum>: 256 random bits and a CRC-32 of all before
 // it, so that secret scanners recognise it and typing errors need no look-up.
 func NewSecret(id string) (text string, hash []byte) {
@@ -146,7 +189,7 @@ func ParseSecret(text string) (id string, hash []byte, ok bool) {
 		return "", nil, false
 	}
 	hashed := sha256.Sum256(secret)
-	for _, prefix := range []string{"t", "ag"} {
+	for _, prefix := range []string{"t", "ag", "ls"} {
 		if rest, found := strings.CutPrefix(parts[1], prefix); found && ValidID(prefix, prefix+"_"+rest) {
 			return prefix + "_" + rest, hashed[:], true
 		}

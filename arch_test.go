@@ -61,6 +61,11 @@ var imports = []struct {
 		"a feature, as jobs is"},
 	{"internal/admin", ". internal/auth internal/access internal/audit",
 		"the operator's edge: turns the socket into calls of features"},
+	{"internal/signin", ". internal/store internal/auth internal/decision",
+		"a feature: who a browser is, by the Auth app's word. Users are another feature's"},
+	{"internal/signin/signintest", "internal/decision", "an Auth app for tests: it speaks OpenID Connect and knows nothing of ours"},
+	{"internal/web", ". approval internal/auth internal/access internal/code internal/signin internal/decision internal/page",
+		"the pages' edge: turns forms into calls of features; it sees no store"},
 	{"internal/httpapi/...", ". api internal/auth internal/jobs internal/code internal/access internal/store internal/blob internal/httpapi/...",
 		"turns HTTP into calls of features and errors into statuses; it never sees which database there is"},
 	{"internal/page", ".", "the frame of all pages: it knows how a page looks and nothing of what is on it"},
@@ -112,7 +117,7 @@ var foreign = []struct {
 	{"github.com/jackc/pgx/v5/...", "internal/store/sqlstore/... test/... e2e/...", "as above"},
 	{"github.com/spf13/cobra", "internal/cli cmd/...", "commands are the surface of a program, not part of its rules"},
 	{"golang.org/x/crypto/argon2", "internal/session", "passwords are hashed in one place, with one cost"},
-	{"github.com/coreos/go-oidc/v3/oidc", "internal/session internal/web e2e/... test/...", "who somebody is comes in by two doors: the Auth app's, and a deployment's to the Auth app"},
+	{"github.com/coreos/go-oidc/v3/oidc", "internal/session internal/signin e2e/... test/...", "who somebody is comes in by two doors: the Auth app's, and a deployment's to the Auth app"},
 	{"golang.org/x/net/html", "internal/page/pagetest e2e/... test/...", "pages are read in tests only; what makes them is html/template"},
 	{"github.com/hiddeco/sshsig", "approval", "signatures are made and verified in one place"},
 }
@@ -124,13 +129,13 @@ var linked = []struct {
 	never   string // ours without, others with their full path; "x/..." is x and all below it
 	why     string
 }{
-	{"cmd/hpcsera-agent", "internal/store/... internal/blob/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/audit internal/admin internal/cli",
+	{"cmd/hpcsera-agent", "internal/store/... internal/blob/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/audit internal/inquiry internal/admin internal/signin internal/web internal/cli",
 		"the agent runs with a user's rights on a login node: what is not in the file cannot be abused there"},
 	{"cmd/hpcsera-agent", "database/sql modernc.org/sqlite github.com/jackc/pgx/v5",
 		"its memory is a journal of plain lines that a person can read after a crash"},
-	{"cmd/hpcsera", "internal/store/... internal/blob/... internal/scheduler/... internal/agent/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/audit internal/admin database/sql",
+	{"cmd/hpcsera", "internal/store/... internal/blob/... internal/scheduler/... internal/agent/... internal/httpapi/... internal/server internal/auth internal/jobs internal/code internal/access internal/audit internal/inquiry internal/admin internal/signin internal/web database/sql",
 		"the command line knows only the API, so whatever it does another client can do"},
-	{"cmd/hpcserad", "testing internal/store/storetest internal/blob/blobtest internal/records/recordstest internal/page/pagetest", "suites and what they start stay in tests"},
+	{"cmd/hpcserad", "testing internal/store/storetest internal/blob/blobtest internal/records/recordstest internal/page/pagetest internal/signin/signintest", "suites and what they start stay in tests"},
 	{"cmd/hpcsera-auth", "internal/store internal/store/storetest internal/store/sqlstore/main internal/blob/... internal/httpapi/... internal/auth internal/jobs internal/code internal/admin internal/cli internal/agent/... internal/scheduler/...",
 		"who decides has no means to run anything, and no data of those who ask"},
 	{"cmd/hpcsera-auth", "testing internal/records/recordstest internal/page/pagetest", "suites and what they start stay in tests"},

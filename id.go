@@ -11,8 +11,8 @@ import (
 var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
 // NewID returns prefix, an underscore and 100 random bits in lower-case base
-// 32. Prefixes in use: j job, ap approval, ag agent, t token, i agent
-// instance, s submission.
+// 32. Prefixes in use: j job, ap approval, ag agent, t token, ls login
+// session, rq request to decide, i agent instance, s submission.
 func NewID(prefix string) string {
 	b := make([]byte, 13)
 	rand.Read(b)

@@ -35,7 +35,7 @@ func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(redacted) }
 // LogValue logs [redacted].
 func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-var tokenPattern = regexp.MustCompile(`hpcsera_(t|ag)[0-9a-z]*_[A-Za-z0-9.-]*`)
+var tokenPattern = regexp.MustCompile(`hpcsera_(t|ag|ls|cs)[0-9a-z]*_[A-Za-z0-9.-]*`)
 
 // Redact replaces everything in s that has the form of a token: the last net
 // under messages that quote what somebody else wrote, such as a mistyped

@@ -37,54 +37,48 @@ func (s *Service) CreateToken(ctx context.Context, by *auth.Principal, r NewToke
 	if err := s.allow(ctx, by, auth.CreateToken, target, ""); err != nil {
 		return TokenMade{}, err
 	}
-	roles, err := rolesOf(r)
+	t, err := s.Wanted(r)
 	if err != nil {
 		return TokenMade{}, err
+	}
+	var made TokenMade
+	err = s.cfg.Store.Write(ctx, func(tx store.Tx) (err error) {
+		made.Token, made.Secret, err = s.IssueToken(tx, by, t)
+		return err
+	})
+	if err != nil {
+		return TokenMade{}, store.Failed("create a token of "+r.User, err)
+	}
+	return made, nil
+}
+
+// Wanted turns a wish for a token into the token that is meant, with its end,
+// or says what cannot be.
+func (s *Service) Wanted(r NewToken) (hpcsera.Token, error) {
+	roles, err := rolesOf(r)
+	if err != nil {
+		return hpcsera.Token{}, err
 	}
 	if r.Days == 0 {
 		r.Days = s.cfg.TokenDays
 	}
 	if r.Days < 1 || r.Days > s.cfg.MaxTokenDays {
-		return TokenMade{}, hpcsera.Errorf(hpcsera.LimitExceeded, "a token lives 1 to %d days, not %d.", s.cfg.MaxTokenDays, r.Days).At("days")
+		return hpcsera.Token{}, hpcsera.Errorf(hpcsera.LimitExceeded, "a token lives 1 to %d days, not %d.", s.cfg.MaxTokenDays, r.Days).At("days")
 	}
 	if r.Scope == "" {
 		r.Scope = hpcsera.ClientScope
 	}
 	if r.Scope != hpcsera.ClientScope && r.Scope != hpcsera.ProjectScope {
-		return TokenMade{}, hpcsera.Errorf(hpcsera.InvalidField, "%q is not a scope.", r.Scope).At("scope").Hint("Use client or project.")
+		return hpcsera.Token{}, hpcsera.Errorf(hpcsera.InvalidField, "%q is not a scope.", r.Scope).At("scope").Hint("Use client or project.")
 	}
-	now := s.now()
 	t := hpcsera.Token{
-		ID: hpcsera.NewID("t"), User: r.User, Project: r.Project, Client: r.Client, Site: r.Site, Scope: r.Scope,
-		Roles: roles, Created: now, NotBefore: r.NotBefore.UTC(), Expires: now.Add(time.Duration(r.Days) * 24 * time.Hour),
+		User: r.User, Project: r.Project, Client: r.Client, Site: r.Site, Scope: r.Scope, Roles: roles,
+		NotBefore: r.NotBefore.UTC(), Expires: s.now().Add(time.Duration(r.Days) * 24 * time.Hour),
 	}
 	if !t.NotBefore.Before(t.Expires) {
-		return TokenMade{}, hpcsera.Errorf(hpcsera.InvalidField, "the token would end at %s, before it begins.", t.Expires.Format(time.RFC3339)).At("not_before")
+		return t, hpcsera.Errorf(hpcsera.InvalidField, "the token would end at %s, before it begins.", t.Expires.Format(time.RFC3339)).At("not_before")
 	}
-	secret, hash := hpcsera.NewSecret(t.ID)
-	err = s.cfg.Store.Write(ctx, func(tx store.Tx) error {
-		if err := usable(tx, r.User, []string{r.Project}); err != nil {
-			return err
-		}
-		if client, err := tx.Client(r.Client); err != nil {
-			return missing(err, "client", r.Client)
-		} else if client.Disabled {
-			return hpcsera.Errorf(hpcsera.Conflict, "the client %s is disabled.", r.Client).At("client")
-		}
-		if r.Site != "" {
-			if _, err := tx.Site(r.Site); err != nil {
-				return missing(err, "site", r.Site)
-			}
-		}
-		if err := tx.InsertToken(t, hash); err != nil {
-			return err
-		}
-		return s.note(tx, by, auth.CreateToken, target, t.ID, "for "+t.Client+": "+t.Roles.String())
-	})
-	if err != nil {
-		return TokenMade{}, store.Failed("create a token of "+r.User, err)
-	}
-	return TokenMade{Token: t, Secret: secret}, nil
+	return t, nil
 }
 
 func rolesOf(r NewToken) (hpcsera.Roles, error) {
@@ -185,57 +179,35 @@ func (s *Service) CreateAgent(ctx context.Context, by *auth.Principal, r NewAgen
 	if err := s.allow(ctx, by, auth.CreateAgent, target, r.Site); err != nil {
 		return AgentMade{}, err
 	}
-	if err := checkNewAgent(&r); err != nil {
-		return AgentMade{}, err
-	}
-	now := s.now()
-	row := store.Agent{Agent: hpcsera.Agent{
-		ID: hpcsera.NewID("ag"), User: r.User, Site: r.Site, Projects: r.Projects, Thumbprint: r.Thumbprint,
-		Created: now, Expires: now.Add(time.Duration(r.Days) * 24 * time.Hour),
-	}}
-	credential, hash := hpcsera.NewSecret(row.ID)
-	row.Hash = hash
-	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
-		if err := usable(tx, r.User, r.Projects); err != nil {
-			return err
-		}
-		if _, err := tx.Site(r.Site); err != nil {
-			return missing(err, "site", r.Site)
-		}
-		others, err := tx.Agents(r.User, r.Site)
-		if err != nil {
-			return err
-		}
-		if len(others) > 0 {
-			return s.second(others[0])
-		}
-		if err := tx.InsertAgent(row); err != nil {
-			return err
-		}
-		return s.note(tx, by, auth.CreateAgent, target, row.ID, "at "+r.Site+", key "+r.Thumbprint)
-	})
-	if err != nil {
-		return AgentMade{}, store.Failed("create an agent of "+r.User, err)
-	}
-	return AgentMade{Agent: row.Agent, Credential: credential}, nil
-}
-
-func checkNewAgent(r *NewAgent) error {
-	if b, err := base64.RawURLEncoding.DecodeString(r.Thumbprint); err != nil || len(b) != 32 {
-		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not the thumbprint of a key.", r.Thumbprint).At("thumbprint").
-			Hint("hpcsera-agent status prints it.")
-	}
 	if r.Days == 0 {
 		r.Days = agentDays
 	}
 	if r.Days < 1 || r.Days > maxAgentDays {
-		return hpcsera.Errorf(hpcsera.LimitExceeded, "an enrolment lasts 1 to %d days, not %d.", maxAgentDays, r.Days).At("days")
+		return AgentMade{}, hpcsera.Errorf(hpcsera.LimitExceeded, "an enrolment lasts 1 to %d days, not %d.", maxAgentDays, r.Days).At("days")
 	}
-	if len(r.Projects) == 0 {
+	a := hpcsera.Agent{
+		User: r.User, Site: r.Site, Projects: r.Projects, Thumbprint: r.Thumbprint,
+		Expires: s.now().Add(time.Duration(r.Days) * 24 * time.Hour),
+	}
+	var made AgentMade
+	err := s.cfg.Store.Write(ctx, func(tx store.Tx) (err error) {
+		made.Agent, made.Credential, err = s.IssueAgent(tx, by, a, false)
+		return err
+	})
+	if err != nil {
+		return AgentMade{}, store.Failed("create an agent of "+r.User, err)
+	}
+	return made, nil
+}
+
+func checkAgent(a hpcsera.Agent) error {
+	if b, err := base64.RawURLEncoding.DecodeString(a.Thumbprint); err != nil || len(b) != 32 {
+		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not the thumbprint of a key.", a.Thumbprint).At("thumbprint").
+			Hint("hpcsera-agent status prints it.")
+	}
+	if len(a.Projects) == 0 {
 		return hpcsera.Errorf(hpcsera.InvalidField, "an agent serves at least one project.").At("projects")
 	}
-	slices.Sort(r.Projects)
-	r.Projects = slices.Compact(r.Projects)
 	return nil
 }
 
@@ -248,7 +220,7 @@ func (s *Service) second(first *store.Agent) error {
 		seen = "at " + last.UTC().Format(time.RFC3339)
 	}
 	return hpcsera.Errorf(hpcsera.Conflict, "%s has the agent %s at %s already, on %s, last seen %s.", first.User, first.ID, first.Site, host, seen).
-		Hint("One agent serves all projects. To replace it: hpcserad agent remove %s.", first.ID)
+		Hint("One agent serves all projects. To put another in its place: hpcsera-agent enroll --replace, or remove %s.", first.ID)
 }
 
 // Removal asks to end an enrolment.
@@ -315,7 +287,7 @@ type Filter struct {
 
 // Users lists all users.
 func (s *Service) Users(ctx context.Context, by *auth.Principal, _ Filter) ([]*hpcsera.User, error) {
-	return list(ctx, s, by, auth.ManageService, auth.Target{}, func(r store.Reader) ([]*hpcsera.User, error) { return r.Users() })
+	return list(ctx, s, by, auth.ListUsers, auth.Target{}, func(r store.Reader) ([]*hpcsera.User, error) { return r.Users() })
 }
 
 // Projects lists the projects with their members: a user's own, and all for

@@ -34,7 +34,7 @@ type proof struct {
 // readProof checks everything of a proof (RFC 9449, section 4.3) that needs no
 // look-up. Each sentence names what is wrong, since agents are written by
 // others, too.
-func readProof(headers []string, method, target, credential string, now time.Time) (proof, error) {
+func readProof(headers []string, method, target string, now time.Time) (proof, error) {
 	if len(headers) != 1 {
 		return proof{}, badProof("the request has %d DPoP headers instead of one.", len(headers))
 	}
@@ -42,15 +42,12 @@ func readProof(headers []string, method, target, credential string, now time.Tim
 	if err != nil {
 		return proof{}, err
 	}
-	sum := sha256.Sum256([]byte(credential))
 	issued := time.Unix(int64(p.Issued), 0)
 	switch {
 	case p.Method != method:
 		return proof{}, badProof("htm is %q, but the method is %s.", p.Method, method)
 	case plainURL(p.URL) != plainURL(target):
 		return proof{}, badProof("htu is %q, but the URL is %s.", p.URL, target)
-	case p.Access != base64.RawURLEncoding.EncodeToString(sum[:]):
-		return proof{}, badProof("ath is not the SHA-256 of the credential.")
 	case p.ID == "" || len(p.ID) > 256:
 		return proof{}, badProof("jti is empty or longer than 256 bytes.")
 	case now.Sub(issued).Abs() > proofWindow:
@@ -58,6 +55,15 @@ func readProof(headers []string, method, target, credential string, now time.Tim
 			Hint("Set the host's clock; the server's is %s.", now.UTC().Format(time.RFC3339))
 	}
 	return p, nil
+}
+
+// goesWith checks that the proof was made for this credential.
+func (p proof) goesWith(credential string) error {
+	sum := sha256.Sum256([]byte(credential))
+	if p.Access != base64.RawURLEncoding.EncodeToString(sum[:]) {
+		return badProof("ath is not the SHA-256 of the credential.")
+	}
+	return nil
 }
 
 // plainURL writes a URL in the form in which two of them are compared: without

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -72,12 +73,18 @@ func (s *Service) Authenticate(ctx context.Context, r Request) (*Principal, erro
 		return nil, hpcsera.Errorf(hpcsera.Unauthenticated, "the request has no Authorization header.").
 			Hint("Send Authorization: Bearer and a token.")
 	case ok && strings.EqualFold(scheme, "Bearer") && hpcsera.ValidID("t", id):
-		return s.token(ctx, id, hash)
+		p, err := s.token(ctx, id, hash)
+		if err == nil {
+			s.cfg.Used(id)
+		}
+		return p, err
 	case ok && strings.EqualFold(scheme, "DPoP") && hpcsera.ValidID("ag", id):
 		return s.agent(ctx, id, hash, text, r)
+	case ok && strings.EqualFold(scheme, "DPoP") && hpcsera.ValidID("ls", id):
+		return s.session(ctx, id, hash, text, r)
 	case ok:
 		return nil, hpcsera.Errorf(hpcsera.Unauthenticated, "the credential does not go with the scheme %q.", scheme).
-			Hint("Tokens (hpcsera_t…) are sent as Bearer, agents' credentials (hpcsera_ag…) as DPoP.")
+			Hint("Tokens (hpcsera_t…) are sent as Bearer, credentials of agents (hpcsera_ag…) and of sessions (hpcsera_ls…) as DPoP.")
 	}
 	return nil, hpcsera.Errorf(hpcsera.Unauthenticated, "the Authorization header holds no HPCSerA token.").
 		Hint("Send Authorization: Bearer and the whole token, hpcsera_t…; this one is cut or mistyped.")
@@ -94,7 +101,6 @@ func (s *Service) token(ctx context.Context, id string, hash []byte) (*Principal
 	if err := s.good(row); err != nil {
 		return nil, err
 	}
-	s.cfg.Used(id)
 	t := row.Token
 	return &Principal{Token: &t, Member: row.Member}, nil
 }
@@ -129,34 +135,102 @@ func (s *Service) good(row *store.Principal) error {
 }
 
 func (s *Service) agent(ctx context.Context, id string, hash []byte, credential string, r Request) (*Principal, error) {
-	now := s.cfg.Now()
-	proof, err := readProof(r.Proofs, r.Method, s.cfg.PublicURL+r.Path, credential, now)
+	proof, err := s.boundProof(r, credential)
 	if err != nil {
 		return nil, err
-	}
-	if !s.nonces.valid(proof.Nonce, now) {
-		return nil, hpcsera.Errorf(hpcsera.UseDPoPNonce, "the proof has no nonce of this server, or an old one.").
-			Hint("Make the proof again with the nonce in DPoP-Nonce.")
 	}
 	row, user, err := s.enrolment(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	// How an agent stands is told only to who holds its secret.
-	if subtle.ConstantTimeCompare(row.Hash, hash) != 1 {
+	// While an agent renews, the old credential and the new one are both good.
+	current := subtle.ConstantTimeCompare(row.Hash, hash) == 1
+	renewed := len(row.Renewed) > 0 && subtle.ConstantTimeCompare(row.Renewed, hash) == 1
+	if !current && !renewed {
 		return nil, invalid("the agent does not exist.")
 	}
 	if err := s.standing(row, user); err != nil {
 		return nil, err
 	}
-	if subtle.ConstantTimeCompare([]byte(row.Thumbprint), []byte(proof.thumbprint)) != 1 {
-		return nil, hpcsera.Errorf(hpcsera.DPoPRequired, "the proof was made with another key than the agent's.").
-			Hint("The credential works only with the key that was made at enrolment: %s.", row.Thumbprint)
-	}
-	if err := s.proofs.first(id, proof.ID, now); err != nil {
+	if err := s.sameKey(id, row.Thumbprint, proof); err != nil {
 		return nil, err
 	}
+	if renewed {
+		if err := s.renewed(ctx, row, hash); err != nil {
+			return nil, err
+		}
+	}
 	return &Principal{Agent: row}, nil
+}
+
+// renewed makes the new credential the only one: its first use shows that the
+// agent received it.
+func (s *Service) renewed(ctx context.Context, a *store.Agent, hash []byte) error {
+	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+		row, err := tx.Agent(a.ID)
+		if err != nil || !bytes.Equal(row.Renewed, hash) {
+			return err
+		}
+		row.Hash, row.Renewed = row.Renewed, nil
+		return tx.UpdateAgent(*row)
+	})
+	return store.Failed("renew agent "+a.ID, err)
+}
+
+// boundProof checks what comes with a credential that is bound to a key, as
+// far as it needs no look-up.
+func (s *Service) boundProof(r Request, credential string) (proof, error) {
+	p, err := readProof(r.Proofs, r.Method, s.cfg.PublicURL+r.Path, s.cfg.Now())
+	if err == nil {
+		err = p.goesWith(credential)
+	}
+	if err == nil && !s.nonces.valid(p.Nonce, s.cfg.Now()) {
+		err = oldNonce()
+	}
+	return p, err
+}
+
+func oldNonce() error {
+	return hpcsera.Errorf(hpcsera.UseDPoPNonce, "the proof has no nonce of this server, or an old one.").
+		Hint("Make the proof again with the nonce in DPoP-Nonce.")
+}
+
+// sameKey refuses a proof by another key than the credential's, and one that
+// was used before. id is whom replays are counted for.
+func (s *Service) sameKey(id, thumbprint string, p proof) error {
+	if subtle.ConstantTimeCompare([]byte(thumbprint), []byte(p.thumbprint)) != 1 {
+		return hpcsera.Errorf(hpcsera.DPoPRequired, "the proof was made with another key than the credential is bound to.").
+			Hint("The credential works only with the key whose thumbprint is %s.", thumbprint)
+	}
+	return s.proofs.first(id, p.ID, s.cfg.Now())
+}
+
+// Prove checks the proof of a request that brings no credential yet, to the
+// token endpoint (RFC 9449, section 5), and returns the thumbprint of the key
+// that made it. Errors are dpop_required and use_dpop_nonce.
+func (s *Service) Prove(r Request) (thumbprint string, err error) {
+	p, err := readProof(r.Proofs, r.Method, s.cfg.PublicURL+r.Path, s.cfg.Now())
+	switch {
+	case err != nil:
+		return "", err
+	case p.Access != "":
+		return "", badProof("ath is given, but there is no credential to go with.")
+	case !s.nonces.valid(p.Nonce, s.cfg.Now()):
+		return "", oldNonce()
+	}
+	return p.thumbprint, s.proofs.first(p.thumbprint, p.ID, s.cfg.Now())
+}
+
+// Look says what a client's token is, without counting it as used: whoever
+// asks is not its bearer. Everything else than a token that is good now is an
+// error.
+func (s *Service) Look(ctx context.Context, text string) (*Principal, error) {
+	id, hash, ok := hpcsera.ParseSecret(text)
+	if !ok || !hpcsera.ValidID("t", id) {
+		return nil, hpcsera.Errorf(hpcsera.Unauthenticated, "this is no client's token.")
+	}
+	return s.token(ctx, id, hash)
 }
 
 // enrolment reads an agent with the projects that it serves now, and its user.
@@ -213,6 +287,13 @@ func (s *Service) Still(ctx context.Context, p *Principal) error {
 			return err
 		}
 		return s.standing(row, user)
+	}
+	if p.Person != nil {
+		if !p.Person.KeyBound {
+			return nil // a browser's session is its pages' business
+		}
+		_, _, err := s.sessionRow(ctx, p.Person.Session)
+		return err
 	}
 	row, err := s.principal(ctx, p.Token.ID)
 	if err != nil {

@@ -27,11 +27,15 @@
 //
 // The style sheet knows these classes. Layout: card, narrow (a column for one
 // form), lead, actions (a row of buttons), grid, split (a title with an
-// action beside it), list (rows with an action each). Words: hint, muted,
+// action beside it), list (rows with an action each; row keeps several in one
+// line; log begins rows with a time), item (one of several in a card), steps
+// (what to do first, in order), tiles of tile (numbers that lead somewhere),
+// crumbs (the way up). Words: hint, muted,
 // badge with ok warn bad, note with ok warn bad, empty (what to do first),
 // secret (shown once), code, codes, fingerprint. Buttons: primary, danger, quiet,
 // wide; actions row stands in a table's cell; a
-// link can be class="button". Forms: field, checks (a fieldset of boxes).
+// link can be class="button". Forms: field, checks (a fieldset of boxes),
+// choices (a fieldset of explained ones), copy (a field with a button beside).
 // table.flow becomes cards on a phone; its cells carry data-label. dl.facts is
 // a list of names and values. pre.diff holds ins and del.
 package page

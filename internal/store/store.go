@@ -267,6 +267,12 @@ type AccessWriter interface {
 	UsedTokens(map[string]time.Time) error
 }
 
+// Registration is a client's registration as it is stored.
+type Registration struct {
+	hpcsera.Registration
+	Secret []byte `json:"secret,omitempty"` // SHA-256 of the text of the client's secret
+}
+
 // ErrExists says that the name is taken.
 var ErrExists = errors.New("exists")
 
@@ -274,6 +280,7 @@ var ErrExists = errors.New("exists")
 type Agent struct {
 	hpcsera.Agent
 	Hash       []byte // SHA-256 of the credential's secret
+	Renewed    []byte `json:",omitempty"` // of one that was renewed and not used yet
 	Instance   string // the one that holds the term
 	Term       int64
 	Stopped    bool  // the instance said that it stopped
