@@ -27,11 +27,6 @@ var awaited = map[string][]string{
 		"internal/oauth TestAnAgentIsEnrolledForTheKeyThatTheUserSaw", "internal/oauth TestASessionGoesOnlyToTheKeyThatTheUserSaw",
 		"internal/oauth TestADecisionCountsOnceAndTheFirstOneStays", "internal/oauth TestADecisionThatIsNotForThisRequestChangesNothing",
 	},
-	"internal/web": {
-		"internal/access TestAnInstitutionLetsPeopleInOnlyWhereItMay", "internal/signin TestASecondFactorCountsForFiveMinutes",
-		"internal/signin TestASessionIsNewAtEverySignInAndTheOldOneEnds", "internal/web TestTextOfOthersIsShownAndNeverRun",
-		"internal/web TestNoFormWorksFromAnotherSite", "internal/web TestNoPageCanBeFramed", "internal/web TestASignInEndsOnlyInTheBrowserThatBeganIt",
-	},
 }
 
 var namedTest = regexp.MustCompile("`([a-z0-9_/-]+) (Test[A-Za-z0-9_]+)`")
