@@ -192,6 +192,34 @@ func TestAFirstFactorIsAddedSoonAfterComingFromTheInstitutionOnly(t *testing.T) 
 	b.expect(b.post("/auth/account/passkey/options"), http.StatusForbidden)
 }
 
+// An institution can sign in as its people at any time, so its word alone never
+// replaces what they hold themselves.
+func TestTheInstitutionsWordChangesNoFactorOfAnAccountThatHasOne(t *testing.T) {
+	r, p := abroad(t)
+	b := r.browser()
+	b.expect(b.visit(p, "/"), http.StatusSeeOther)
+	alice := &person{browser: b, name: "alice"}
+	d := alice.addPasskey("key")
+	thief := r.browser()
+	thief.expect(thief.visit(p, "/"), http.StatusSeeOther)
+	if got := thief.who(); got != "alice" {
+		t.Fatalf("the institution signs in as %q, want alice", got)
+	}
+	for _, path := range []string{"/auth/decide", "/auth/account/passkey", "/auth/account/app"} {
+		thief.expect(thief.get(path), http.StatusSeeOther, "/auth/stepup?return="+url.QueryEscape(path))
+	}
+	thief.expect(thief.post("/auth/account/passkey/options"), http.StatusForbidden)
+	for path, pairs := range map[string][]string{
+		"/auth/account/passkey": {"credential", "{}"}, "/auth/account/passkey/remove": {"passkey", "x"}, "/auth/account/app": {"code", "123456"}, "/auth/account/recovery": nil,
+	} {
+		if a := thief.post(path, pairs...); a.status != http.StatusSeeOther || !strings.HasPrefix(a.to, "/auth/stepup") {
+			t.Errorf("POST %s: got status %d to %q, want to step up", path, a.status, a.to)
+		}
+	}
+	options := b.post("/auth/stepup/passkey/options")
+	b.expect(b.post("/auth/stepup/passkey", "credential", d.get(options.body), "return", "/auth/decide"), http.StatusSeeOther, "/auth/decide")
+}
+
 func TestOnlyWhoTheInstitutionsRuleAdmitsIsServed(t *testing.T) {
 	r, p := abroad(t, func(i *session.Institution) {
 		i.UserClaim, i.Domain, i.RequireClaim, i.Require = "email", "uni.example", "entitlement", []string{"hpc"}

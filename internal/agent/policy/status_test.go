@@ -212,3 +212,22 @@ func TestAnAuthAppIsPinnedByItsFingerprint(t *testing.T) {
 		t.Errorf("Unpin: got %v, want no error", err)
 	}
 }
+
+// An Auth app that was taken over signs what it likes, such as a newer list
+// that withdraws nothing.
+func TestNoStatusListUndoesAWithdrawalMadeHere(t *testing.T) {
+	key, app := plainKey(t), newAuthApp(t)
+	s, j := pinned(t, key, app), newJob(t, key)
+	if err := policy.TakeStatus(s.path, app.list(t, 1, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.verify(t, s); err != nil {
+		t.Fatalf("before: got %v, want no error", err)
+	}
+	s.change(t, func(f *policy.Trust) { f.Withdrawn.Approvals = []string{j.statement.ID} })
+	if err := policy.TakeStatus(s.path, app.list(t, 2, nil)); err != nil {
+		t.Fatal(err)
+	}
+	v, err := j.verify(t, s)
+	wantRefusal(t, v, err, hpcsera.ApprovalWithdrawn, "withdrawn on this site")
+}
