@@ -78,6 +78,11 @@ func (b *browser) send(t *testing.T, method string, to *url.URL, form url.Values
 	if b.page, err = html.Parse(strings.NewReader(b.text)); err != nil {
 		t.Fatalf("%s %s: %v", method, to, err)
 	}
+	if next := b.find(func(n *html.Node) bool { return n.Data == "meta" && attr(n, "http-equiv") == "refresh" }); next != nil {
+		if _, address, found := strings.Cut(attr(next, "content"), "url="); found {
+			b.open(t, address)
+		}
+	}
 }
 
 // submit fills in the form of the page whose action ends with action, and

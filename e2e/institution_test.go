@@ -347,3 +347,71 @@ func backwards(name string) string {
 	slices.Reverse(letters)
 	return string(letters)
 }
+
+// inAt says whether a browser has a session at the server's own pages.
+func (d *deployment) inAt(b *browser) bool {
+	d.t.Helper()
+	w := b.window()
+	w.open(d.t, d.url+"/sessions")
+	return w.at.Path == "/sessions" && strings.HasPrefix(w.at.String(), d.url)
+}
+
+// TestTheInstitutionsWordReachesTheServer goes the whole way: who signs out at
+// the institution is out at the server's pages, and who leaves it has neither
+// session nor token there.
+func TestTheInstitutionsWordReachesTheServer(t *testing.T) {
+	t.Parallel()
+	a, i := federated(t, map[string]claims{"alice": {"preferred_username": "alice"}, "bob": {"preferred_username": "bob"}})
+	d := newDeployment(t, "", "")
+	d.join(a)
+	people := map[string]*browser{}
+	for _, name := range []string{"alice", "bob"} {
+		b := newBrowser(t)
+		b.open(t, d.url+"/signin")
+		b.link(t, "Sign in with Example University")
+		b.agreesThere(t, name)
+		if !strings.HasPrefix(b.at.String(), d.url+"/") || !d.inAt(b) {
+			t.Fatalf("%s comes to %s (status %d): %s", name, b.at, b.status, b.said())
+		}
+		people[name] = b
+	}
+	other := newBrowser(t)
+	other.open(t, d.url+"/signin")
+	other.link(t, "Sign in with Example University")
+	other.agreesThere(t, "alice")
+
+	people["alice"].open(t, i.url+"/session/end")
+	people["alice"].submit(t, "/session/end/confirm", "logout", "yes")
+	eventually(t, 20*time.Second, "the end of alice's session at the server", func() bool { return !d.inAt(people["alice"]) })
+	if !d.inAt(other) || !d.inAt(people["bob"]) {
+		t.Error("somebody else's session ended, too")
+	}
+	if status, _ := d.self(d.token); status != http.StatusOK {
+		t.Errorf("after alice signed out: her token got status %d, want 200", status)
+	}
+
+	i.change(t, http.MethodDelete, "alice", nil)
+	eventually(t, 20*time.Second, "the end of alice's token", func() bool {
+		status, _ := d.self(d.token)
+		return status == http.StatusUnauthorized
+	})
+	if d.inAt(other) {
+		t.Error("alice's other session at the server goes on")
+	}
+	if !d.inAt(people["bob"]) {
+		t.Error("bob's session at the server ended, too")
+	}
+	// Back at the institution she is not back here: that is for the operators.
+	i.change(t, http.MethodPut, "alice", claims{"preferred_username": "alice"})
+	again := newBrowser(t)
+	again.comesFrom(t, a, "alice")
+	again.open(t, d.url+"/signin")
+	if status, _ := d.self(d.token); d.inAt(again) || status != http.StatusUnauthorized {
+		t.Errorf("back at the institution: alice is at %s and her token gets status %d, want her refused", again.at, status)
+	}
+	d.admin("user", "enable", "alice")
+	again.open(t, d.url+"/signin")
+	if status, _ := d.self(d.token); !d.inAt(again) || status != http.StatusOK {
+		t.Errorf("let in again: alice is at %s (status %d: %s) and her token gets status %d", again.at, again.status, again.said(), status)
+	}
+}
