@@ -127,6 +127,44 @@ func TestHeadsOfTheAuditLogReachTheHostsLog(t *testing.T) {
 	}
 }
 
+// TestHeadsOfTheAuthAppsAuditLogReachTheHostsLog at the start and at the end.
+func TestHeadsOfTheAuthAppsAuditLogReachTheHostsLog(t *testing.T) {
+	t.Parallel()
+	host := newHostLog(t, filepath.Join(openDir(t), "log"))
+	a := newAuthApp(t, freeURL(t), "syslog: "+host.socket)
+	line := regexp.MustCompile(`^<37>.* hpcsera-auth\[\d+\]: hpcsera-auth audit head (\S+)$`)
+	heads := func(want int) (list []string) {
+		t.Helper()
+		eventually(t, 10*time.Second, fmt.Sprintf("%d heads", want), func() bool { return len(host.with(" audit head ")) >= want })
+		for _, text := range host.with(" audit head ") {
+			found := line.FindStringSubmatch(text)
+			if found == nil {
+				t.Fatalf("got the line %q, want it to match %s", text, line)
+			}
+			list = append(list, found[1])
+		}
+		if len(list) != want {
+			t.Fatalf("got the heads %q, want %d", list, want)
+		}
+		return list
+	}
+	heads(1)
+	a.admin(t, "user", "add", "alice")
+	a.stop(t)
+	if list := heads(2); list[0] == list[1] {
+		t.Errorf("got the head %s twice, although somebody was invited between", list[0])
+	}
+	a.start(t)
+	for _, kept := range heads(3) {
+		a.admin(t, "audit", "verify", "--head", kept)
+	}
+	other := newAuthApp(t, freeURL(t)) // with a log made anew
+	out, err := exec.Command(filepath.Join(bin, "hpcsera-auth"), "audit", "verify", "--head", heads(3)[1], "--config", other.config).CombinedOutput()
+	if err == nil {
+		t.Errorf("a kept head of another log: got success: %s", out)
+	}
+}
+
 // TestTheHostsLogHearsOfEveryStart runs a real agent where /dev/log is ours: in
 // a mount namespace of its own, so that this host's stays what it is.
 func TestTheHostsLogHearsOfEveryStart(t *testing.T) {

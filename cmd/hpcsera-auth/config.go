@@ -25,6 +25,7 @@ type config struct {
 	Database     string        `json:"database"` // "" is DATA_DIR/auth.db
 	KeyFile      string        `json:"key_file"` // "" is DATA_DIR/auth.key
 	AdminSocket  string        `json:"admin_socket"`
+	Syslog       string        `json:"syslog"`  // socket for heads of the audit log, "" is /dev/log where there is one, none is none
 	Product      string        `json:"product"` // the name above every page
 	Mail         mailConfig    `json:"mail"`
 	Institutions []institution `json:"institutions"`

@@ -43,6 +43,11 @@ data_dir: data
 # key_file: data/auth.key
 # admin_socket: data/admin.sock
 
+# Heads of the audit log go to the host's log as well, where whoever changes
+# the database cannot change them: a socket, or none. Empty: /dev/log, where
+# there is one.
+# syslog: /dev/log
+
 # The name above every page.
 # product: HPCSerA
 

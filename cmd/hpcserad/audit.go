@@ -2,9 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"log/slog"
-	"log/syslog"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -12,27 +9,6 @@ import (
 	"github.com/hpcsera/hpcsera/internal/admin"
 	"github.com/hpcsera/hpcsera/internal/audit"
 )
-
-// openSyslog opens a syslog socket for heads of the audit log, nil where there
-// is none. A host without syslog is told in the log, where heads go as well.
-func openSyslog(path string, log *slog.Logger) audit.Syslog {
-	if path == "none" {
-		return nil
-	}
-	if path == "" {
-		path = "/dev/log"
-		if _, err := os.Stat(path); err != nil {
-			log.Warn("no syslog on this host; heads of the audit log stand in this log only")
-			return nil
-		}
-	}
-	w, err := syslog.Dial("unixgram", path, syslog.LOG_AUTH|syslog.LOG_NOTICE, "hpcserad")
-	if err != nil {
-		log.Error("syslog cannot be used; heads of the audit log stand in this log only", "socket", path, "err", err)
-		return nil
-	}
-	return w
-}
 
 func (p *program) auditCommand() *cobra.Command {
 	var check audit.Verification

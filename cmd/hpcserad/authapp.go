@@ -86,7 +86,8 @@ func (p *people) host(ctx context.Context, cfg config, key decision.Key, front *
 		return err
 	}
 	p.app, err = authapp.New(ctx, authapp.Config{
-		Store: p.store, URL: p.url, Secret: secret, InProcess: true, Address: cfg.sender, Stopping: front.Stopping(), Log: log,
+		Store: p.store, URL: p.url, Secret: secret, InProcess: true, Address: cfg.sender, Stopping: front.Stopping(),
+		Syslog: settings.Syslog(cfg.Syslog, "hpcserad", slog.New(slog.DiscardHandler)), Log: log, // the server tells what is wrong with it
 	})
 	if err != nil {
 		return err

@@ -39,8 +39,14 @@ type Config struct {
 	Stopping     <-chan struct{}            // closed when long polls should end
 	Hashing      session.Hashing            // the cost of passwords; zero is the usual one
 	Push         *http.Client               // for logout tokens; nil pushes none
+	Syslog       Syslog                     // takes the heads of the audit log; nil is nowhere but the program's own log
 	Log          *slog.Logger
 	Now          func() time.Time // nil is time.Now
+}
+
+// Syslog takes one line; *syslog.Writer is one.
+type Syslog interface {
+	Notice(line string) error
 }
 
 // App is the Auth app.
@@ -48,6 +54,7 @@ type App struct {
 	Session *session.Service
 	Consent *consent.Service
 	store   records.Store
+	syslog  Syslog
 	log     *slog.Logger
 	now     func() time.Time
 }
@@ -71,7 +78,7 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{store: cfg.Store, log: cfg.Log, now: cfg.Now}
+	a := &App{store: cfg.Store, syslog: cfg.Syslog, log: cfg.Log, now: cfg.Now}
 	a.Session, err = session.New(session.Config{
 		Records: cfg.Store, Frame: frame, URL: cfg.URL, Product: cfg.Product, Keys: [][]byte{cfg.Secret}, Institutions: cfg.Institutions, CheckEvery: cfg.CheckEvery, Mailer: cfg.Mailer,
 		Address: cfg.Address, Hashing: cfg.Hashing, Now: cfg.Now, Log: cfg.Log,
@@ -104,22 +111,40 @@ func (a *App) Run(ctx context.Context) error {
 }
 
 // headEvery is how often the end of the audit log is told to the log of the
-// host, where a changed audit log cannot change it.
+// host, where a changed audit log cannot change it; and at the start and at the
+// end.
 const headEvery = time.Hour
 
 func (a *App) heads(ctx context.Context) error {
 	tick := time.NewTicker(headEvery)
 	defer tick.Stop()
-	for {
+	for a.publishHead(ctx); ; a.publishHead(ctx) {
 		select {
 		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			a.publishHead(last)
 			return nil
 		case <-tick.C:
-			if head, err := a.Verify(ctx, VerifyAudit{}); err != nil {
-				a.log.ErrorContext(ctx, "audit log is broken", "error", err)
-			} else {
-				a.log.InfoContext(ctx, "audit head", "head", head.Head)
-			}
 		}
+	}
+}
+
+func (a *App) publishHead(ctx context.Context) {
+	head, err := a.Verify(ctx, VerifyAudit{})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		a.log.WarnContext(ctx, "the audit log was not read to its end", "error", err)
+		return
+	case err != nil:
+		a.log.ErrorContext(ctx, "audit log is broken", "error", err)
+		return
+	}
+	a.log.InfoContext(ctx, "audit head", "head", head.Head)
+	if a.syslog == nil {
+		return
+	}
+	if err := a.syslog.Notice("hpcsera-auth audit head " + head.Head); err != nil {
+		a.log.ErrorContext(ctx, "the head of the audit log did not reach syslog", "error", err)
 	}
 }
