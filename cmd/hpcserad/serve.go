@@ -115,6 +115,7 @@ func (p *program) serve(ctx context.Context, cfg config, addressFile string) (er
 	work.Go(func() error { return all.jobs.Run(beside) })
 	work.Go(func() error { return all.metrics.Watch(beside, db.Feed()) })
 	work.Go(func() error { return all.grants.Run(beside) })
+	work.Go(func() error { return all.access.Run(beside) })
 	work.Go(func() error { return operator.Serve(stopping, admin.New(all.access, log)) })
 	if page != nil {
 		work.Go(func() error { return page.Serve(stopping, all.metrics.Handler()) })
