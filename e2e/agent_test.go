@@ -70,7 +70,7 @@ func newLogin(t *testing.T, d *deployment, scheduler string, settings ...string)
 	}
 	l.thumbprint = status.Thumbprint
 	credential := secretIn(t, d.admin("agent", "create", "--user", "alice", "--site", "lab", "--project", "cfd", "--thumbprint", l.thumbprint))
-	l.command(t, credential+"\n", "enroll")
+	l.command(t, credential+"\n", "enroll", "--credential", "-")
 	l.makeKey(t)
 	return l
 }
