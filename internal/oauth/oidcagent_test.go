@@ -2,7 +2,6 @@ package oauth_test
 
 import (
 	"context"
-	"net/http"
 	"net/http/httptest"
 	"os/exec"
 	"strings"
@@ -18,10 +17,11 @@ func TestAnIndependentClientGetsATokenByDeviceFlow(t *testing.T) {
 	if _, err := exec.LookPath("oidc-gen"); err != nil {
 		t.Fatal("There is no oidc-agent to test with. Install it first: apt-get install oidc-agent-cli")
 	}
-	var w *world
-	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.handler.ServeHTTP(rw, r) }))
+	server := httptest.NewUnstartedServer(nil)
+	w := newWorldAt(t, "http://"+server.Listener.Addr().String(), time.Time{})
+	server.Config.Handler = w.handler
+	server.Start()
 	defer server.Close()
-	w = newWorldAt(t, server.URL, time.Time{})
 	stop := w.run()
 	defer stop()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
