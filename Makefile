@@ -2,7 +2,7 @@
 # Bare `make` prints them.
 
 GO       ?= go
-PROGRAMS := hpcserad hpcsera-agent hpcsera
+PROGRAMS := hpcserad hpcsera-auth hpcsera-agent hpcsera
 ifndef VERSION
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 endif
@@ -16,7 +16,7 @@ export CGO_ENABLED := 0
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: $(PROGRAMS) ## build the three programs into bin/
+build: $(PROGRAMS) ## build the programs into bin/
 
 $(PROGRAMS):
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/$@ ./cmd/$@

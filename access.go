@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"hash/crc32"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -78,17 +79,19 @@ const (
 
 // Token is what is known of a token; its secret is not.
 type Token struct {
-	ID      string     `json:"id"`
-	User    string     `json:"user"`
-	Project string     `json:"project"`
-	Client  string     `json:"client"`
-	Site    string     `json:"site,omitempty"`
-	Scope   Scope      `json:"scope"`
-	Roles   Roles      `json:"roles"`
-	Created time.Time  `json:"created"`
-	Expires time.Time  `json:"expires"`
-	Revoked *time.Time `json:"revoked,omitempty"`
-	Used    *time.Time `json:"used,omitempty"` // last, to about 10 seconds
+	ID      string    `json:"id"`
+	User    string    `json:"user"`
+	Project string    `json:"project"`
+	Client  string    `json:"client"`
+	Site    string    `json:"site,omitempty"`
+	Scope   Scope     `json:"scope"`
+	Roles   Roles     `json:"roles"`
+	Created time.Time `json:"created"`
+	// NotBefore is when the token begins to be good; zero is at once.
+	NotBefore time.Time  `json:"not_before,omitzero"`
+	Expires   time.Time  `json:"expires"`
+	Revoked   *time.Time `json:"revoked,omitempty"`
+	Used      *time.Time `json:"used,omitempty"` // last, to about 10 seconds
 }
 
 // Session is a key-bound session of the command line (hpcsera login): its user
@@ -200,6 +203,19 @@ func ParseSecret(text string) (id string, hash []byte, ok bool) {
 	}
 	return "", nil, false
 }
+
+// HideSecrets replaces the secret part of every token and credential in a text
+// by [redacted], whole or cut. People put them where they do not belong, such
+// as into a URL, and what tells them so goes to logs. The id stays: it is what
+// has to be revoked then.
+func HideSecrets(text string) string {
+	if len(text) < len("hpcsera__") || !strings.Contains(text, "_") {
+		return text
+	}
+	return secretText.ReplaceAllString(text, "${1}[redacted]")
+}
+
+var secretText = regexp.MustCompile(`((?i:hpcsera_(?:t|ag)[0-9a-z]{12,}_))[A-Za-z0-9.-]{8,}`)
 
 var secretEncoding = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.").WithPadding(base64.NoPadding)
 

@@ -151,7 +151,7 @@ func (r *jsonReader) wrongType(raw []byte, want string) error {
 	if want == "text" && strings.IndexByte("-0123456789tf", raw[0]) >= 0 {
 		return err.Hint("Write it in quotes: \"%s\".", shown)
 	}
-	return err
+	return err.Hint("Give %s, or leave the field out.", want)
 }
 
 // nearest returns the name that word is most likely a misspelling of, or "".

@@ -32,10 +32,10 @@ const (
 // json.RawMessage and interfaces any member is known, but none twice.
 func Decode(data []byte, v any) error {
 	if !utf8.Valid(data) {
-		return Errorf(MalformedRequest, "the text is not UTF-8.")
+		return Errorf(MalformedRequest, "the text is not UTF-8.").Hint("Send JSON in UTF-8.")
 	}
 	if !json.Valid(data) {
-		return Errorf(MalformedRequest, "this is not JSON: %w.", json.Unmarshal(data, new(json.RawMessage)))
+		return notJSON(data)
 	}
 	r := jsonReader{data: data, known: map[reflect.Type]members{}}
 	if err := r.value(reflect.TypeOf(v).Elem()); err != nil {
@@ -51,11 +51,16 @@ func Decode(data []byte, v any) error {
 	return nil
 }
 
+func notJSON(data []byte) error {
+	return Errorf(MalformedRequest, "this is not JSON: %w.", json.Unmarshal(data, new(json.RawMessage))).
+		Hint("Send one whole JSON value; jq finds the place.")
+}
+
 // CheckSize refuses what Decode refuses whatever it is read into, such as too
 // many values. For readers that are not Decode.
 func CheckSize(data []byte) error {
 	if !json.Valid(data) {
-		return Errorf(MalformedRequest, "this is not JSON: %w.", json.Unmarshal(data, new(json.RawMessage)))
+		return notJSON(data)
 	}
 	r := jsonReader{data: data}
 	return r.value(nil)

@@ -2,6 +2,7 @@ package hpcsera_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -48,6 +49,78 @@ func TestDocumentsLinkToWhatIsThere(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
 				t.Errorf("%s links to %s: %v", page, m[1], err)
 			}
+		}
+	}
+}
+
+// program is one of ours with what a document gives it to do.
+var program = regexp.MustCompile(`\bhpcsera(d|-agent)?( .*)?$`)
+
+// commandLines lists the command lines of ours that a document shows, in blocks
+// and between backticks, one word an element.
+func commandLines(t *testing.T, name string) [][]string {
+	t.Helper()
+	page := strings.ReplaceAll(documentText(t, name), "\\\n", " ")
+	var lines []string
+	for line := range strings.Lines(page) {
+		if block, ok := strings.CutPrefix(line, "    "); ok {
+			code, _, _ := strings.Cut(block, " #")
+			lines = append(lines, program.FindString(strings.TrimRight(code, " &\n")))
+		}
+	}
+	for _, m := range regexp.MustCompile("`(hpcsera(d|-agent)? [^`]+)`").FindAllStringSubmatch(page, -1) {
+		lines = append(lines, m[1])
+	}
+	var commands [][]string
+	for _, line := range lines {
+		words := strings.Fields(line)
+		// A name alone, or one that stands for something, is no command line.
+		if len(words) > 1 && !strings.Contains(line, "…") {
+			commands = append(commands, words)
+		}
+	}
+	return commands
+}
+
+// The programs say themselves whether they know a command and its flags: with
+// --help they read all of a command line and do nothing.
+func TestEveryCommandInTheDocumentsExists(t *testing.T) {
+	bin := t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/hpcserad", "./cmd/hpcsera-agent", "./cmd/hpcsera")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	seen := map[string]bool{}
+	for _, page := range []string{"README.md", "CONTRIBUTING.md", "doc/architecture.md", "doc/operating.md", "examples/hello/job.yaml", "examples/openfoam-cavity/job.yaml"} {
+		for _, words := range commandLines(t, page) {
+			line := strings.Join(words, " ")
+			seen[strings.Join(words[:2], " ")] = true
+			cmd := exec.CommandContext(t.Context(), filepath.Join(bin, words[0]), append(words[1:len(words):len(words)], "--help")...)
+			cmd.Env = []string{"HOME=" + t.TempDir()}
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("%s has %q, which is not understood: %v\n%s", page, line, err, out)
+				continue
+			}
+			// A word that is no command would get the help of the one above it.
+			_, usage, _ := strings.Cut(string(out), "Usage:\n  ")
+			usage, _, _ = strings.Cut(usage, "\n")
+			known := 0
+			for i, word := range strings.Fields(usage) {
+				if i >= len(words) || word != words[i] {
+					break
+				}
+				known++
+			}
+			if rest := words[known:]; strings.Contains(string(out), "[command]") && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
+				t.Errorf("%s has %q, but %s has no command %s", page, line, strings.Join(words[:known], " "), rest[0])
+			}
+		}
+	}
+	for _, want := range []string{"hpcserad init", "hpcserad serve", "hpcserad token", "hpcsera-agent enroll", "hpcsera-agent run", "hpcsera context", "hpcsera run", "hpcsera explain"} {
+		if !seen[want] {
+			t.Errorf("%q was not found in the documents: they are not read right, or the tour lacks it", want)
 		}
 	}
 }

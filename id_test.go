@@ -101,3 +101,22 @@ func TestSecretsSurviveTheirTextAndNothingElseDoes(t *testing.T) {
 		t.Errorf("a secret of a job's id: accepted")
 	}
 }
+
+func TestHideSecretsLeavesNothingOfASecretAndTheRestAsItIs(t *testing.T) {
+	for _, prefix := range []string{"t", "ag"} {
+		id := hpcsera.NewID(prefix)
+		text, _ := hpcsera.NewSecret(id)
+		public, random := text[:strings.LastIndex(text, "_")+1], text[strings.LastIndex(text, "_")+1:]
+		for _, secret := range []string{text, text[:len(text)-1], strings.ToUpper(public) + random, public + random[:20]} {
+			want := "/jobs/" + secret[:len(public)] + "[redacted]?x=y, hpcsera_events"
+			if got := hpcsera.HideSecrets("/jobs/" + secret + "?x=y, hpcsera_events"); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+	}
+	for _, plain := range []string{"", "hpcsera_", "/jobs/j_8f2k4m6p8r0t2v4x6z8a", "hpcsera_requests_total", "HPCSERA_TEST_POSTGRES"} {
+		if got := hpcsera.HideSecrets(plain); got != plain {
+			t.Errorf("got %q, want %q", got, plain)
+		}
+	}
+}

@@ -254,20 +254,21 @@ func (m Manifest) validateFiles() (map[string]bool, error) {
 			return nil, err.At(at("path"))
 		}
 		if paths[f.Path] {
-			return nil, Errorf(InvalidField, "%q appears twice.", f.Path).At(at("path"))
+			return nil, Errorf(InvalidField, "%q appears twice.", f.Path).At(at("path")).Hint("Name each file once.")
 		}
 		if below, ok := dirs[f.Path]; ok {
-			return nil, Errorf(InvalidField, "%q is a file, but %q lies below it.", f.Path, below).At(at("path"))
+			return nil, Errorf(InvalidField, "%q is a file, but %q lies below it.", f.Path, below).At(at("path")).Hint("Rename one of them.")
 		}
 		for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
 			if paths[dir] {
-				return nil, Errorf(InvalidField, "%q lies below the file %q.", f.Path, dir).At(at("path"))
+				return nil, Errorf(InvalidField, "%q lies below the file %q.", f.Path, dir).At(at("path")).Hint("Rename one of them.")
 			}
 			dirs[dir] = f.Path
 		}
 		paths[f.Path] = true
 		if f.Mode != "0644" && f.Mode != "0755" {
-			return nil, Errorf(InvalidField, "mode %q is neither 0644 nor 0755; links and special files cannot be sent.", f.Mode).At(at("mode"))
+			return nil, Errorf(InvalidField, "mode %q is neither 0644 nor 0755; links and special files cannot be sent.", f.Mode).At(at("mode")).
+				Hint("Send what a link leads to as a file of its own.")
 		}
 		if !hexPattern.MatchString(f.SHA256) {
 			return nil, Errorf(InvalidField, "%q is not 64 hexadecimal digits.", f.SHA256).At(at("sha256"))

@@ -49,6 +49,9 @@ type WorkAnswer struct {
 	Orders     []Order `json:"orders"`
 	Reads      []Read  `json:"reads"`
 	Stopping   bool    `json:"stopping,omitempty"` // the server stops: come back at once
+	// StatusList is the Auth app's newest list of what was withdrawn, as the
+	// server got it. An agent believes it by the key that its user pinned.
+	StatusList string `json:"status_list,omitempty"`
 }
 
 // Order says what should be of one job. The agent reconciles to the highest
@@ -74,7 +77,7 @@ type OrderSpec struct {
 	Digest      string          `json:"digest"`
 	Manifest    json.RawMessage `json:"manifest"`
 	Statement   []byte          `json:"statement,omitempty"` // the signed bytes
-	Signature   string          `json:"signature,omitempty"` // armored SSHSIG
+	Signature   string          `json:"signature,omitempty"` // armored SSHSIG, or a passkey's assertion
 	Run         RunPart         `json:"run"`
 	Created     time.Time       `json:"created"`
 	// RunFault says what the run part held, as received, that RunPart has no

@@ -2,6 +2,8 @@ package hpcsera_test
 
 import (
 	"encoding/json"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,5 +27,31 @@ func TestOrderSpecNotesWhatItsRunPartCannotHold(t *testing.T) {
 	var plain hpcsera.OrderSpec
 	if err := json.Unmarshal([]byte(`{"name":"a","run":{"site":"gwdg","values":{"x":1}}}`), &plain); err != nil || plain.RunFault != "" {
 		t.Errorf("a known run part: got %q, %v, want no fault", plain.RunFault, err)
+	}
+}
+
+// What the server tells an agent is a closed list: no path, no template, no
+// setting, no update, no key. Whoever adds a word here says in
+// doc/threat-model.md what a taken-over server could do with it.
+func TestTheServerTellsAnAgentThisAndNothingElse(t *testing.T) {
+	for name, c := range map[string]struct {
+		told any
+		want string
+	}{
+		"the answer": {hpcsera.WorkAnswer{}, "applied_seq cursor epoch orders reads status_list stopping term"},
+		"an order":   {hpcsera.Order{}, "attempt desired job_id revision spec"},
+		"a read":     {hpcsera.Read{}, "id job_id length offset path"},
+		"a spec":     {hpcsera.OrderSpec{}, "client created digest idempotency manifest name project run run_fault signature site statement submitter user"},
+		"a run part": {hpcsera.RunPart{}, "annotations attributes dependencies hold keep labels requeue resources site values"},
+	} {
+		var words []string
+		for f := range reflect.TypeOf(c.told).Fields() {
+			word, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			words = append(words, word)
+		}
+		slices.Sort(words)
+		if got := strings.Join(words, " "); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
 	}
 }

@@ -69,7 +69,7 @@ type CodeList struct {
 // ApprovalRequest files a signed statement: POST /approvals.
 type ApprovalRequest struct {
 	Statement []byte `json:"statement"` // the signed bytes, base64 in JSON
-	Signature string `json:"signature"` // armored SSHSIG
+	Signature string `json:"signature"` // armored SSHSIG, or a passkey's assertion
 }
 
 // ApprovalList is approvals on file, newest first.

@@ -181,14 +181,14 @@ func (l Limits) Within(r RunPart, steps []Step) error {
 	}
 	for _, res := range all {
 		if n := res.Nodes(); n > max(l.NodeCount, 1) {
-			return Errorf(LimitExceeded, "%d exceeds the signed limit of %d.", n, max(l.NodeCount, 1)).At("resources.node_count")
+			return beyond("resources.node_count", "%d exceeds the signed limit of %d.", n, max(l.NodeCount, 1))
 		}
 		if res.Memory > l.Memory {
-			return Errorf(LimitExceeded, "%v exceeds the signed limit of %v.", res.Memory, l.Memory).At("resources.memory")
+			return beyond("resources.memory", "%v exceeds the signed limit of %v.", res.Memory, l.Memory)
 		}
 	}
 	if r.Attributes.Duration > l.Duration {
-		return Errorf(LimitExceeded, "%v exceeds the signed limit of %v.", r.Attributes.Duration, l.Duration).At("attributes.duration")
+		return beyond("attributes.duration", "%v exceeds the signed limit of %v.", r.Attributes.Duration, l.Duration)
 	}
 	for _, c := range []struct {
 		field, word string
@@ -206,13 +206,18 @@ func (l Limits) Within(r RunPart, steps []Step) error {
 			found = found || a == c.word
 		}
 		if !found {
-			return Errorf(LimitExceeded, "%q is not among the signed ones: %s.", c.word, strings.Join(c.allowed, ", ")).At(c.field)
+			return beyond(c.field, "%q is not among the signed ones: %s.", c.word, strings.Join(c.allowed, ", "))
 		}
 	}
 	if r.Requeue && !l.Requeue {
-		return Errorf(LimitExceeded, "requeue is not among what was signed.").At("requeue")
+		return beyond("requeue", "requeue is not among what was signed.")
 	}
 	return nil
+}
+
+// beyond is the error for what was not signed.
+func beyond(field, format string, args ...any) error {
+	return Errorf(LimitExceeded, format, args...).At(field).Hint("Ask for less, or have the code approved with wider limits.")
 }
 
 // SignedLimits returns the limits that a statement carries when m is signed

@@ -105,20 +105,22 @@ func checkValue(name string, raw json.RawMessage, p parameter) error {
 			Hint("Put large data into a file.")
 	}
 	if strings.ContainsRune(text, 0) {
-		return Errorf(InvalidValue, "the value holds a NUL character, which cannot reach a program.").At(field)
+		return Errorf(InvalidValue, "the value holds a NUL character, which cannot reach a program.").At(field).
+			Hint("Take it out, or put such data into a file.")
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	if err != nil {
-		return Errorf(InvalidValue, "not JSON: %v", err).At(field)
+		return Errorf(InvalidValue, "not JSON: %v", err).At(field).Hint("Give text, a number, true, false, a list or a mapping.")
 	}
 	if err := checkNumbers(value); err != nil {
-		return Errorf(InvalidValue, "%v.", err).At(field)
+		return Errorf(InvalidValue, "%v.", err).At(field).Hint("Give a number that a 64-bit floating point number can hold.")
 	}
 	if p.weight*valueSize(raw) > maxCost {
 		return Errorf(InvalidValue, "the value is too long to be held against its schema.").At(field).Hint("Put large data into a file.")
 	}
 	if err := p.schema.Validate(value); err != nil {
-		return Errorf(InvalidValue, "%s", brief(schemaSentence(err), 1000)).At(field)
+		return Errorf(InvalidValue, "%s", brief(schemaSentence(err), 1000)).At(field).
+			Hint("The parameter's schema stands in the code part; only the code's author can change it.")
 	}
 	return nil
 }

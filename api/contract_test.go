@@ -252,7 +252,7 @@ func TestWhatTheTypesWriteFitsTheSchemas(t *testing.T) {
 		{"Approval", hpcsera.Approval{ID: "ap_x", User: "alice", Project: "cfd", Digest: digest, Name: "cavity", NotBefore: at, NotAfter: at, Statement: []byte("s"), Signature: "g", Filed: at}},
 		{"ApprovalRequest", hpcsera.ApprovalRequest{Statement: []byte("s"), Signature: "g"}},
 		{"EventList", hpcsera.EventList{Events: []hpcsera.Event{{Seq: 1, At: at, Type: "job.state", Job: "j_x", Project: "cfd", Attempt: 1, State: hpcsera.Held, Reason: hpcsera.HeldBySite, Message: "m", Desired: hpcsera.DesiredHold}}, Next: 1}},
-		{"Token", hpcsera.Token{ID: "t_x", User: "alice", Project: "cfd", Client: "cli", Site: "gwdg", Scope: hpcsera.ClientScope, Roles: 255, Created: at, Expires: at, Revoked: &at}},
+		{"Token", hpcsera.Token{ID: "t_x", User: "alice", Project: "cfd", Client: "cli", Site: "gwdg", Scope: hpcsera.ClientScope, Roles: 255, Created: at, NotBefore: at, Expires: at, Revoked: &at}},
 		{"TokenWish", hpcsera.TokenWish{Project: "cfd", Client: "gitlab", Roles: 5, Site: "gwdg", Scope: hpcsera.ProjectScope, Days: 3}},
 		{"TokenWish", hpcsera.TokenWish{Project: "cfd", Client: "gitlab", For: "ci"}},
 		{"AskedToken", hpcsera.AskedToken{ID: "rq_x", URL: "https://x", Expires: at, Interval: 5, DeviceCode: "x"}},

@@ -65,16 +65,21 @@ func (s Statement) Canonical() ([]byte, error) {
 	if s.Limits.Memory > 0 {
 		l.Memory = &s.Limits.Memory
 	}
-	text, err := json.Marshal(wire{
+	return canonicalJSON(wire{
 		Type: Type, ID: s.ID, Deployment: s.Deployment, User: s.User, Project: s.Project,
 		Sites: s.Sites, Clients: s.Clients, Submitters: s.Submitters, Agents: s.Agents,
 		Code: s.Code, Name: s.Name, Replaces: s.Replaces, Schema: s.Schema, Limits: l,
 		NotBefore: s.NotBefore.Format(timeForm), NotAfter: s.NotAfter.Format(timeForm), Runs: s.Runs,
 	})
-	if err != nil {
-		return nil, refused("the statement cannot be written: %w.", err)
+}
+
+// canonicalJSON writes v as RFC 8785 says.
+func canonicalJSON(v any) ([]byte, error) {
+	text, err := json.Marshal(v)
+	if err == nil {
+		text, err = jcs.Transform(text)
 	}
-	if text, err = jcs.Transform(text); err != nil {
+	if err != nil {
 		return nil, refused("the statement cannot be written: %w.", err)
 	}
 	return text, nil
@@ -119,14 +124,9 @@ func Parse(text []byte) (Statement, error) {
 	if w.Limits.Memory != nil {
 		s.Limits.Memory = *w.Limits.Memory
 	}
-	for _, t := range []struct {
-		field, text string
-		into        *time.Time
-	}{{"not_before", w.NotBefore, &s.NotBefore}, {"not_after", w.NotAfter, &s.NotAfter}} {
-		var err error
-		if *t.into, err = time.Parse(timeForm, t.text); err != nil {
-			return Statement{}, refused("%q is not a time such as 2026-11-22T14:05:00Z.", t.text).At(t.field)
-		}
+	err := parseTimes([]timeField{{"not_before", w.NotBefore, &s.NotBefore}, {"not_after", w.NotAfter, &s.NotAfter}})
+	if err != nil {
+		return Statement{}, err
 	}
 	again, err := s.Canonical()
 	if err != nil {
@@ -140,8 +140,24 @@ func Parse(text []byte) (Statement, error) {
 	return s, nil
 }
 
+// timeField is a member that holds a time, and what it is read into.
+type timeField struct {
+	field, text string
+	into        *time.Time
+}
+
+func parseTimes(fields []timeField) error {
+	for _, t := range fields {
+		var err error
+		if *t.into, err = time.Parse(timeForm, t.text); err != nil {
+			return refused("%q is not a time such as 2026-11-22T14:05:00Z.", t.text).At(t.field)
+		}
+	}
+	return nil
+}
+
 // asRefused gives an error of reading the code that all refusals here have.
-func asRefused(err error) error {
+func asRefused(err error) *hpcsera.Error {
 	var e *hpcsera.Error
 	if !errors.As(err, &e) {
 		return refused("the statement cannot be read: %w.", err)

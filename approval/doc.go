@@ -14,8 +14,13 @@
 // member is there, lists are explicit and every limit stands.
 //
 // Signatures are SSHSIG (the format of ssh-keygen -Y) in the namespace
-// [Namespace]. The package tells which key signed and how; whether that key
+// [Namespace], or WebAuthn assertions of passkeys over the statement's hash
+// ([Assertion]). The package tells which key signed and how; whether that key
 // may is the agent's trust file's business.
+//
+// Beside consent to code there are, in the same strict form, a [TrustStatement],
+// by which a trusted key changes whom agents trust, and the [StatusList], by
+// which an Auth app says what was withdrawn.
 //
 // Nothing here touches the disk or the network, apart from [LoadSigner], which
 // opens a key file or the ssh-agent's socket. Everything may be called

@@ -19,17 +19,45 @@ const Namespace = "hpcsera-code"
 // minRSABits is what OpenSSH itself still accepts.
 const minRSABits = 2048
 
-// maxSignature bounds what VerifySSH reads.
+// maxSignature bounds what Verify reads.
 const maxSignature = 64 << 10
+
+// Kind is how a signature was made.
+type Kind string
+
+// The kinds of signatures.
+const (
+	SSH     Kind = "ssh"     // SSHSIG, as ssh-keygen -Y makes it
+	Passkey Kind = "passkey" // a WebAuthn assertion, made in a browser
+)
 
 // Signature says which key signed and how.
 type Signature struct {
+	Kind        Kind
+	Fingerprint string // SHA256:…, as ssh-keygen -l prints it; of a passkey see [PasskeyFingerprint]
+	// Present: the device that holds the key was touched. Verified: its PIN or a
+	// fingerprint was given for this very signature. Both together make a second
+	// factor; the device signed both. Of passkeys, both are set.
+	Present, Verified bool
+
+	// Of SSH signatures.
 	Key         ssh.PublicKey
-	Fingerprint string // SHA256:…, as ssh-keygen -l prints it
-	// SecurityKey is set for keys that live in a FIDO device. Present: it was
-	// touched. Verified: its PIN or a fingerprint was given for this very
-	// signature. Both together make a second factor; the device signed both.
-	SecurityKey, Present, Verified bool
+	SecurityKey bool // the key lives in a FIDO device
+
+	// Of passkeys. Whether they are those of a trusted page is for whoever
+	// trusts the key to say ([PasskeyEntry.Accepts]).
+	Origin   string   // of the page that asked, by the browser's word
+	RPIDHash [32]byte // SHA-256 of the relying party's id, by the device's word
+}
+
+// Verify checks a signature of either kind over the statement's bytes: an
+// armored SSHSIG ([VerifySSH]), or a passkey's [Assertion] as JSON. It does not
+// say whether the key may sign, nor whether statement is one.
+func Verify(statement []byte, signature string) (*Signature, error) {
+	if strings.HasPrefix(strings.TrimSpace(signature), "{") {
+		return verifyPasskey(statement, signature)
+	}
+	return VerifySSH(statement, signature)
 }
 
 // The bits of a FIDO device's flags that its signature covers (CTAP2
@@ -69,19 +97,23 @@ func IsSecurityKey(key ssh.PublicKey) bool {
 // its user meanwhile, so the call can take as long as a person does.
 func SignSSH(signer ssh.Signer, s Statement) (string, error) {
 	if err := CheckKey(signer.PublicKey()); err != nil {
-		return "", err
+		return "", err // before anybody is asked to touch anything
 	}
 	text, err := s.Canonical()
 	if err != nil {
 		return "", err
 	}
-	signature, err := sshsig.Sign(bytes.NewReader(text), signer, sshsig.HashSHA512, Namespace)
+	return signSSH(signer, text, Namespace)
+}
+
+func signSSH(signer ssh.Signer, text []byte, namespace string) (string, error) {
+	signature, err := sshsig.Sign(bytes.NewReader(text), signer, sshsig.HashSHA512, namespace)
 	if err != nil {
 		return "", hpcsera.Errorf(hpcsera.Conflict, "the key did not sign: %w.", err)
 	}
 	armored := string(sshsig.Armor(signature))
 	// Read back what was made: an ssh-agent is another program.
-	if _, err := VerifySSH(text, armored); err != nil {
+	if _, err := verifySSH(text, armored, namespace); err != nil {
 		return "", err
 	}
 	return armored, nil
@@ -92,6 +124,10 @@ func SignSSH(signer ssh.Signer, s Statement) (string, error) {
 // SHA-1, keys that CheckKey refuses, and anything beside the signature. It
 // does not say whether the key may sign, nor whether statement is one.
 func VerifySSH(statement []byte, armored string) (*Signature, error) {
+	return verifySSH(statement, armored, Namespace)
+}
+
+func verifySSH(statement []byte, armored, namespace string) (*Signature, error) {
 	if len(armored) > maxSignature {
 		return nil, refused("a signature of %d bytes is too long.", len(armored))
 	}
@@ -107,16 +143,16 @@ func VerifySSH(statement []byte, armored string) (*Signature, error) {
 	if !bytes.Equal(sig.Marshal(), block.Bytes) {
 		return nil, refused("the signature holds more than a signature.")
 	}
-	if sig.Namespace != Namespace {
-		return nil, refused("the signature is for %q, not for %q.", sig.Namespace, Namespace).Hint("Sign with hpcsera approve, or ssh-keygen -Y sign -n %s.", Namespace)
+	if sig.Namespace != namespace {
+		return nil, refused("the signature is for %q, not for %q.", sig.Namespace, namespace).Hint("Sign with ssh-keygen -Y sign -n %s.", namespace)
 	}
 	if err := CheckKey(sig.PublicKey); err != nil {
 		return nil, err
 	}
-	if err := sshsig.Verify(bytes.NewReader(statement), sig, sig.PublicKey, sig.HashAlgorithm, Namespace); err != nil {
+	if err := sshsig.Verify(bytes.NewReader(statement), sig, sig.PublicKey, sig.HashAlgorithm, namespace); err != nil {
 		return nil, refused("the signature does not belong to these bytes: %w.", err)
 	}
-	out := &Signature{Key: sig.PublicKey, Fingerprint: ssh.FingerprintSHA256(sig.PublicKey)}
+	out := &Signature{Kind: SSH, Key: sig.PublicKey, Fingerprint: ssh.FingerprintSHA256(sig.PublicKey)}
 	if IsSecurityKey(sig.PublicKey) {
 		var device struct {
 			Flags   byte

@@ -171,6 +171,13 @@ func TestASecurityKeyTellsPresenceAndVerification(t *testing.T) {
 		if c.ok && (!got.SecurityKey || got.Present != c.present || got.Verified != c.verified) {
 			t.Errorf("flags %#x: got %+v", c.flags, got)
 		}
+		rest := sig.Signature.Rest
+		for name, without := range map[string][]byte{"no flags": nil, "flags without a counter": rest[:1]} {
+			sig.Signature.Rest = without
+			if _, err := approval.VerifySSH(text, string(sshsig.Armor(sig))); err == nil {
+				t.Errorf("flags %#x, %s: got no error", c.flags, name)
+			}
+		}
 		// The server cannot lift the flags afterwards: the device signed them.
 		sig.Signature.Rest = []byte{0x05, 0, 0, 0, 7}
 		if _, err := approval.VerifySSH(text, string(sshsig.Armor(sig))); (err == nil) != (c.flags == 0x05) {

@@ -113,7 +113,7 @@ func validateList(list []string, valid func(string) bool, anyone bool) *hpcsera.
 
 func validateTimes(from, to time.Time) error {
 	for field, t := range map[string]time.Time{"not_before": from, "not_after": to} {
-		if _, offset := t.Zone(); t.Nanosecond() != 0 || offset != 0 || t.Year() < 2000 || t.Year() > 9999 {
+		if !wholeUTC(t) {
 			return refused("%v is not a time in UTC and whole seconds.", t).At(field)
 		}
 	}
@@ -124,6 +124,11 @@ func validateTimes(from, to time.Time) error {
 		return refused("it is valid for more than %d days.", MaxValidity/(24*time.Hour)).At("not_after")
 	}
 	return nil
+}
+
+func wholeUTC(t time.Time) bool {
+	_, offset := t.Zone()
+	return t.Nanosecond() == 0 && offset == 0 && t.Year() >= 2000 && t.Year() <= 9999
 }
 
 // validateLimits wants every limit that a number can express; an absent

@@ -66,31 +66,46 @@ func (a *Agent) Report(ctx context.Context, r hpcsera.ReportRequest) (hpcsera.Re
 // offset the error is an hpcsera.Error with code WrongOffset and Expected.
 func (a *Agent) PutLog(ctx context.Context, job, stream string, attempt int, offset int64, b []byte) error {
 	path := fmt.Sprintf("/jobs/%s/logs/%s?attempt=%d&offset=%d", job, stream, attempt, offset)
-	return a.send(ctx, http.MethodPut, path, "application/octet-stream", nil, func() io.Reader { return bytes.NewReader(b) }, nil)
+	return a.send(ctx, http.MethodPut, path, "application/octet-stream", nil, func() io.Reader { return bytes.NewReader(b) }, into{io.Discard})
 }
 
 // PutBlob uploads an artifact of a job, going on where an earlier try ended.
 func (a *Agent) PutBlob(ctx context.Context, job, digest string, size int64, content io.ReaderAt) error {
 	path := "/blobs/" + digest + "?job=" + job
-	for offset, tries := int64(0), 0; ; tries++ {
-		header := http.Header{}
-		if size > 0 {
-			header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", offset, size-1, size))
-		}
-		err := a.send(ctx, http.MethodPut, path, "application/octet-stream", header,
-			func() io.Reader { return io.NewSectionReader(content, offset, size-offset) }, nil)
-		var e *hpcsera.Error
-		if errors.As(err, &e) && e.Code == hpcsera.WrongOffset && tries < 3 && e.Expected >= 0 && e.Expected <= size {
-			offset = e.Expected
-			continue
-		}
-		return err
+	u := upload{
+		digest: digest, size: size,
+		uploaded: func(ctx context.Context) (int64, bool, error) { return a.uploaded(ctx, path) },
+		put: func(ctx context.Context, offset, n int64) (uploadState, error) {
+			header := http.Header{}
+			if part := contentRange(offset, n, size); part != "" {
+				header.Set("Content-Range", part)
+			}
+			var state uploadState
+			err := a.send(ctx, http.MethodPut, path, "application/octet-stream", header,
+				func() io.Reader { return io.NewSectionReader(content, offset, n) }, decoded{path, &state})
+			return state, err
+		},
 	}
+	return u.send(ctx, func(int64) {})
+}
+
+// uploaded asks how much of a blob is there.
+func (a *Agent) uploaded(ctx context.Context, path string) (size int64, whole bool, err error) {
+	var have stored
+	err = a.send(ctx, http.MethodHead, path, "", nil, nil, &have)
+	return have.size, have.whole, err
+}
+
+// Enrolled asks the server whether it accepts this agent, with a request that
+// changes nothing.
+func (a *Agent) Enrolled(ctx context.Context) error {
+	_, _, err := a.uploaded(ctx, "/blobs/"+hpcsera.DigestOf(nil))
+	return err
 }
 
 // GetBlob writes a blob of a job's code to w.
 func (a *Agent) GetBlob(ctx context.Context, job, digest string, w io.Writer) error {
-	return a.send(ctx, http.MethodGet, "/blobs/"+digest+"?job="+job, "", nil, nil, w)
+	return a.send(ctx, http.MethodGet, "/blobs/"+digest+"?job="+job, "", nil, nil, into{w})
 }
 
 // Use makes requests from now on carry another credential of the same agent.
@@ -123,22 +138,58 @@ func (a *Agent) post(ctx context.Context, path string, in, out any) error {
 		}
 		body, kind = func() io.Reader { return bytes.NewReader(text) }, "application/json"
 	}
-	var answer bytes.Buffer
-	err := a.send(ctx, http.MethodPost, path, kind, nil, body, &answer)
-	if err != nil {
+	return a.send(ctx, http.MethodPost, path, kind, nil, body, decoded{path, out})
+}
+
+// reading is what becomes of an answer.
+type reading interface{ take(*http.Response) error }
+
+// into copies a good answer's body.
+type into struct{ io.Writer }
+
+func (i into) take(res *http.Response) error {
+	if err := check(res); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(answer.Bytes(), out); err != nil {
-		return fmt.Errorf("%s: the answer is not what this agent understands: %w", path, err)
+	if _, err := io.Copy(i, res.Body); err != nil {
+		return hpcsera.Errorf(hpcsera.Unavailable, "the answer broke off: %w", err)
 	}
 	return nil
 }
 
+// decoded reads a good answer's body into out.
+type decoded struct {
+	path string
+	out  any
+}
+
+func (d decoded) take(res *http.Response) error {
+	var body bytes.Buffer
+	if err := (into{&body}).take(res); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body.Bytes(), d.out); err != nil {
+		return fmt.Errorf("%s: the answer is not what this agent understands: %w", d.path, err)
+	}
+	return nil
+}
+
+// stored is how much of a blob there is.
+type stored struct {
+	size  int64
+	whole bool
+}
+
+func (s *stored) take(res *http.Response) (err error) {
+	s.size, s.whole, err = haveOf(res)
+	return err
+}
+
 // send makes one request, and a second one when the server asks for its
 // current DPoP nonce. body makes a fresh reader for each.
-func (a *Agent) send(ctx context.Context, method, path, contentType string, header http.Header, body func() io.Reader, out io.Writer) error {
+func (a *Agent) send(ctx context.Context, method, path, contentType string, header http.Header, body func() io.Reader, answer reading) error {
 	for try := 0; ; try++ {
-		err := a.once(ctx, method, path, contentType, header, body, out)
+		err := a.once(ctx, method, path, contentType, header, body, answer)
 		if try == 0 && hpcsera.CodeOf(err) == hpcsera.UseDPoPNonce {
 			continue
 		}
@@ -146,7 +197,7 @@ func (a *Agent) send(ctx context.Context, method, path, contentType string, head
 	}
 }
 
-func (a *Agent) once(ctx context.Context, method, path, contentType string, header http.Header, body func() io.Reader, out io.Writer) error {
+func (a *Agent) once(ctx context.Context, method, path, contentType string, header http.Header, body func() io.Reader, answer reading) error {
 	var reader io.Reader
 	if body != nil {
 		reader = body()
@@ -189,16 +240,5 @@ func (a *Agent) once(ctx context.Context, method, path, contentType string, head
 		a.nonce = fresh
 		a.mu.Unlock()
 	}
-	if err := check(res); err != nil {
-		return err
-	}
-	if out == nil {
-		_, err = io.Copy(io.Discard, res.Body)
-	} else {
-		_, err = io.Copy(out, res.Body)
-	}
-	if err != nil {
-		return hpcsera.Errorf(hpcsera.Unavailable, "the answer broke off: %w", err)
-	}
-	return nil
+	return answer.take(res)
 }

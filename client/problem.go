@@ -7,7 +7,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strings"
 
 	"github.com/hpcsera/hpcsera"
 )
@@ -90,7 +89,7 @@ func (p problem) err() *hpcsera.Error {
 		e.Index = *p.Index
 	}
 	if p.Code == hpcsera.Internal && p.Request != "" {
-		e.Advice = strings.TrimSpace(e.Advice + " Tell the operator the request id " + p.Request + ".")
+		e.Advice = "Tell the operator the request id " + p.Request + "."
 	}
 	return e
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ type shaky struct {
 	loseNext bool // apply the next upload and lose its answer
 	lost     int
 	requests int
+	received int // bytes of uploads
 	final    bool
 	plain    bool // ignore ranges
 }
@@ -92,7 +94,7 @@ func (s *shaky) upload(w http.ResponseWriter, r *http.Request) {
 		body = io.LimitReader(r.Body, int64(s.take))
 	}
 	got, _ := io.ReadAll(body)
-	s.stored = append(s.stored, got...)
+	s.stored, s.received = append(s.stored, got...), s.received+len(got)
 	if len(got) < int(r.ContentLength) || s.loseNext {
 		s.loseNext = false
 		s.lost++
@@ -125,33 +127,68 @@ func bytesOf(n int) []byte {
 	return b
 }
 
+// serveAgent is serve for an agent. It sends one artifact and tries again when
+// that fails, as the agent's loops do.
+func serveAgent(t *testing.T, s *shaky) func(content []byte) error {
+	t.Helper()
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	key, err := LoadKey(filepath.Join(t.TempDir(), "key.pem"))
+	if err != nil {
+		t.Fatalf("LoadKey: %v", err)
+	}
+	credential, _ := hpcsera.NewSecret(hpcsera.NewID("ag"))
+	a, err := NewAgent(server.URL, credential, key, http.DefaultTransport)
+	if err != nil {
+		t.Fatalf("NewAgent: %v", err)
+	}
+	return func(content []byte) (err error) {
+		for range 5 {
+			if err = a.PutBlob(t.Context(), "j_1", hpcsera.DigestOf(content), int64(len(content)), bytes.NewReader(content)); !IsUnreachable(err) {
+				return err
+			}
+		}
+		return err
+	}
+}
+
 func TestAnUploadGoesOnWhereItBroke(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		size  int
-		start *shaky
-		lost  int
-	}{
-		{"empty", 0, &shaky{}, 0},
-		{"small", 1000, &shaky{}, 0},
-		{"small, applied but the answer lost", 1000, &shaky{loseNext: true}, 1},
-		{"parts", 2*partSize + 77, &shaky{}, 0},
-		{"connection breaks in every part", partSize + 1, &shaky{take: partSize / 2}, 1},
-		{"applied but the answer lost", 2*partSize + 77, &shaky{loseNext: true}, 1},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			s, want := tt.start, bytesOf(tt.size)
+	for who, sender := range map[string]func(*testing.T, *shaky) func([]byte) error{
+		"client": func(t *testing.T, s *shaky) func([]byte) error {
 			c := serve(t, s)
-			if err := c.Upload(t.Context(), hpcsera.DigestOf(want), bytes.NewReader(want), int64(len(want)), nil); err != nil {
-				t.Fatalf("Upload: %v", err)
+			return func(content []byte) error {
+				return c.Upload(t.Context(), hpcsera.DigestOf(content), bytes.NewReader(content), int64(len(content)), nil)
 			}
-			if !bytes.Equal(s.stored, want) {
-				t.Errorf("the server has %d bytes that differ from the %d sent", len(s.stored), len(want))
-			}
-			if s.lost < tt.lost {
-				t.Errorf("the test lost %d answers, want at least %d", s.lost, tt.lost)
-			}
-		})
+		},
+		"agent": serveAgent,
+	} {
+		for _, tt := range []struct {
+			name     string
+			size     int
+			take     int
+			loseNext bool
+			lost     int
+		}{
+			{"empty", 0, 0, false, 0},
+			{"small", 1000, 0, false, 0},
+			{"small, applied but the answer lost", 1000, 0, true, 1},
+			{"parts", 2*partSize + 77, 0, false, 0},
+			{"connection breaks in every part", partSize + 1, partSize / 2, false, 1},
+			{"applied but the answer lost", 2*partSize + 77, 0, true, 1},
+		} {
+			t.Run(who+"/"+tt.name, func(t *testing.T) {
+				s, want := &shaky{take: tt.take, loseNext: tt.loseNext}, bytesOf(tt.size)
+				if err := sender(t, s)(want); err != nil {
+					t.Fatalf("Upload: %v", err)
+				}
+				if !bytes.Equal(s.stored, want) {
+					t.Errorf("the server has %d bytes that differ from the %d sent", len(s.stored), len(want))
+				}
+				if s.lost < tt.lost {
+					t.Errorf("the test lost %d answers, want at least %d", s.lost, tt.lost)
+				}
+			})
+		}
 	}
 }
 
@@ -169,6 +206,17 @@ func TestALargeUploadStartsBehindWhatTheServerHas(t *testing.T) {
 	}
 	if first != 2*partSize {
 		t.Errorf("progress starts at %d, want %d", first, 2*partSize)
+	}
+}
+
+func TestAnAgentSendsNothingTwiceOfALargeArtifact(t *testing.T) {
+	want := bytesOf(3*partSize + 5)
+	s := &shaky{stored: append([]byte(nil), want[:2*partSize]...)}
+	if err := serveAgent(t, s)(want); err != nil || !bytes.Equal(s.stored, want) {
+		t.Fatalf("PutBlob: %v, %d bytes stored, want %d", err, len(s.stored), len(want))
+	}
+	if s.received != partSize+5 || s.requests != 3 {
+		t.Errorf("%d bytes came in %d requests, want %d in one question and two parts", s.received, s.requests, partSize+5)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +30,8 @@ import (
 type login struct {
 	d          *deployment
 	as         *user.User
-	home       string // the agent's state, spool and work directories
+	home       string // the agent's state and work directories
+	spool      string
 	thumbprint string
 	signer     ssh.Signer // whose signature the agent trusts
 	key        string     // its private key's file
@@ -42,7 +44,14 @@ type login struct {
 // the test.
 func newLogin(t *testing.T, d *deployment, scheduler string, settings ...string) *login {
 	t.Helper()
-	l := &login{d: d, home: filepath.Join(openDir(t), "hpcsera")}
+	return newLoginIn(t, d, scheduler, openDir(t), settings...)
+}
+
+// newLoginIn is one whose files lie in a given folder.
+func newLoginIn(t *testing.T, d *deployment, scheduler, dir string, settings ...string) *login {
+	t.Helper()
+	l := &login{d: d, home: filepath.Join(dir, "hpcsera")}
+	l.spool = filepath.Join(l.home, "spool")
 	if err := os.Mkdir(l.home, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -50,11 +59,7 @@ func newLogin(t *testing.T, d *deployment, scheduler string, settings ...string)
 	if scheduler == "slurm" {
 		l.env = append(l.env, "SLURM_CONF="+slurmConf(t))
 		if os.Getuid() == 0 {
-			as, err := user.Lookup("alice")
-			if err != nil {
-				t.Fatalf("the test bed's user: %v", err)
-			}
-			l.as = as
+			l.as = aliceOf(t)
 		}
 	}
 	l.env = append(l.env, "HOME="+l.home)
@@ -73,6 +78,35 @@ func newLogin(t *testing.T, d *deployment, scheduler string, settings ...string)
 	l.command(t, credential+"\n", "enroll", "--credential", "-")
 	l.makeKey(t)
 	return l
+}
+
+// aliceOf returns the test bed's user.
+func aliceOf(t *testing.T) *user.User {
+	t.Helper()
+	as, err := user.Lookup("alice")
+	if err != nil {
+		t.Fatalf("the test bed's user: %v", err)
+	}
+	return as
+}
+
+// moveSpool has an agent that has not run yet keep its spool elsewhere.
+func (l *login) moveSpool(t *testing.T, dir string) {
+	t.Helper()
+	l.spool = dir
+	l.configure(t, "spool_dir: "+dir)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l.own(t)
+}
+
+// configure adds a line to the agent's configuration.
+func (l *login) configure(t *testing.T, line string) {
+	t.Helper()
+	file := filepath.Join(l.home, "agent.yaml")
+	write(t, file, read(t, file)+line+"\n", 0o600)
+	l.own(t)
 }
 
 // in returns deployment and account for use in a subtest.
@@ -102,8 +136,13 @@ func (l *login) own(t *testing.T) {
 	if l.as == nil {
 		return
 	}
-	if out, err := exec.Command("chown", "-R", l.as.Uid+":"+l.as.Gid, l.home).CombinedOutput(); err != nil {
-		t.Fatalf("chown: %v %s", err, out)
+	for _, dir := range []string{l.home, l.spool} {
+		if !exists(dir) {
+			continue // the agent makes it
+		}
+		if out, err := exec.Command("chown", "-R", l.as.Uid+":"+l.as.Gid, dir).CombinedOutput(); err != nil {
+			t.Fatalf("chown: %v %s", err, out)
+		}
 	}
 }
 
@@ -233,14 +272,25 @@ func jobBody(t *testing.T, spec hpcsera.JobSpec) map[string]any {
 	return body
 }
 
+// handedPorts counts the ports that were handed out. Tests that run at once
+// must not be given the same one between its being found free and its being
+// used, and neither the kernel's ports for clients nor the test bed's lie here.
+var handedPorts atomic.Int64
+
+const firstPort, endPorts = 61000, 65500
+
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range endPorts - firstPort {
+		port := firstPort + (int64(os.Getpid())+handedPorts.Add(1))%(endPorts-firstPort)
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		if listener, err := net.Listen("tcp", address); err == nil {
+			listener.Close()
+			return address
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	t.Fatalf("no port is free between %d and %d", firstPort, endPorts)
+	return ""
 }
 
 func digestHex(b []byte) string {

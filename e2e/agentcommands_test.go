@@ -72,10 +72,18 @@ func TestDoctorSeesASoundSite(t *testing.T) {
 	d := newDeployment(t, "", "")
 	l := newLogin(t, d, "slurm")
 	report := l.command(t, "", "doctor")
-	for _, check := range []string{"state", "server", "scheduler", "spool", "spool shared"} {
+	for _, check := range []string{"state", "server", "credential", "scheduler", "spool", "spool shared"} {
 		if !strings.Contains(report, "ok    "+check) {
 			t.Errorf("no sound %s in\n%s", check, report)
 		}
+	}
+	if !strings.Contains(report, "/srun") || !strings.Contains(report, "doorbell was heard") {
+		t.Errorf("want the launch line and the doorbell told in\n%s", report)
+	}
+	d.admin("agent", "remove", secretID(t, read(t, filepath.Join(l.home, "credential"))))
+	out, err := l.try(t, "doctor", "--submit=false")
+	if err == nil || !strings.Contains(out, "FAIL  credential") || !strings.Contains(out, "hpcsera-agent enroll") {
+		t.Errorf("after the agent was removed doctor ended with %v and\n%s", err, out)
 	}
 	d.stopServer()
 	if err := os.Chmod(l.home, 0o755); err != nil {
@@ -83,10 +91,20 @@ func TestDoctorSeesASoundSite(t *testing.T) {
 	}
 	cmd := exec.Command(filepath.Join(bin, "hpcsera-agent"), "doctor", "--submit=false")
 	cmd.Env, cmd.SysProcAttr, cmd.Dir = l.env, credential(t, l.as), "/"
-	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "FAIL  server") || !strings.Contains(string(out), "chmod 700") {
-		t.Errorf("doctor ended with %v and\n%s\nwant the dead server and the open folder told", err, out)
+	dead, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(dead), "FAIL  server") || !strings.Contains(string(dead), "chmod 700") {
+		t.Errorf("doctor ended with %v and\n%s\nwant the dead server and the open folder told", err, dead)
 	}
+}
+
+// secretID is the id in a credential.
+func secretID(t *testing.T, text string) string {
+	t.Helper()
+	id, _, ok := hpcsera.ParseSecret(strings.TrimSpace(text))
+	if !ok {
+		t.Fatal("the credential is none")
+	}
+	return id
 }
 
 // TestAgentGoesThroughAProxyToAServerWithItsOwnAuthority: the server's name is
@@ -120,7 +138,7 @@ func TestAgentGoesThroughAProxyToAServerWithItsOwnAuthority(t *testing.T) {
 		t.Errorf("without ca_file doctor ended with %v and\n%s\nwant the unknown authority told", err, out)
 	}
 	write(t, filepath.Join(l.home, "ca.pem"), read(t, certificate), 0o644)
-	write(t, filepath.Join(l.home, "agent.yaml"), read(t, filepath.Join(l.home, "agent.yaml"))+"ca_file: "+filepath.Join(l.home, "ca.pem")+"\n", 0o600)
+	l.configure(t, "ca_file: "+filepath.Join(l.home, "ca.pem"))
 	if out, err := l.try(t, "doctor", "--submit=false"); err != nil {
 		t.Errorf("doctor ended with %v and\n%s", err, out)
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -129,5 +130,112 @@ func TestLogIsSeenWhileTheJobRuns(t *testing.T) {
 	d.await(id, time.Minute)
 	if got := d.get("/jobs/" + id + "/logs/stdout"); got != "first\nsecond\n" {
 		t.Errorf("stdout is %q", got)
+	}
+}
+
+// gated is a job file whose program waits for a file, and that file.
+func (l *login) gated(t *testing.T, name string) (file, gate string) {
+	t.Helper()
+	file, gate = filepath.Join(l.d.dir, name+".yaml"), filepath.Join(l.home, name+".gate")
+	script := "  #!/bin/sh\n  echo \"$HPCSERA_ATTEMPT $$\" >> marker\n  echo before\n  until [ -e " + gate + " ]; do sleep 0.2; done\n  echo after\n"
+	write(t, file, "name: "+name+"\nsite: lab\nscript: |\n"+script, 0o644)
+	return file, gate
+}
+
+// watch starts `hpcsera run` on a job file and waits until the job's first
+// line is shown.
+func (l *login) watch(t *testing.T, file string, env []string, args ...string) (p *process, id string) {
+	t.Helper()
+	p = start(t, nil, append(l.d.clientEnv(), env...), "hpcsera", append(l.signing("run", file, "--no-fetch"), args...)...)
+	eventually(t, time.Minute, "the job's first line at the client", func() bool {
+		if p.dead() {
+			t.Fatalf("hpcsera run ended: %v\n%s", p.err, p.log)
+		}
+		return strings.Contains(p.log.String(), "before\n")
+	})
+	return p, jobIn(t, p.log.String())
+}
+
+// TestSIGTERMCancelsTheWatchedJob: what a CI system sends when a pipeline is
+// stopped reaches the batch system.
+func TestSIGTERMCancelsTheWatchedJob(t *testing.T) {
+	t.Parallel()
+	d, l := ready(t)
+	file, _ := l.gated(t, "stopped")
+	p, id := l.watch(t, file, nil)
+	native := d.job(id).Native.ID
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.exits(t, time.Minute); code != 11 {
+		t.Errorf("hpcsera run ended %d, want 11\n%s", code, p.log)
+	}
+	if j := d.job(id); j.State != hpcsera.Cancelled || j.Reason != hpcsera.CancelledByUser || l.runs(t, id) != 1 {
+		t.Errorf("job is %s (%s: %s), ran %d times, want cancelled by user, once", j.State, j.Reason, j.Message, l.runs(t, id))
+	}
+	eventually(t, 30*time.Second, "Slurm's own word that job "+native+" was cancelled", func() bool {
+		return strings.HasPrefix(slurm(t, "sacct", "--noheader", "--allocations", "--jobs="+native, "--format=State", "--parsable2"), "CANCELLED")
+	})
+}
+
+// TestWaitMayEndBeforeItsJob: the job goes on, and is waited for again.
+func TestWaitMayEndBeforeItsJob(t *testing.T) {
+	t.Parallel()
+	d, l := ready(t)
+	gate := filepath.Join(l.home, "gate")
+	id := l.submit(t, l.approve(t, manifest("waited", marking("until [ -e "+gate+" ]; do sleep 0.2; done"))))
+	d.await(id, time.Minute, hpcsera.Running)
+	if _, stderr, code := d.cli(nil, "wait", id, "--timeout", "1s"); code != 13 || !strings.Contains(stderr, "hpcsera wait "+id) {
+		t.Errorf("hpcsera wait ended %d with %q, want 13 and how to come back", code, stderr)
+	}
+	if j := d.job(id); j.State != hpcsera.Running {
+		t.Errorf("job is %s (%s), want it running", j.State, j.Reason)
+	}
+	write(t, gate, "", 0o644)
+	if _, stderr, code := d.cli(nil, "wait", id); code != 0 || l.runs(t, id) != 1 {
+		t.Errorf("hpcsera wait ended %d, the job ran %d times, want 0, once\n%s", code, l.runs(t, id), stderr)
+	}
+}
+
+// TestClientComesBackAfterALostNetwork: a client that watches a job loses the
+// network, goes on where it was, loses it for longer than it is patient, and is
+// followed by another one. The job runs once, and no line is shown twice.
+func TestClientComesBackAfterALostNetwork(t *testing.T) {
+	t.Parallel()
+	d, l := ready(t)
+	n := newNetwork(t, d.addr)
+	far := []string{"HPCSERA_SERVER=" + n.url()}
+	file, gate := l.gated(t, "patient")
+	p, id := l.watch(t, file, far, "--deployment", d.url)
+	n.cut(true)
+	eventually(t, 30*time.Second, "the client tells of the loss", func() bool { return strings.Contains(p.log.String(), "The job goes on.") })
+	write(t, gate, "", 0o644)
+	d.await(id, time.Minute)
+	n.cut(false)
+	if code := p.exits(t, time.Minute); code != 0 {
+		t.Errorf("hpcsera run ended %d, want 0\n%s", code, p.log)
+	}
+	if got := p.log.String(); strings.Count(got, "before\n") != 1 || strings.Count(got, "after\n") != 1 {
+		t.Errorf("hpcsera run showed\n%s\nwant each line of the job once", got)
+	}
+
+	file, gate = l.gated(t, "impatient")
+	p, second := l.watch(t, file, far, "--deployment", d.url, "--retry-for", "2s")
+	n.cut(true)
+	if code := p.exits(t, time.Minute); code != 20 || !strings.Contains(p.log.String(), "hpcsera wait "+second) {
+		t.Errorf("hpcsera run ended %d, want 20 and how to come back\n%s", code, p.log)
+	}
+	n.cut(false)
+	if j := d.job(second); j.State != hpcsera.Running {
+		t.Errorf("without its client the job is %s (%s), want running", j.State, j.Reason)
+	}
+	write(t, gate, "", 0o644)
+	if _, stderr, code := d.cli(far, "wait", second); code != 0 {
+		t.Errorf("hpcsera wait ended %d, want 0\n%s", code, stderr)
+	}
+	for _, id := range []string{id, second} {
+		if j := d.job(id); j.State != hpcsera.Succeeded || l.runs(t, id) != 1 {
+			t.Errorf("job %s is %s (%s: %s), ran %d times, want succeeded, once", id, j.State, j.Reason, j.Message, l.runs(t, id))
+		}
 	}
 }

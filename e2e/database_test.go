@@ -48,25 +48,25 @@ func postgres(t *testing.T) string {
 // restart on the other database.
 func TestMainJobOnPostgreSQL(t *testing.T) {
 	t.Parallel()
-	for _, failpoint := range []string{"", "server.before-commit=kill@2", "server.after-commit=kill@2"} {
-		name := failpoint
-		if name == "" {
-			name = "undisturbed"
+	t.Run("undisturbed", func(t *testing.T) {
+		t.Parallel()
+		d := newDeployment(t, postgres(t), "")
+		l := newLogin(t, d, "slurm")
+		l.startAgent(t, "")
+		id := l.submit(t, l.approve(t, manifest("pg", marking("echo hello"))))
+		j := d.await(id, 60*time.Second)
+		if got := d.get("/jobs/" + id + "/logs/stdout"); j.State != hpcsera.Succeeded || l.runs(t, id) != 1 || got != "hello\n" {
+			t.Errorf("job is %s (%s: %s), ran %d times and printed %q, want succeeded, once, hello", j.State, j.Reason, j.Message, l.runs(t, id), got)
 		}
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			d := newDeployment(t, postgres(t), "")
-			l := newLogin(t, d, "slurm")
-			if failpoint != "" {
-				killServerDuring(t, d, l, failpoint, name+" on PostgreSQL")
-				return
-			}
-			l.startAgent(t, "")
-			id := l.submit(t, l.approve(t, manifest("pg", marking("echo hello"))))
-			j := d.await(id, 60*time.Second)
-			if j.State != hpcsera.Succeeded || l.runs(t, id) != 1 || d.get("/jobs/"+id+"/logs/stdout") != "hello\n" {
-				t.Errorf("job is %s (%s: %s), ran %d times", j.State, j.Reason, j.Message, l.runs(t, id))
-			}
-		})
+	})
+	for _, p := range postgresCommits {
+		for _, when := range []string{"before", "after"} {
+			at := "server." + when + "-commit." + p.at
+			t.Run(at, func(t *testing.T) {
+				t.Parallel()
+				d := newDeployment(t, postgres(t), "")
+				killServerDuring(t, d, newLogin(t, d, "slurm"), killPoint{onPostgres(commitName(when, p.name)), at, p.later})
+			})
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,6 +37,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	bin = dir
+	runAbreast()
 	build := exec.Command("go", "build", "-tags", "failpoint", "-o", dir, "../cmd/hpcserad", "../cmd/hpcsera-agent", "../cmd/hpcsera")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -44,7 +46,26 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
+	for _, fault := range showKillTable(os.Stdout) {
+		fmt.Fprintln(os.Stderr, "e2e:", fault)
+		code = max(code, 1)
+	}
 	os.Exit(code)
+}
+
+// runAbreast lets more tests run at once than there are processors, unless the
+// command line says how many: they wait most of their time, for Slurm and for
+// clocks.
+func runAbreast() {
+	flag.Parse()
+	told := false
+	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "test.parallel" })
+	if told {
+		return
+	}
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err) // no such flag: this is no test binary
+	}
 }
 
 // slurmConf returns the configuration of the test bed's Slurm. A missing one
@@ -95,7 +116,13 @@ func start(t *testing.T, as *user.User, env []string, name string, args ...strin
 		t.Fatalf("start %s: %v", name, err)
 	}
 	go func() { p.err = p.cmd.Wait(); close(p.done) }()
-	t.Cleanup(func() { p.kill(); <-p.done })
+	t.Cleanup(func() {
+		p.kill()
+		<-p.done
+		if told := handedOut.in(p.log.String()); told != "" {
+			t.Errorf("%s %s printed a secret: %s", name, strings.Join(args, " "), told)
+		}
+	})
 	return p
 }
 
@@ -110,6 +137,17 @@ func credential(t *testing.T, as *user.User) *syscall.SysProcAttr {
 }
 
 func (p *process) kill() { _ = p.cmd.Process.Kill() }
+
+// exits waits for the process's end and returns its status.
+func (p *process) exits(t *testing.T, limit time.Duration) int {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(limit):
+		t.Fatalf("%s goes on after %v:\n%s", p.cmd, limit, p.log)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
 
 // dead reports whether the process has ended.
 func (p *process) dead() bool {
@@ -136,6 +174,7 @@ func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) 
 type deployment struct {
 	t      *testing.T
 	dir    string
+	data   string // the server's own folder
 	config string
 	url    string
 	addr   string
@@ -167,7 +206,7 @@ func newDeploymentIn(t *testing.T, data string) *deployment {
 
 func deploy(t *testing.T, data, database, failpoint string) *deployment {
 	t.Helper()
-	d := &deployment{t: t, dir: t.TempDir(), mu: &sync.Mutex{}}
+	d := &deployment{t: t, dir: t.TempDir(), data: data, mu: &sync.Mutex{}}
 	d.addr = freeAddress(t)
 	d.url = "http://" + d.addr
 	d.config = filepath.Join(d.dir, "hpcserad.yaml")
@@ -195,11 +234,42 @@ func (d *deployment) newToken(args ...string) string {
 	return secretIn(d.t, out)
 }
 
+// secrets are the hidden parts of tokens and credentials: no program that a
+// test starts may print one.
+type secrets struct {
+	mu   sync.Mutex
+	list []string
+}
+
+var handedOut secrets
+
+func (s *secrets) add(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	hidden := text[strings.LastIndex(text, "_")+1:]
+	s.list = append(s.list, hidden[:len(hidden)/2]) // half of one is too much already
+}
+
+// in returns the line of a text that holds one, "" for none.
+func (s *secrets) in(text string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, hidden := range s.list {
+		if at := strings.Index(text, hidden); at >= 0 {
+			begin := strings.LastIndex(text[:at], "\n") + 1
+			line, _, _ := strings.Cut(text[begin:], "\n")
+			return line
+		}
+	}
+	return ""
+}
+
 // secretIn finds the token or credential in what an operator's command printed.
 func secretIn(t *testing.T, out string) string {
 	t.Helper()
 	for _, word := range strings.Fields(out) {
 		if _, _, ok := hpcsera.ParseSecret(word); ok {
+			handedOut.add(word)
 			return word
 		}
 	}
@@ -333,13 +403,18 @@ func (d *deployment) await(id string, limit time.Duration, states ...hpcsera.Sta
 	return j
 }
 
+// clientEnv is the environment of a user's client.
+func (d *deployment) clientEnv() []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.dir, "HPCSERA_SERVER=" + d.url, "HPCSERA_TOKEN=" + d.token}
+}
+
 // cli runs the client as its user would and returns its output and status.
 func (d *deployment) cli(env []string, args ...string) (stdout, stderr string, code int) {
 	d.t.Helper()
 	cmd := exec.Command(filepath.Join(bin, "hpcsera"), args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.dir, "HPCSERA_SERVER=" + d.url, "HPCSERA_TOKEN=" + d.token}, env...)
+	cmd.Env = append(d.clientEnv(), env...)
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

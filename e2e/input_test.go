@@ -1,11 +1,10 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
+	"io/fs"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -47,6 +46,9 @@ func (d *deployment) refusal(t *testing.T, method, path string, body io.Reader, 
 	}
 	if err := json.NewDecoder(res.Body).Decode(&p); err != nil {
 		t.Fatal(err)
+	}
+	if p.Detail == "" || p.Hint == "" {
+		t.Errorf("%s %s: %+v, want a sentence and what to do", method, path, p)
 	}
 	return p
 }
@@ -102,11 +104,12 @@ func TestBadInputIsRefusedByNameAndLeavesNothing(t *testing.T) {
 		{"unknown site", `{"name":"bad","site":"moon","script":"true"}`, hpcsera.UnknownSite, "site"},
 		{"unknown code", `{"code":"sha256:` + strings.Repeat("0", 64) + `","site":"lab"}`, hpcsera.UnknownCode, "code"},
 		{"directives", `{"name":"bad","site":"lab","script":"#!/bin/sh\n#SBATCH -N 2\ntrue"}`, hpcsera.InvalidField, "script"},
-		{"one bad of two", `{"jobs":[{` + script + `},{` + script + `,"site":"moon"}]}`, "", ""},
+		{"one bad of two", `{"jobs":[{` + script + `},{` + script + `,"site":"moon"}]}`, hpcsera.InvalidField, "jobs[1].site"},
+		{"one at an unknown site of two", `{"jobs":[{` + script + `},{"name":"bad","site":"moon","script":"true"}]}`, hpcsera.UnknownSite, "jobs[1].site"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := d.refusal(t, "POST", "/jobs", strings.NewReader(c.body))
-			if c.code != "" && (p.Code != c.code || c.field != "" && p.Field != c.field) {
+			if p.Code != c.code || c.field != "" && p.Field != c.field {
 				t.Errorf("refused as %s at %q (%s), want %s at %q", p.Code, p.Field, p.Detail, c.code, c.field)
 			}
 			if p.Detail == "" {
@@ -157,6 +160,15 @@ func TestBadInputIsRefusedByNameAndLeavesNothing(t *testing.T) {
 			}
 		}
 	})
+	var filed struct {
+		Code []struct{ Name, Digest string }
+	}
+	d.call("GET", "/code", nil, &filed)
+	for _, c := range filed.Code {
+		if c.Name == "bad" {
+			t.Errorf("a refused request left the code %s", c.Digest)
+		}
+	}
 	var list struct{ Jobs []hpcsera.Job }
 	d.call("GET", "/jobs", nil, &list)
 	for _, j := range list.Jobs {
@@ -164,6 +176,26 @@ func TestBadInputIsRefusedByNameAndLeavesNothing(t *testing.T) {
 			t.Errorf("a refused request left job %s", j.ID)
 		}
 	}
+	for _, folder := range []string{"blobs", "uploads"} {
+		if left := files(t, filepath.Join(d.data, "files", folder)); len(left) > 0 {
+			t.Errorf("refused requests left %v, want no bytes", left)
+		}
+	}
+}
+
+// files lists all files below a folder that must be there.
+func files(t *testing.T, dir string) (list []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			list = append(list, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 func newUnknown(t *testing.T) string {
@@ -197,67 +229,6 @@ func TestNothingUnsignedReachesTheJob(t *testing.T) {
 	}
 	if !strings.Contains(env, "SIGNED=yes") || !strings.Contains(env, "SLURM_JOB_ID=") || exists(filepath.Join(l.home, "sprung")) {
 		t.Errorf("want the signed variable and Slurm's own, and no trap sprung:\n%s", env)
-	}
-}
-
-// TestFullDiskIsSaidAndPasses: the server's disk fills up; nothing is half
-// created, and it goes on when there is room.
-func TestFullDiskIsSaidAndPasses(t *testing.T) {
-	t.Parallel()
-	small := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small).CombinedOutput(); err != nil {
-		t.Fatalf("a small disk cannot be made (root is needed): %v %s", err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", "-l", small).Run() })
-	d := newDeploymentIn(t, filepath.Join(small, "data"))
-	ballast := filepath.Join(small, "ballast")
-	fill(t, ballast)
-	blob := bytes.Repeat([]byte("x"), 1<<20)
-	p := d.refusal(t, "PUT", "/blobs/sha256:"+digestHex(blob), bytes.NewReader(blob), "Content-Type", "application/octet-stream")
-	if p.Code != hpcsera.StorageFull || p.Status != http.StatusInsufficientStorage {
-		t.Errorf("a full disk answers %d %s: %s, want 507 storage_full", p.Status, p.Code, p.Detail)
-	}
-	full := false
-	for range 2000 {
-		res, text, err := d.try("POST", "/jobs", []byte(`{"name":"fill","site":"lab","script":"`+strings.Repeat("x", 20000)+`"}`), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if res.StatusCode/100 != 2 {
-			full = strings.Contains(string(text), string(hpcsera.StorageFull))
-			if !full {
-				t.Errorf("a full disk answers %s: %s", res.Status, text)
-			}
-			break
-		}
-	}
-	if !full {
-		t.Error("the disk never was full for the database")
-	}
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
-	var j hpcsera.Job
-	d.call("POST", "/jobs", map[string]any{"name": "room", "site": "lab", "script": "true"}, &j)
-	if d.job(j.ID).State != hpcsera.Pending {
-		t.Errorf("after there was room the job is %s", j.State)
-	}
-}
-
-// fill writes until the disk is full.
-func fill(t *testing.T, name string) {
-	t.Helper()
-	f, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for _, size := range []int{1 << 20, 4096} {
-		for b := make([]byte, size); ; {
-			if _, err := f.Write(b); err != nil {
-				break
-			}
-		}
 	}
 }
 

@@ -4,92 +4,151 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/spool"
 )
 
-// killTable collects the rows of the table that the kill tests print.
-var killTable struct {
-	mu   sync.Mutex
-	rows []string
+// killPoint is a moment of a job's way at which agent or server are killed.
+type killPoint struct {
+	name string
+	at   string // the failpoint
+	// The batch system starts the job only after some seconds: else a start that
+	// is seen soon takes the place of the fact that the job was queued.
+	later bool
 }
 
-func row(point, victim string, runs int, j hpcsera.Job) {
-	killTable.mu.Lock()
-	defer killTable.mu.Unlock()
-	state := string(j.State)
-	if j.Reason != "" {
-		state += " " + string(j.Reason)
-	}
-	killTable.rows = append(killTable.rows, fmt.Sprintf("%-62s %-8s %4d  %s", point, victim, runs, state))
+// agentPoints are where the agent is killed, or stands while the server is.
+var agentPoints = []killPoint{
+	{"before the journal entry of the order", "agent.before-journal.order", false},
+	{"after the journal entry of the order", "agent.after-journal.order", false},
+	{"before the journal entry that counts the run", "agent.before-journal.run", false},
+	{"before the journal entry of the submission", "agent.before-journal.submit", false},
+	{"after the journal entry of the submission, before sbatch", "agent.before-submit", false},
+	{"sbatch returned, before its answer is recorded", "agent.after-submit", false},
+	{"answer of sbatch recorded, before the report", "agent.before-report.queued", true},
+	{"before the journal entry of the end", "agent.before-journal.outcome", false},
+	{"after the journal entry of the end", "agent.after-journal.outcome", false},
+	{"before the last report", "agent.before-report.succeeded", false},
+	{"before the journal entry that a report was answered", "agent.before-journal.sent", false},
+}
+
+// lostAnswers are where only the agent's death loses something: the answer has
+// left the server.
+var lostAnswers = []killPoint{
+	{"report applied, its answer lost", "agent.after-report.queued", true},
+	{"last report applied, its answer lost", "agent.after-report.succeeded", false},
+}
+
+// commits are the server's: it is killed before one, and after it, which loses
+// the answer.
+var commits = []killPoint{
+	{"the accepted job", "job.state.pending", false},
+	{"the job's delivery", "job.order.pending", false},
+	{"the report that it is staging", "job.state.staging", false},
+	{"the report that it is queued", "job.state.queued", true},
+	{"the report that it is running", "job.state.running", false},
+	{"the last report", "job.state.succeeded", false},
 }
 
 // TestKillTable kills agent and server at every point of a job's way and
 // shows that its program ran once.
 func TestKillTable(t *testing.T) {
 	slurmConf(t)
-	t.Cleanup(func() {
-		killTable.mu.Lock()
-		defer killTable.mu.Unlock()
-		fmt.Printf("\n%-62s %-8s %4s  %s\n%s\n\n", "point", "victim", "runs", "final state", strings.Join(killTable.rows, "\n"))
-	})
-	for _, c := range []struct{ point, failpoint string }{
-		{"before the journal entry of the order", "agent.before-journal=kill@2"},
-		{"after the journal entry of the order", "agent.after-journal=kill@2"},
-		{"before the journal entry of the prepared job", "agent.before-journal=kill@3"},
-		{"after the journal entry of the submission, before sbatch", "agent.before-submit=kill"},
-		{"after sbatch returned, before its answer is recorded", "agent.after-submit=kill"},
-		{"after the record, before a report", "agent.before-report=kill@3"},
-		{"report applied, its answer lost", "agent.after-report=kill@2"},
-		{"last report applied, its answer lost", "agent.after-report=kill@4"},
-		{"between two journal entries (5)", "agent.before-journal=kill@5"},
-		{"between two journal entries (6)", "agent.after-journal=kill@6"},
-		{"between two journal entries (8)", "agent.before-journal=kill@8"},
-		{"between two journal entries (9)", "agent.after-journal=kill@9"},
-	} {
-		t.Run(c.failpoint, func(t *testing.T) {
+	for _, p := range slices.Concat(agentPoints, lostAnswers) {
+		t.Run(p.at+"/agent", func(t *testing.T) {
 			t.Parallel()
-			d := newDeployment(t, "", "")
-			l := newLogin(t, d, "slurm")
-			id := l.submit(t, l.approve(t, manifest("kill", marking("sleep 1"))))
-			first := l.startAgent(t, c.failpoint)
-			eventually(t, 30*time.Second, "the agent killed at the point", func() bool {
-				return first.dead() || d.job(id).State.Final()
-			})
-			if !first.dead() {
-				t.Fatalf("the agent never passed %s\n%s", c.failpoint, first.log)
-			}
-			l.startAgent(t, "")
-			l.expectOnce(t, id, c.point, "agent")
+			killAgentAt(t, p)
 		})
 	}
-	for n := 1; n <= 6; n++ {
+	for _, p := range agentPoints {
+		t.Run(p.at+"/server", func(t *testing.T) {
+			t.Parallel()
+			killServerWhileAgentIsAt(t, p)
+		})
+	}
+	for _, p := range commits {
 		for _, when := range []string{"before", "after"} {
-			point := fmt.Sprintf("server.%s-commit=kill@%d", when, n)
-			t.Run(point, func(t *testing.T) {
+			at := "server." + when + "-commit." + p.at
+			t.Run(at, func(t *testing.T) {
 				t.Parallel()
-				killServerAt(t, point, fmt.Sprintf("%s commit %d of the server", when, n))
+				d := newDeployment(t, "", "")
+				killServerDuring(t, d, newLogin(t, d, "slurm"), killPoint{commitName(when, p.name), at, p.later})
 			})
 		}
 	}
 }
 
-// killServerAt restarts the server once with a failpoint, before anything is
-// submitted, and again whenever it died.
-func killServerAt(t *testing.T, failpoint, point string) {
-	d := newDeployment(t, "", "")
-	killServerDuring(t, d, newLogin(t, d, "slurm"), failpoint, point)
+// commitName names a point at the server in the table.
+func commitName(when, what string) string {
+	if when == "after" {
+		return "after the commit of " + what + ", its answer lost"
+	}
+	return when + " the commit of " + what
 }
 
-func killServerDuring(t *testing.T, d *deployment, l *login, failpoint, point string) {
+// victim signs the code that the kill tests run.
+func (l *login) victim(t *testing.T, p killPoint) string {
 	t.Helper()
-	code := l.approve(t, manifest("kill", marking("sleep 1")))
+	if p.later {
+		return l.approveLater(t, "kill", "now+3", marking("sleep 1"))
+	}
+	return l.approve(t, manifest("kill", marking("sleep 1")))
+}
+
+func killAgentAt(t *testing.T, p killPoint) {
+	d := newDeployment(t, "", "")
+	l := newLogin(t, d, "slurm")
+	id := l.submit(t, l.victim(t, p))
+	first := l.startAgent(t, p.at+"=kill")
+	eventually(t, 60*time.Second, "the agent killed at "+p.at, func() bool {
+		return first.dead() || d.job(id).State.Final()
+	})
+	select {
+	case <-first.done:
+	case <-time.After(5 * time.Second): // the job was seen to end before the agent was
+		t.Fatalf("the agent never passed %s\n%s", p.at, first.log)
+	}
+	l.startAgent(t, "")
+	l.expectOnce(t, id, p.name, "agent")
+}
+
+// killServerWhileAgentIsAt kills the server while the agent stands at a point,
+// and lets the agent go on when a new server answers.
+func killServerWhileAgentIsAt(t *testing.T, p killPoint) {
+	d := newDeployment(t, "", "")
+	l := newLogin(t, d, "slurm")
+	gate := filepath.Join(l.home, "gate")
+	id := l.submit(t, l.victim(t, p))
+	agent := l.startAgent(t, p.at+"=pause:"+gate)
+	eventually(t, 60*time.Second, "the agent at "+p.at, func() bool { return exists(gate + ".here") })
+	d.killServer()
+	d.startServer("")
+	write(t, gate, "", 0o644)
+	l.expectOnce(t, id, p.name, "server")
+	if agent.dead() {
+		t.Errorf("the agent ended with its server: %v\n%s", agent.err, agent.log)
+	}
+}
+
+// killServer ends the server with SIGKILL.
+func (d *deployment) killServer() {
+	d.t.Helper()
+	d.server.kill()
+	<-d.server.done
+}
+
+// killServerDuring restarts the server once with a failpoint, before anything
+// is submitted, and again when it has died there.
+func killServerDuring(t *testing.T, d *deployment, l *login, p killPoint) {
+	t.Helper()
+	code := l.victim(t, p)
 	d.stopServer()
-	d.startServer(failpoint)
+	d.startServer(p.at + "=kill")
 	died := make(chan struct{})
 	stop := make(chan struct{})
 	t.Cleanup(func() { close(stop) })
@@ -104,11 +163,11 @@ func killServerDuring(t *testing.T, d *deployment, l *login, failpoint, point st
 	}()
 	l.startAgent(t, "")
 	id := l.submit(t, code)
-	l.expectOnce(t, id, point, "server")
+	l.expectOnce(t, id, p.name, "server")
 	select {
 	case <-died:
 	default:
-		t.Fatalf("the server never passed %s", failpoint)
+		t.Fatalf("the server never passed %s", p.at)
 	}
 }
 
@@ -120,26 +179,65 @@ func (d *deployment) restartQuietly() {
 	d.mu.Unlock()
 }
 
-// expectOnce waits for the job's end and checks its marker.
+// expectOnce waits for the job's end and until nothing is left that could run
+// its program again, and then counts.
 func (l *login) expectOnce(t *testing.T, id, point, victim string) {
 	t.Helper()
 	j := l.d.await(id, 90*time.Second)
+	l.expectNothingLeft(t, id)
 	runs := l.runs(t, id)
 	row(point, victim, runs, j)
 	if j.State != hpcsera.Succeeded || runs != 1 || j.Attempt != 1 {
-		t.Errorf("%s: job is %s (%s: %s), ran %d times in attempt %d, want succeeded once\nagent:\n%s", point, j.State, j.Reason, j.Message, runs, j.Attempt, l.agent.log)
+		t.Errorf("%s: job is %s (%s: %s), ran %d times in attempt %d, want succeeded, once, 1\nagent:\n%s", point, j.State, j.Reason, j.Message, runs, j.Attempt, l.agent.log)
 	}
-	l.expectNothingLeft(t, id)
 }
 
-// expectNothingLeft checks that no doorbell and no queued leftover remains
-// that could still run the program.
+// expectNothingLeft waits until no doorbell of the job rings and no submission
+// of it stands in the queue, where it could still run the program.
 func (l *login) expectNothingLeft(t *testing.T, id string) {
 	t.Helper()
-	claims, err := filepath.Glob(filepath.Join(l.home, "spool", id, "*", "*", "claim"))
-	if err != nil || len(claims) == 0 {
-		t.Errorf("job %s has no start claim (%v)", id, err)
+	tags := l.submissions(t, id)
+	if len(tags) == 0 {
+		t.Errorf("job %s has no submission in the spool, want at least one", id)
+		return
 	}
+	var queued string
+	eventually(t, 60*time.Second, "no submission of "+id+" in the queue", func() bool {
+		queued = strings.TrimSpace(slurm(t, "squeue", "--noheader", "--name="+strings.Join(tags, ","), "--format=%i %j %T"))
+		return queued == ""
+	})
+	eventually(t, 20*time.Second, "no doorbell of "+id+" in the inbox", func() bool {
+		rings, err := filepath.Glob(filepath.Join(l.spool, "inbox", id+".*"))
+		return err == nil && len(rings) == 0
+	})
+}
+
+// submissions returns the tags of everything that was, or may have been,
+// submitted for a job.
+func (l *login) submissions(t *testing.T, id string) []string {
+	t.Helper()
+	s, err := spool.Open(l.spool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(filepath.Join(l.spool, "submissions"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tags []string
+	for _, e := range entries {
+		sub, err := s.Submission(e.Name())
+		if os.IsNotExist(err) {
+			continue // its writer was killed, so it was never handed over
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(sub.Members, func(m spool.Member) bool { return m.Job == id }) {
+			tags = append(tags, sub.Tag)
+		}
+	}
+	return tags
 }
 
 // hangingSbatch is a submit command that does not answer in time and queues
@@ -158,13 +256,13 @@ func hangingSbatch(t *testing.T, l *login, after time.Duration) string {
 // agent's deadline.
 func TestHungSubmitRunsOnce(t *testing.T) {
 	t.Parallel()
-	for _, victim := range []string{"none", "agent", "server"} {
+	for _, victim := range lateQueueVictims {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
 			d := newDeployment(t, "", "")
 			l := newLogin(t, d, "slurm", "submit_timeout: 2s")
 			path := hangingSbatch(t, l, 22*time.Second)
-			write(t, filepath.Join(l.home, "agent.yaml"), read(t, filepath.Join(l.home, "agent.yaml"))+"commands: {sbatch: "+path+"}\n", 0o600)
+			l.configure(t, "commands: {sbatch: "+path+"}")
 			id := l.submit(t, l.approve(t, manifest("hung", marking("sleep 1"))))
 			p := l.startAgent(t, "")
 			eventually(t, 20*time.Second, "sbatch hangs", func() bool { return exists(filepath.Join(l.home, "hung-once")) })
@@ -174,16 +272,16 @@ func TestHungSubmitRunsOnce(t *testing.T) {
 				<-p.done
 				l.startAgent(t, "")
 			case "server":
-				d.server.kill()
-				<-d.server.done
+				d.killServer()
 				d.startServer("")
 			}
 			j := d.await(id, 60*time.Second)
 			// Wait until the late sbatch has queued its job and that one has ended.
 			tag := l.firstSubmission(t, id)
 			eventually(t, 60*time.Second, "the late job has come and gone", func() bool { return l.lateJobGone(t, tag) })
+			l.expectNothingLeft(t, id)
 			runs := l.runs(t, id)
-			row("sbatch hangs and queues 20 s after the deadline", victim, runs, j)
+			row(lateQueue, victim, runs, j)
 			if j.State != hpcsera.Succeeded || runs != 1 {
 				t.Errorf("job is %s (%s: %s), ran %d times, want succeeded once\n%s", j.State, j.Reason, j.Message, runs, l.agent.log)
 			}

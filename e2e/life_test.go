@@ -36,7 +36,7 @@ func (l *login) approveWide(t *testing.T, name, script string) string {
 // artifacts, result, log, native identity.
 func TestJobComesBackWithItsResults(t *testing.T) {
 	t.Parallel()
-	d, l := ready(t)
+	d, l := ready(t, "log_level: debug") // that it keeps its credential to itself is checked at the end of each test
 	input := []byte("3\n4\n")
 	d.putBlob(input)
 	m := manifest("sum", `#!/bin/bash
@@ -258,9 +258,7 @@ func TestSilentQueueNeverEndsAJob(t *testing.T) {
 			for _, name := range []string{"squeue", "sacct"} {
 				write(t, filepath.Join(l.home, name), "#!/bin/sh\nif [ -e "+broken+" ]; then "+c.script+"; exit; fi\nexec /usr/bin/"+name+" \"$@\"\n", 0o755)
 			}
-			write(t, filepath.Join(l.home, "agent.yaml"), read(t, filepath.Join(l.home, "agent.yaml"))+
-				"commands: {squeue: "+filepath.Join(l.home, "squeue")+", sacct: "+filepath.Join(l.home, "sacct")+"}\n", 0o600)
-			l.own(t)
+			l.configure(t, "commands: {squeue: "+filepath.Join(l.home, "squeue")+", sacct: "+filepath.Join(l.home, "sacct")+"}")
 			gate := filepath.Join(l.home, "gate")
 			id := l.submit(t, l.approveWide(t, "silent", marking("while ! [ -e "+gate+" ]; do sleep 0.2; done; exit 3")))
 			l.startAgent(t, "")
@@ -269,7 +267,7 @@ func TestSilentQueueNeverEndsAJob(t *testing.T) {
 			write(t, gate, "", 0o644)
 			// The program has failed; without the batch system's word the job stays open.
 			eventually(t, 60*time.Second, "the end record", func() bool {
-				found, _ := filepath.Glob(filepath.Join(l.home, "spool", id, "0", "1", "end"))
+				found, _ := filepath.Glob(filepath.Join(l.spool, id, "0", "1", "end"))
 				return len(found) == 1
 			})
 			for until := time.Now().Add(8 * time.Second); time.Now().Before(until); time.Sleep(500 * time.Millisecond) {

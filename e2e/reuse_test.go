@@ -56,12 +56,12 @@ func TestReusedIDIsAnotherJob(t *testing.T) {
 	if j.Native == nil || j.Native.ID != lost.Native.ID {
 		t.Fatalf("the second job has id %+v, want the forgotten job's %s reused", j.Native, lost.Native.ID)
 	}
-	row("controller killed, id reused: the job that got the id", "slurmctld", l.runs(t, second), j)
+	row(reusedID, "slurmctld", l.runs(t, second), j)
 	if j.Reason != hpcsera.ExitNonzero || j.Exit == nil || j.Exit.Code != 7 || l.runs(t, second) != 1 {
 		t.Errorf("the second job is %s (%s), exit %+v, ran %d times; want exit 7, once", j.State, j.Reason, j.Exit, l.runs(t, second))
 	}
 	gone := d.await(forgotten, 6*time.Minute)
-	row("controller killed, id reused: the job that was forgotten", "slurmctld", l.runs(t, forgotten), gone)
+	row(forgottenID, "slurmctld", l.runs(t, forgotten), gone)
 	if gone.State != hpcsera.Failed || gone.Reason != hpcsera.LostByScheduler || gone.Exit != nil || l.runs(t, forgotten) != 0 {
 		t.Errorf("the forgotten job is %s (%s: %s), exit %+v, ran %d times; want lost_by_scheduler, never", gone.State, gone.Reason, gone.Message, gone.Exit, l.runs(t, forgotten))
 	}

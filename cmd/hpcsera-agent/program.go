@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +22,8 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/client"
 	"github.com/hpcsera/hpcsera/internal/agent"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
+	"github.com/hpcsera/hpcsera/internal/agent/syslog"
 )
 
 // program is one invocation.
@@ -87,7 +93,12 @@ func (p *program) getenv(name string) string {
 	return ""
 }
 
-func (p *program) config() (agent.Config, error) { return agent.LoadConfig(p.file, p.getenv) }
+func (p *program) config() (agent.Config, error) {
+	if err := agent.CheckEnvironment(p.environ); err != nil {
+		return agent.Config{}, err
+	}
+	return agent.LoadConfig(policy.SystemFiles(), p.file, p.getenv)
+}
 
 func (p *program) runCommand() *cobra.Command {
 	return &cobra.Command{
@@ -179,7 +190,21 @@ func (p *program) agent(once bool) (*agent.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return agent.New(agent.Deps{Config: c, Version: version, API: api, Key: key, Batch: batch, Login: login, Log: log, Binary: binary})
+	c.Launcher = launcher(c, batch)
+	return agent.New(agent.Deps{Config: c, Version: version, API: api, Key: key, Batch: batch, Login: login, Log: log, Binary: binary, Account: account()})
+}
+
+// account returns the user's name on this system. id asks what a login asks,
+// directory services included; a static program of Go's reads /etc/passwd only.
+func account() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for _, id := range []string{"/usr/bin/id", "/bin/id"} {
+		if name, err := exec.CommandContext(ctx, id, "-un").Output(); err == nil {
+			return strings.TrimSpace(string(name))
+		}
+	}
+	return strconv.Itoa(os.Getuid())
 }
 
 func (p *program) key(c agent.Config) (*client.Key, error) {
@@ -242,7 +267,7 @@ func (p *program) printStatus(s agent.Status, alive, known bool) {
 	if c := s.Commands; c != nil {
 		fmt.Fprintf(p.stdout, "commands    %d of the batch system since the start (%d submits, %d queries)\n", c.Total().Runs, c.Submit.Runs, c.Queue.Runs+c.History.Runs)
 	}
-	for name, trouble := range map[string]string{"server": s.Server, "scheduler": s.Batch, "journal": s.Journal} {
+	for name, trouble := range map[string]string{"server": s.Server, "scheduler": s.Batch, "journal": s.Journal, "spool": s.Spool} {
 		if trouble != "" {
 			fmt.Fprintf(p.stdout, "TROUBLE     %s: %s\n", name, trouble)
 		}
@@ -253,8 +278,8 @@ func (p *program) doctorCommand() *cobra.Command {
 	submit := true
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Look whether server, spool and batch system are as the agent needs them", Args: cobra.NoArgs,
-		Long: `doctor checks the server, the clock, the batch system and the spool, and runs one
-empty batch job to see the spool from a compute node. It touches no other job.`,
+		Long: `doctor checks the server, the clock, the credential, the batch system and the
+spool, and runs one empty batch job to see the spool from a compute node. It touches no other job.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := p.config()
 			if err != nil {
@@ -275,8 +300,13 @@ empty batch job to see the spool from a compute node. It touches no other job.`,
 			if err != nil {
 				return err
 			}
-			d := &agent.Doctor{Config: c, HTTP: transport, Batch: batch, Binary: binary, Submit: submit, Tell: p.tell}
-			if !d.Examine(cmd.Context()) {
+			c.Launcher = launcher(c, batch)
+			api, keyErr := p.enrolled(c, transport)
+			if keyErr != nil {
+				p.tell(agent.Finding{Check: "credential", Found: keyErr.Error(), Advice: "Without a key of its own and its credential the agent cannot speak to the server."})
+			}
+			d := &agent.Doctor{Config: c, HTTP: transport, API: api, Batch: batch, Binary: binary, Site: policy.SystemFiles(), Syslog: syslog.Socket, Submit: submit, Tell: p.tell}
+			if !d.Examine(cmd.Context()) || keyErr != nil {
 				return errors.New("not all is well")
 			}
 			return nil
@@ -284,6 +314,22 @@ empty batch job to see the spool from a compute node. It touches no other job.`,
 	}
 	cmd.Flags().BoolVar(&submit, "submit", true, "run one empty batch job")
 	return cmd
+}
+
+// enrolled returns the agent's connection, nil before it has a credential.
+func (p *program) enrolled(c agent.Config, transport http.RoundTripper) (*client.Agent, error) {
+	credential, err := readCredential(c)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := p.key(c)
+	if err != nil {
+		return nil, err
+	}
+	return client.NewAgent(c.Server, credential, key, transport)
 }
 
 func (p *program) tell(f agent.Finding) {

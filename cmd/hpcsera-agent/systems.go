@@ -15,6 +15,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/agent"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 	"github.com/hpcsera/hpcsera/internal/scheduler/local"
 	"github.com/hpcsera/hpcsera/internal/scheduler/slurm"
@@ -22,7 +23,7 @@ import (
 
 // systems returns the batch system of batch steps and that of login steps.
 // This is the list of the batch systems there are.
-func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batch, login agent.System, err error) {
+func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batch, login *scheduler.Scheduler, err error) {
 	config := scheduler.Config{
 		Commands: map[string]string{local.Command: binary}, Environment: p.environ,
 		SubmitTimeout: c.SubmitTimeout.Std(), QueryTimeout: c.QueryTimeout.Std(), Log: log,
@@ -50,11 +51,26 @@ func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batc
 	return nil, nil, hpcsera.Errorf(hpcsera.InvalidField, "%q is not a batch system this agent knows.", c.Scheduler).At("scheduler")
 }
 
+// launcher is the configured launch line for MPI programs, or the batch
+// system's own. Slurm's srun reads the job's shape from its environment, but
+// since 22.05 not the cores of each process. Where there is none it is empty,
+// and the agent refuses jobs that need one.
+func launcher(c agent.Config, batch *scheduler.Scheduler) string {
+	if c.Launcher != "" || batch.System() != "slurm" {
+		return c.Launcher
+	}
+	srun, err := batch.Command("srun")
+	if err != nil {
+		return ""
+	}
+	return srun + " --cpus-per-task={cpu_cores_per_process}"
+}
+
 // newTransport speaks HTTPS through HTTPS_PROXY where that is set, and trusts
 // the site's own authority beside the system's.
 func newTransport(c agent.Config) (http.RoundTripper, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, VerifyConnection: policy.SystemFiles().VerifyConnection(c.Server)}
 	t.ResponseHeaderTimeout = 2 * time.Minute
 	t.MaxIdleConnsPerHost = 8
 	if c.CAFile == "" {

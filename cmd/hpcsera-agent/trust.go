@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -15,10 +16,11 @@ func (p *program) trustCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "trust", Short: "Whose signatures count here",
 		Long: `trust shows and changes the trust file: the keys whose signatures make code run
-here. Only you change it, on this site; the server cannot. A running agent sees
-a change with its next job.`,
+here, and the Auth app whose withdrawals hold. Only you change it, on this site or
+by a statement that a key you trust has signed; the server cannot. A running agent
+sees a change with its next job.`,
 	}
-	cmd.AddCommand(p.trustList(), p.trustAdd(), p.trustRemove(), p.trustWithdraw())
+	cmd.AddCommand(p.trustList(), p.trustAdd(), p.trustImport(), p.trustPin(), p.trustUnpin(), p.trustRemove(), p.trustWithdraw())
 	return cmd
 }
 
@@ -31,7 +33,13 @@ func (p *program) trust() (policy.Commands, error) {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return policy.Commands{}, err
 	}
-	return policy.Commands{Path: filepath.Join(c.StateDir, "trust.yaml"), In: p.stdin, Out: p.stdout}, nil
+	return policy.Commands{Path: filepath.Join(c.StateDir, "trust.yaml"), In: p.stdin, Out: p.stdout, Terminal: p.terminal()}, nil
+}
+
+// terminal reports whether somebody sits at the standard input.
+func (p *program) terminal() bool {
+	f, ok := p.stdin.(*os.File)
+	return ok && isTerminal(f)
 }
 
 func (p *program) trustList() *cobra.Command {
@@ -50,17 +58,33 @@ func (p *program) trustList() *cobra.Command {
 func (p *program) trustAdd() *cobra.Command {
 	var o policy.AddOptions
 	var end string
+	var authorized bool
 	cmd := &cobra.Command{
-		Use: "add KEY.pub|-", Short: "Trust an SSH key", Args: cobra.ExactArgs(1),
+		Use: "add FILE|-", Short: "Trust an SSH key or a passkey", Args: cobra.MaximumNArgs(1),
 		Long: `add trusts a key after you have typed the end of its fingerprint, as shown where the
-key was made (ssh-keygen -lf KEY.pub). Security keys (sk-…) are a second factor;
-a plain key counts only with --plain: whoever can read its file can then run code
-as you.`,
-		Example: "  hpcsera-agent trust add ~/.ssh/id_ed25519_sk.pub\n  hpcsera-agent trust add ci.pub --plain --project solver-ci --runs 200 --until 30d",
+key was made (ssh-keygen -lf KEY.pub) or, for a passkey, in the Auth app beside its
+line (hpcsera-passkey …). Security keys (sk-…) and passkeys are a second factor; a
+plain key counts only with --plain: whoever can read its file can then run code as
+you.
+
+--from-authorized-keys goes through ~/.ssh/authorized_keys, or the file you name,
+and asks for each key. It never takes a line with options, and says what it left out.`,
+		Example: "  hpcsera-agent trust add ~/.ssh/id_ed25519_sk.pub\n  hpcsera-agent trust add ci.pub --plain --project solver-ci --runs 200 --until 30d\n" +
+			"  hpcsera-agent trust add -                        then paste the passkey's line\n  hpcsera-agent trust add --from-authorized-keys",
 		RunE: func(_ *cobra.Command, args []string) error {
 			t, err := p.trust()
 			if err != nil {
 				return err
+			}
+			if authorized {
+				file := filepath.Join(p.getenv("HOME"), ".ssh", "authorized_keys")
+				if len(args) > 0 {
+					file = args[0]
+				}
+				return t.AddAuthorized(file)
+			}
+			if len(args) == 0 {
+				return &usageError{errors.New("which key? Name its file, or - for the standard input")}
 			}
 			o.File = args[0]
 			if end != "" {
@@ -81,7 +105,68 @@ as you.`,
 	f.StringSliceVar(&o.Projects, "project", nil, "only for these projects")
 	f.IntVar(&o.Runs, "runs", 0, "at most so many starts per approval")
 	f.StringVar(&end, "until", "", "only for so long, such as 30d")
+	f.BoolVar(&authorized, "from-authorized-keys", false, "ask for each key of an authorized_keys file")
 	return cmd
+}
+
+func (p *program) trustImport() *cobra.Command {
+	return &cobra.Command{
+		Use: "import FILE", Short: "Follow a signed statement about whom to trust", Args: cobra.ExactArgs(1),
+		Long: `import adds and removes keys as a statement (type hpcsera-trust/v1) says that a key
+trusted here, without restrictions, has signed. FILE holds the statement, FILE.sig
+the signature. A statement is followed once.`,
+		Example: "  ssh-keygen -Y sign -n hpcsera-trust -f ~/.ssh/id_ed25519_sk trust.json\n  hpcsera-agent trust import trust.json",
+		RunE: func(_ *cobra.Command, args []string) error {
+			t, err := p.trust()
+			if err != nil {
+				return err
+			}
+			c, err := p.config()
+			if err != nil {
+				return err
+			}
+			key, err := p.key(c)
+			if err != nil {
+				return err
+			}
+			return t.Import(args[0], policy.Context{
+				User: c.User, Site: c.Site, Deployment: c.Server, Thumbprint: key.Thumbprint(), Now: time.Now(),
+			})
+		},
+	}
+}
+
+func (p *program) trustPin() *cobra.Command {
+	var fingerprint string
+	cmd := &cobra.Command{
+		Use: "pin AUTH-APP-URL FILE|-", Short: "Let the withdrawals of an Auth app hold here", Args: cobra.ExactArgs(2),
+		Long: `pin makes this agent start nothing without the Auth app's current status list, and
+nothing that the list withdraws. FILE holds the line of the Auth app's key
+(hpcsera-auth-key …), as its page shows it with the fingerprint that you type.`,
+		Example: "  hpcsera-agent trust pin https://auth.example.org -     then paste the key's line",
+		RunE: func(_ *cobra.Command, args []string) error {
+			t, err := p.trust()
+			if err != nil {
+				return err
+			}
+			return t.Pin(args[0], args[1], fingerprint)
+		},
+	}
+	cmd.Flags().StringVar(&fingerprint, "fingerprint", "", "SHA256:… instead of typing its end")
+	return cmd
+}
+
+func (p *program) trustUnpin() *cobra.Command {
+	return &cobra.Command{
+		Use: "unpin", Short: "Let jobs start without a status list again", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			t, err := p.trust()
+			if err != nil {
+				return err
+			}
+			return t.Unpin()
+		},
+	}
 }
 
 func (p *program) trustRemove() *cobra.Command {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/callback"
 	"github.com/hpcsera/hpcsera/internal/strictyaml"
 )
@@ -31,6 +32,7 @@ type config struct {
 	KeyFile     string     `json:"key_file"` // "" is DATA_DIR/server.key
 	AdminSocket string     `json:"admin_socket"`
 	Metrics     string     `json:"metrics"` // HOST:PORT, "" is none
+	Syslog      string     `json:"syslog"`  // socket for heads of the audit log, "" is /dev/log where there is one, none is none
 	Auth        authConfig `json:"auth"`
 	Limits      limits     `json:"limits"`
 	Log         logConfig  `json:"log"`
@@ -182,7 +184,7 @@ func (c *config) locate(dir string) {
 	abs(&c.KeyFile, "server.key")
 	abs(&c.AdminSocket, "admin.sock")
 	abs(&c.Auth.KeyFile, "deployment.key")
-	if !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://") {
+	if !elsewhere(c.Database) {
 		c.Database = strings.TrimPrefix(c.Database, "sqlite:")
 		abs(&c.Database, "hpcsera.db")
 	}
@@ -193,7 +195,48 @@ func (c *config) locate(dir string) {
 	}
 }
 
+// elsewhere says that a database is meant to be no file: a URL, or the words
+// that PostgreSQL's own programs take. They can hold a password, which must not
+// become a file's name.
+func elsewhere(database string) bool {
+	return strings.Contains(database, "://") || strings.Contains(database, "password=")
+}
+
+// checkDatabase refuses what is neither a file nor PostgreSQL, and a URL that
+// can be read in two ways: one of them would take the password for something
+// that may be shown. So no refusal repeats what it refuses.
+func (c *config) checkDatabase() error {
+	if !elsewhere(c.Database) {
+		return nil
+	}
+	u, err := url.Parse(c.Database)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || strings.Count(c.Database, "@") > 1 || strings.Contains(u.Path, "@") {
+		return hpcsera.Errorf(hpcsera.InvalidField, "it is neither a file nor a PostgreSQL URL.").At("database").
+			Hint("Write postgres://USER:PASSWORD@HOST:PORT/DATABASE, with %%40, %%2F, %%3A and %%25 for @, /, : and %% in the password.")
+	}
+	return nil
+}
+
+// shownDatabase is the database's URL without the passwords in it.
+func shownDatabase(database string) string {
+	u, err := url.Parse(database)
+	if err != nil || !elsewhere(database) {
+		return database
+	}
+	q := u.Query()
+	for key := range q {
+		if strings.Contains(key, "password") {
+			q.Set(key, "xxxxx")
+		}
+	}
+	u.RawQuery = q.Encode()
+	return u.Redacted()
+}
+
 func (c *config) check() error {
+	if err := c.checkDatabase(); err != nil {
+		return err
+	}
 	refuse := func(field, format string, args ...any) error {
 		return hpcsera.Errorf(hpcsera.InvalidField, format, args...).At(field)
 	}
@@ -235,7 +278,7 @@ func (c *config) check() error {
 func (c *config) logger(w io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.Log.Level)) // checked
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: auth.Redact}
 	if c.Log.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
@@ -246,11 +289,11 @@ func (c *config) logger(w io.Writer) *slog.Logger {
 func (c config) attrs() []any {
 	var list []any
 	for _, l := range leaves(reflect.ValueOf(&c).Elem(), nil) {
-		text := fmt.Sprint(l.value.Interface())
-		if u, err := url.Parse(text); err == nil && u.User != nil {
-			text = u.Redacted()
+		name, text := strings.Join(l.path, "."), fmt.Sprint(l.value.Interface())
+		if name == "database" {
+			text = shownDatabase(text)
 		}
-		list = append(list, slog.String(strings.Join(l.path, "."), text))
+		list = append(list, slog.String(name, text))
 	}
 	return list
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera"
@@ -72,15 +74,19 @@ func (p *program) tokenCommand() *cobra.Command {
 	f.StringVar(&r.Site, "site", "", "only for this site")
 	f.StringVar(&scope, "scope", "", "client (default: only this client's jobs and code) or project")
 	f.IntVar(&r.Days, "days", 0, "until it ends (default 30)")
+	f.TimeVar(&r.NotBefore, "not-before", time.Time{}, []string{time.RFC3339}, "when it begins to be good, as in 2026-11-22T08:00:00Z (default at once)")
 	required(create, "user", "project", "client")
 
+	var revocation access.Revocation
 	revoke := &cobra.Command{
 		Use: "revoke ID", Short: "Revoke a token from the next request on; its jobs that wait for an agent are held", Args: exactly(1),
-		Example: "  hpcserad token revoke t_8f2k4m6p8r0t2v4x6z8a",
+		Example: "  hpcserad token revoke t_8f2k4m6p8r0t2v4x6z8a\n  hpcserad token revoke t_8f2k4m6p8r0t2v4x6z8a --stop",
 		RunE: func(c *cobra.Command, args []string) error {
-			return ask(p, c, admin.OpRevokeToken, access.Revocation{ID: args[0]}, showToken)
+			revocation.ID = args[0]
+			return ask(p, c, admin.OpRevokeToken, revocation, showToken)
 		},
 	}
+	revoke.Flags().BoolVar(&revocation.Stop, "stop", false, "cancel the jobs that it started")
 	var filter access.Filter
 	list := &cobra.Command{
 		Use: "list", Short: "List tokens, without their texts, which nobody has", Args: exactly(0), Example: "  hpcserad token list --user alice",

@@ -44,6 +44,10 @@ data_dir: data
 # Prometheus metrics, without authentication: keep the address to yourself.
 # metrics: 127.0.0.1:9470
 
+# Heads of the audit log go here, so that a log made anew is found out: a socket
+# of syslog, or none. Empty: /dev/log, where there is one.
+# syslog: /dev/log
+
 # Where people sign in and decide: an Auth app of its own, at which this server
 # is registered under a name and the key that hpcserad auth key prints. Without
 # url this server has one inside, at /auth/.

@@ -51,6 +51,19 @@ type program struct {
 // run is the program. It ends when ctx does.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	p := &program{environ: environ, stdout: stdout, stderr: stderr}
+	root := p.root()
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err != nil && strings.HasPrefix(err.Error(), "unknown command") {
+		err = usageError{err}
+	}
+	return err
+}
+
+// root is the program's command with all others below it.
+func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hpcserad",
 		Short: "The API server of HPCSerA, and the operator's tool for it",
@@ -62,9 +75,6 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	root.SetArgs(args)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w. See: %s --help", err, c.CommandPath())}
 	})
@@ -72,11 +82,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		"configuration file (default: $HPCSERAD_CONFIG, ./hpcserad.yaml, /etc/hpcsera/hpcserad.yaml)")
 	root.AddCommand(p.initCommand(), p.serveCommand())
 	root.AddCommand(p.operatorCommands()...)
-	err := root.ExecuteContext(ctx)
-	if err != nil && strings.HasPrefix(err.Error(), "unknown command") {
-		err = usageError{err}
-	}
-	return err
+	return root
 }
 
 // exactly is cobra.ExactArgs with a usage error that shows the usage line.

@@ -14,7 +14,7 @@ import (
 // operatorCommands are the commands that ask the running server.
 func (p *program) operatorCommands() []*cobra.Command {
 	commands := []*cobra.Command{
-		p.userCommand(), p.projectCommand(), p.clientCommand(), p.siteCommand(), p.agentCommand(), p.tokenCommand(), p.authCommand(),
+		p.userCommand(), p.projectCommand(), p.clientCommand(), p.siteCommand(), p.agentCommand(), p.tokenCommand(), p.auditCommand(), p.authCommand(),
 	}
 	for _, c := range commands {
 		c.PersistentFlags().StringVarP(&p.output, "output", "o", "table", "table or json")

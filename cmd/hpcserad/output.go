@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -33,6 +34,8 @@ func (t table) write(w io.Writer) error {
 	_, err := fmt.Fprint(w, "\n"+t.below)
 	return err
 }
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
 
 func writeJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)

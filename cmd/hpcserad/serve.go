@@ -19,6 +19,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/admin"
+	"github.com/hpcsera/hpcsera/internal/audit"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/blob/fs"
 	"github.com/hpcsera/hpcsera/internal/callback"
@@ -113,10 +114,11 @@ func (p *program) serve(ctx context.Context, cfg config, addressFile string) (er
 	defer endBeside()
 	work.Go(func() error { return all.sightings.Run(beside) })
 	work.Go(func() error { return all.jobs.Run(beside) })
+	work.Go(func() error { return all.audit.Run(beside) })
 	work.Go(func() error { return all.metrics.Watch(beside, db.Feed()) })
+	work.Go(func() error { return operator.Serve(stopping, admin.New(all.access, all.audit, log)) })
 	work.Go(func() error { return all.grants.Run(beside) })
 	work.Go(func() error { return all.access.Run(beside) })
-	work.Go(func() error { return operator.Serve(stopping, admin.New(all.access, log)) })
 	if page != nil {
 		work.Go(func() error { return page.Serve(stopping, all.metrics.Handler()) })
 	}
@@ -134,6 +136,7 @@ type parts struct {
 	sightings *auth.Sightings
 	jobs      *jobs.Service
 	access    *access.Service
+	audit     *audit.Log
 	grants    *oauth.Service
 	metrics   *httpapi.Metrics
 	edge      *httpapi.API
@@ -156,6 +159,7 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, front
 		return nil, err
 	}
 	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: cfg.PublicURL, Log: log})
+	p.audit = audit.New(audit.Config{Store: db, Syslog: openSyslog(cfg.Syslog, log), Log: log})
 	p.jobs, err = jobs.New(jobs.Config{
 		Store: db, Blobs: files, Logs: files, Code: codes, Sightings: p.sightings, Key: key,
 		Stopping: front.Stopping(), Still: who.Still, Log: log,
@@ -170,7 +174,7 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, front
 	p.metrics.Register(commits(db)...)
 	p.edge, err = httpapi.New(httpapi.Config{
 		Auth: who, Jobs: p.jobs, Code: codes, Access: p.access, Grants: p.grants, Ready: ready(db, front.Stopping()), LastSeq: lastSeq(db),
-		RequestID: server.RequestID, Note: server.Note, Metrics: p.metrics, Log: log,
+		RequestID: server.RequestID, Note: server.Note, Refused: p.audit.Refused, Metrics: p.metrics, Log: log,
 	})
 	if err != nil {
 		return nil, err

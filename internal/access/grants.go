@@ -21,6 +21,8 @@ type NewToken struct {
 	Site    string        `json:"site,omitempty"`
 	Scope   hpcsera.Scope `json:"scope,omitempty"` // client (default) or project
 	Days    int           `json:"days,omitempty"`  // until its end; 0 is the default
+	// NotBefore is when it begins to be good; zero is at once.
+	NotBefore time.Time `json:"not_before,omitzero"`
 }
 
 // TokenMade is a new token; Secret is shown once and kept nowhere.
@@ -69,10 +71,14 @@ func (s *Service) Wanted(r NewToken) (hpcsera.Token, error) {
 	if r.Scope != hpcsera.ClientScope && r.Scope != hpcsera.ProjectScope {
 		return hpcsera.Token{}, hpcsera.Errorf(hpcsera.InvalidField, "%q is not a scope.", r.Scope).At("scope").Hint("Use client or project.")
 	}
-	return hpcsera.Token{
+	t := hpcsera.Token{
 		User: r.User, Project: r.Project, Client: r.Client, Site: r.Site, Scope: r.Scope, Roles: roles,
-		Expires: s.now().Add(time.Duration(r.Days) * 24 * time.Hour),
-	}, nil
+		NotBefore: r.NotBefore.UTC(), Expires: s.now().Add(time.Duration(r.Days) * 24 * time.Hour),
+	}
+	if !t.NotBefore.Before(t.Expires) {
+		return t, hpcsera.Errorf(hpcsera.InvalidField, "the token would end at %s, before it begins.", t.Expires.Format(time.RFC3339)).At("not_before")
+	}
+	return t, nil
 }
 
 func rolesOf(r NewToken) (hpcsera.Roles, error) {
@@ -281,7 +287,7 @@ type Filter struct {
 
 // Users lists all users.
 func (s *Service) Users(ctx context.Context, by *auth.Principal, _ Filter) ([]*hpcsera.User, error) {
-	return list(ctx, s, by, auth.ManageService, auth.Target{}, func(r store.Reader) ([]*hpcsera.User, error) { return r.Users() })
+	return list(ctx, s, by, auth.ListUsers, auth.Target{}, func(r store.Reader) ([]*hpcsera.User, error) { return r.Users() })
 }
 
 // Projects lists the projects with their members: a user's own, and all for

@@ -25,6 +25,10 @@ type Config struct {
 	// TokenDays is how long a token lives when nobody says, MaxTokenDays how
 	// long at most. 0 are 30 and 90.
 	TokenDays, MaxTokenDays int
+	// Institutions lets people into the projects that their institutions name,
+	// by the word of the Auth app. Owners of projects then do not decide alone
+	// who is in.
+	Institutions bool
 }
 
 // Jobs is what taking access back does to jobs; internal/jobs does it.

@@ -14,6 +14,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/admin"
+	"github.com/hpcsera/hpcsera/internal/audit"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/code"
 	"github.com/hpcsera/hpcsera/internal/jobs"
@@ -54,7 +55,7 @@ func newOperator(t *testing.T) *operator {
 		t.Fatal(err)
 	}
 	service := access.New(access.Config{Store: db, Jobs: life, Sightings: sightings, Log: slog.New(slog.NewTextHandler(o.log, nil))})
-	o.store, o.socket = db, serve(t, admin.New(service, slog.New(slog.NewTextHandler(o.log, nil))))
+	o.store, o.socket = db, serve(t, admin.New(service, audit.New(audit.Config{Store: db, Log: quiet}), slog.New(slog.NewTextHandler(o.log, nil))))
 	return o
 }
 
@@ -142,18 +143,19 @@ func TestATokenIsMadeOnlyForWhoMayHaveIt(t *testing.T) {
 		edit func(*access.NewToken)
 		want hpcsera.Code
 	}{
-		"an unknown user":     {func(r *access.NewToken) { r.User = "eve" }, hpcsera.NotFound},
-		"no member":           {func(r *access.NewToken) { r.User = "bob" }, hpcsera.Conflict},
-		"an unknown project":  {func(r *access.NewToken) { r.Project = "melt" }, hpcsera.NotFound},
-		"an unknown client":   {func(r *access.NewToken) { r.Client = "flowable" }, hpcsera.NotFound},
-		"an unknown site":     {func(r *access.NewToken) { r.Site = "mars" }, hpcsera.NotFound},
-		"no roles":            {func(r *access.NewToken) { r.Preset = "" }, hpcsera.InvalidField},
-		"roles and a preset":  {func(r *access.NewToken) { r.Roles = "1" }, hpcsera.InvalidField},
-		"an unknown preset":   {func(r *access.NewToken) { r.Preset = "root" }, hpcsera.InvalidField},
-		"an unknown role":     {func(r *access.NewToken) { r.Preset, r.Roles = "", "9" }, hpcsera.InvalidField},
-		"an unknown scope":    {func(r *access.NewToken) { r.Scope = "world" }, hpcsera.InvalidField},
-		"longer than 90 days": {func(r *access.NewToken) { r.Days = 91 }, hpcsera.LimitExceeded},
-		"for no time at all":  {func(r *access.NewToken) { r.Days = -1 }, hpcsera.LimitExceeded},
+		"an unknown user":            {func(r *access.NewToken) { r.User = "eve" }, hpcsera.NotFound},
+		"no member":                  {func(r *access.NewToken) { r.User = "bob" }, hpcsera.Conflict},
+		"an unknown project":         {func(r *access.NewToken) { r.Project = "melt" }, hpcsera.NotFound},
+		"an unknown client":          {func(r *access.NewToken) { r.Client = "flowable" }, hpcsera.NotFound},
+		"an unknown site":            {func(r *access.NewToken) { r.Site = "mars" }, hpcsera.NotFound},
+		"no roles":                   {func(r *access.NewToken) { r.Preset = "" }, hpcsera.InvalidField},
+		"roles and a preset":         {func(r *access.NewToken) { r.Roles = "1" }, hpcsera.InvalidField},
+		"an unknown preset":          {func(r *access.NewToken) { r.Preset = "root" }, hpcsera.InvalidField},
+		"an unknown role":            {func(r *access.NewToken) { r.Preset, r.Roles = "", "9" }, hpcsera.InvalidField},
+		"an unknown scope":           {func(r *access.NewToken) { r.Scope = "world" }, hpcsera.InvalidField},
+		"longer than 90 days":        {func(r *access.NewToken) { r.Days = 91 }, hpcsera.LimitExceeded},
+		"for no time at all":         {func(r *access.NewToken) { r.Days = -1 }, hpcsera.LimitExceeded},
+		"that ends before it begins": {func(r *access.NewToken) { r.NotBefore = time.Now().AddDate(0, 0, 31) }, hpcsera.InvalidField},
 	} {
 		r := newToken()
 		c.edit(&r)
@@ -168,6 +170,11 @@ func TestATokenIsMadeOnlyForWhoMayHaveIt(t *testing.T) {
 	}
 	if got := ask[[]hpcsera.Token](o, admin.OpTokens, access.Filter{User: "alice"}); len(got) != 1 || got[0].ID != made.Token.ID {
 		t.Errorf("list: got %+v", got)
+	}
+	later := newToken()
+	later.NotBefore = time.Now().Add(time.Hour)
+	if err := o.bearer(ask[access.TokenMade](o, admin.OpCreateToken, later).Secret); hpcsera.CodeOf(err) != hpcsera.TokenInvalid {
+		t.Errorf("a token for later: got %v, want token_invalid", err)
 	}
 	if strings.Contains(o.log.String(), made.Secret) {
 		t.Error("the log holds the token")

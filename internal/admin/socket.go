@@ -14,6 +14,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/access"
+	"github.com/hpcsera/hpcsera/internal/audit"
 	"github.com/hpcsera/hpcsera/internal/auth"
 )
 
@@ -43,14 +44,20 @@ const (
 	OpTokens        Operation = "tokens"         // access.Filter: []hpcsera.Token
 )
 
+// The audit log.
+const (
+	OpVerifyAudit Operation = "audit-verify" // audit.Verification: audit.Verified
+	OpAudit       Operation = "audit"        // audit.Pages: []hpcsera.AuditLine
+)
+
 type handler func(ctx context.Context, body []byte) (any, error)
 
 // socket serves the operations.
 type socket struct{ log *slog.Logger }
 
-// New serves the operations of s on admin.sock: POST /OPERATION. It is not for
+// New serves the operations of s and book on admin.sock: POST /OPERATION. It is not for
 // any other listener, since it asks nobody who they are.
-func New(s *access.Service, log *slog.Logger) http.Handler {
+func New(s *access.Service, book *audit.Log, log *slog.Logger) http.Handler {
 	mux, edge := http.NewServeMux(), socket{log}
 	for op, run := range map[Operation]handler{
 		OpCreateUser: on(s.CreateUser), OpSetUser: on(s.SetUser), OpUsers: on(s.Users),
@@ -59,6 +66,7 @@ func New(s *access.Service, log *slog.Logger) http.Handler {
 		OpCreateSite: on(s.CreateSite), OpSetSite: on(s.SetSite), OpSites: on(s.Sites),
 		OpCreateAgent: on(s.CreateAgent), OpRemoveAgent: on(s.RemoveAgent), OpAgents: on(s.Agents),
 		OpCreateToken: on(s.CreateToken), OpRevokeToken: on(s.RevokeToken), OpTokens: on(s.Tokens),
+		OpVerifyAudit: on(book.Verify), OpAudit: on(book.Export),
 	} {
 		mux.HandleFunc("POST /"+string(op), func(w http.ResponseWriter, r *http.Request) { edge.serve(w, r, op, run) })
 	}

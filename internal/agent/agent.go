@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/hpcsera/hpcsera/internal/agent/journal"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
+	"github.com/hpcsera/hpcsera/internal/agent/syslog"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
@@ -39,6 +41,11 @@ type Deps struct {
 	Login   System // of login steps, on this host
 	Log     *slog.Logger
 	Binary  string // this program, for the wrapper
+	Account string // the user's on this system
+	// Site is where the site's policy stands, and Syslog the socket of this host's
+	// log; the zero values are the system's own. Tests alone set them.
+	Site   policy.SiteFiles
+	Syslog string
 }
 
 // Agent is one instance: one process of one enrolment.
@@ -56,12 +63,18 @@ type Agent struct {
 	report   *reporter
 	asker    *asker
 	state    *board
+	witness  *witness
+	site     policy.SiteFiles
+	version  string
+	account  string
+	lists    policy.Lists
 	binary   string
 	host     string
 	instance string
 	takeover string       // an instance on this host whose process is dead
 	granted  atomic.Int64 // this instance's term; 0 before
 	facts    atomic.Pointer[hpcsera.Facts]
+	lastList string // the status list that was last looked at; the work loop's own
 	patience patience
 
 	spoolFailing atomic.Bool
@@ -91,8 +104,14 @@ func New(d Deps) (*Agent, error) {
 		config: d.Config, log: d.Log, api: d.API, key: d.Key, batch: d.Batch, login: d.Login,
 		actors: map[System]*actor{d.Batch: newActor(d.Batch), d.Login: newActor(d.Login)},
 		spool:  s, report: newReporter(), asker: newAsker(), host: host, instance: hpcsera.NewID("i"), patience: defaultPatience,
+		version: d.Version, account: d.Account, site: d.Site,
 		stageSlots: make(chan struct{}, 8), submitSlots: make(chan struct{}, 2), collectSlots: make(chan struct{}, 4),
 	}
+	if a.site == (policy.SiteFiles{}) {
+		a.site = policy.SystemFiles()
+	}
+	a.witness = newWitness(d.Config.User, cmp.Or(d.Syslog, syslog.Socket), d.Log)
+	a.warn()
 	if a.binary, err = s.Binary(d.Binary); err != nil {
 		return nil, err
 	}
@@ -108,6 +127,20 @@ func New(d Deps) (*Agent, error) {
 	return a, nil
 }
 
+// warn tells at the start of settings that believe more than is usual, and of
+// those that the site decides.
+func (a *Agent) warn() {
+	if a.config.Trust.PasskeySameOrigin {
+		a.log.Warn("trust.passkey_same_origin: passkeys count on pages of the API server itself; whoever takes it over can have you sign what you do not see")
+	}
+	if a.config.Trust.Code == codeServer {
+		a.log.Warn("trust.code is server: whatever the server on this host sends runs with your rights, signed or not")
+	}
+	if len(a.config.overruled) > 0 {
+		a.log.Warn("the site's settings hold in place of yours", "settings", a.config.overruled)
+	}
+}
+
 // Run serves until ctx ends (then it returns nil after handing back its
 // term), or until another instance has taken over.
 func (a *Agent) Run(ctx context.Context) error {
@@ -117,6 +150,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // serve runs the engine and the loops around main, which ends it.
 func (a *Agent) serve(ctx context.Context, main func(context.Context) error) error {
 	defer a.journal.Close()
+	defer a.witness.host.Close()
 	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
 	go a.engine.run(engineCtx)
 	loopCtx, stopLoops := context.WithCancel(ctx)
@@ -141,6 +175,7 @@ func (a *Agent) serve(ctx context.Context, main func(context.Context) error) err
 	start(a.reportLoop)
 	start(a.boardLoop)
 	start(a.factsLoop)
+	start(a.siteLoop)
 	err := main(loopCtx)
 	stopLoops()
 	wg.Wait()
@@ -265,19 +300,27 @@ func (a *Agent) system(s hpcsera.Step) System {
 	return a.batch
 }
 
-// verify checks a job against the user's signature. The trust file is read
-// each time, so that what the user withdrew counts at once.
+// verify checks a job against the user's signature and the site's policy. The
+// files are read each time, so that what was withdrawn or forbidden counts at
+// once.
 func (a *Agent) verify(spec hpcsera.OrderSpec) (*policy.Verdict, error) {
-	return policy.Verify(filepath.Join(a.config.StateDir, "trust.yaml"), spec, policy.Context{
+	return policy.Verify(a.trustFile(), spec, policy.Context{
 		Deployment: a.config.Server, User: a.config.User, Site: a.config.Site, Projects: a.config.Projects,
 		Thumbprint: a.key.Thumbprint(), Now: time.Now(),
+		Unsigned: a.config.Trust.Code == codeServer, PasskeySameOrigin: a.config.Trust.PasskeySameOrigin,
+		Version: a.version, Account: a.account, Files: a.site, Lists: &a.lists,
 	})
 }
 
+func (a *Agent) trustFile() string { return filepath.Join(a.config.StateDir, "trust.yaml") }
+
 func (a *Agent) jobDir(job string) string { return filepath.Join(a.config.WorkRoot, job) }
 func (a *Agent) journalDir() string       { return filepath.Join(a.config.StateDir, "journal") }
+
+// spoolTrouble learns whether the spool could be used just now.
 func (a *Agent) spoolTrouble(err error) {
 	if a.spoolFailing.Swap(err != nil) != (err != nil) {
+		a.state.set(func(s *Status) { s.Spool = errorText(err) })
 		if err != nil {
 			a.log.Error("spool cannot be used; no new work is taken until it can", "error", err)
 		} else {

@@ -48,13 +48,14 @@ func (e *engine) started(j *job, s *spool.Start) {
 	}
 	if j.native == nil || s.Tag != j.tag {
 		native := &hpcsera.Native{System: e.agent.system(j.current()).System(), Cluster: s.Cluster, ID: s.NativeID}
+		e.agent.witness.start(j.id, s.NativeID, j.judged())
 		e.write(journal.Entry{Kind: journal.KindSubmitted, Job: j.id, Step: j.step, N: j.n, Tag: s.Tag, Native: native})
 	}
 	if !known && j.outcome == nil {
 		// A short program may have ended by now; that it ran, and since when, is
 		// told all the same.
 		r := j.view()
-		r.At, r.Message = s.At, ""
+		r.Message = ""
 		e.tellThat(j, r)
 	}
 	if s.End != nil && !ended {
@@ -89,7 +90,7 @@ func (e *engine) block(j *job, then *journal.Outcome) func() func() {
 				if !ran {
 					e.write(journal.Entry{Kind: journal.KindBlocked, Job: id, Step: step, N: n, Tag: tag})
 				}
-				if then != nil {
+				if then != nil && e.leads(time.Now()) { // else it is decided again: the claim stands
 					e.write(journal.Entry{Kind: journal.KindOutcome, Job: id, Outcome: then})
 				}
 			default:

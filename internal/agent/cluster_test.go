@@ -503,6 +503,9 @@ func (j *batchJob) program(m spool.Member, r *run) (exit hpcsera.Exit, how strin
 			if cancelled {
 				j.print(m, r, "terminated\n")
 				exit := map[string]hpcsera.Exit{"": {Signal: int(syscall.SIGTERM)}, "exit 0": {}, "exit 3": {Code: 3}}[p.onTerm]
+				if exit == (hpcsera.Exit{}) {
+					j.leave(m, r) // it ends well early
+				}
 				return exit, "cancelled"
 			}
 		case <-c.ctx.Done():

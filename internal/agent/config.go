@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -13,12 +16,16 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/strictyaml"
 )
 
-// Config is the agent's one file, agent.yaml. Every setting can also come
-// from an environment variable: HPCSERA_AGENT_ and the key in capitals
-// (HPCSERA_AGENT_SERVER). Nothing in it comes from the server.
+// Config is the agent's settings, from two files of one form: the site's,
+// /etc/hpcsera/agent.yaml, and below it the user's. What the site sets holds; the
+// user's file sets the rest, and who the user is. Every setting of the user's can
+// also come from an environment variable: HPCSERA_AGENT_ and the key in
+// capitals (HPCSERA_AGENT_SERVER); those of trust stand in the files alone.
+// Nothing in it comes from the server.
 type Config struct {
 	Server        string            `json:"server"`         // public URL of the API server
 	User          string            `json:"user"`           // the user's name at that server
@@ -29,7 +36,7 @@ type Config struct {
 	WorkRoot      string            `json:"work_root"`      // jobs' directories, shared with the compute nodes; default STATE_DIR/work
 	Scheduler     string            `json:"scheduler"`      // slurm, local, or auto (default): slurm where it answers
 	Commands      map[string]string `json:"commands"`       // absolute paths of the batch system's commands, where not found
-	Launcher      string            `json:"launcher"`       // MPI launch line; {process_count} and {node_count} are filled in; default srun with slurm
+	Launcher      string            `json:"launcher"`       // MPI launch line, see launchLine; default srun with slurm
 	MaxJobs       int               `json:"max_jobs"`       // unfinished jobs at once; default 2000
 	SubmitTimeout Seconds           `json:"submit_timeout"` // of the submit command; default 60s
 	QueryTimeout  Seconds           `json:"query_timeout"`  // of other commands; default 30s
@@ -38,10 +45,27 @@ type Config struct {
 	CAFile        string            `json:"ca_file"`        // certificates of the server's own authority, beside the system's
 	Log           string            `json:"log"`            // text (default) or json
 	LogLevel      string            `json:"log_level"`      // debug, info (default), warn, error
+	Trust         Trust             `json:"trust"`
+
+	overruled []string // keys of the user's that the site sets otherwise
 
 	once     bool
 	pollWait int
 }
+
+// Trust says what is believed beside the trust file. The zero value is the
+// strict one.
+type Trust struct {
+	Code string `json:"code"` // signed (default); server runs code at the server's word, where that is this host's own
+	// PasskeySameOrigin accepts passkeys that signed on a page of the API server's own.
+	PasskeySameOrigin bool `json:"passkey_same_origin"`
+}
+
+// The values of trust.code.
+const (
+	codeSigned = "signed"
+	codeServer = "server"
+)
 
 // Seconds is a length of time in a configuration, such as 500ms or 1m.
 type Seconds time.Duration
@@ -68,13 +92,14 @@ func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Durati
 
 // settings are the keys that an environment variable can set.
 var settings = []string{
-	"server", "user", "site", "projects", "state_dir", "spool_dir", "work_root", "scheduler", "launcher", "max_jobs", "submit_timeout",
+	"server", "user", "site", "projects", "state_dir", "spool_dir", "work_root", "scheduler", "commands", "launcher", "max_jobs", "submit_timeout",
 	"query_timeout", "poll_interval", "spool_interval", "ca_file", "log", "log_level",
 }
 
-// LoadConfig reads the file, lays the environment over it and fills in the
-// defaults. A missing file is an empty one. getenv is os.Getenv.
-func LoadConfig(file string, getenv func(string) string) (Config, error) {
+// LoadConfig reads the user's file, lays the environment over it, the site's
+// settings over both, and fills in the defaults. A missing file is an empty one.
+// getenv is os.Getenv.
+func LoadConfig(site policy.SiteFiles, file string, getenv func(string) string) (Config, error) {
 	text, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Config{}, fmt.Errorf("configuration: %w", err)
@@ -90,24 +115,33 @@ func LoadConfig(file string, getenv func(string) string) (Config, error) {
 	if err := c.overlay(getenv); err != nil {
 		return Config{}, err
 	}
+	if err := c.overrule(site); err != nil {
+		return Config{}, err
+	}
 	return c, c.complete(getenv)
 }
 
 func (c *Config) overlay(getenv func(string) string) error {
 	for _, key := range settings {
-		name := "HPCSERA_AGENT_" + strings.ToUpper(key)
+		name := variables + strings.ToUpper(key)
 		text := getenv(name)
 		if text == "" {
 			continue
 		}
 		var value any = text
+		var err error
 		switch key {
+		case "commands":
+			value, err = commandPaths(text)
 		case "projects":
 			value = strings.Split(text, ",")
 		case "max_jobs":
 			value = json.RawMessage(text)
 		}
-		b, err := json.Marshal(map[string]any{key: value})
+		var b []byte
+		if err == nil {
+			b, err = json.Marshal(map[string]any{key: value})
+		}
 		if err == nil {
 			err = json.Unmarshal(b, c)
 		}
@@ -116,6 +150,49 @@ func (c *Config) overlay(getenv func(string) string) error {
 		}
 	}
 	return nil
+}
+
+// overrule lays the site's settings over the user's.
+func (c *Config) overrule(site policy.SiteFiles) error {
+	text, err := site.Read(policy.Settings)
+	if err != nil {
+		return fmt.Errorf("the site's settings: %w", err)
+	}
+	if text == nil {
+		return nil
+	}
+	doc, err := strictyaml.Parse(filepath.Join(site.Dir, policy.Settings), text)
+	if err != nil {
+		return err
+	}
+	var theirs Config
+	if err := doc.Decode(&theirs); err != nil {
+		return err
+	}
+	if theirs.User != "" {
+		return doc.Locate(hpcsera.Errorf(hpcsera.InvalidField, "a site cannot say who its users are elsewhere.").At("user"))
+	}
+	own := *c
+	own.Commands = maps.Clone(c.Commands) // decoding adds to a map in place
+	if err := doc.Decode(c); err != nil {
+		return err
+	}
+	before, now := own.values(), c.values()
+	unset := Config{}.values()
+	for key, value := range before {
+		if !bytes.Equal(value, now[key]) && !bytes.Equal(value, unset[key]) {
+			c.overruled = append(c.overruled, key)
+		}
+	}
+	slices.Sort(c.overruled)
+	return nil
+}
+
+// values returns the settings as they are written.
+func (c Config) values() (v map[string]json.RawMessage) {
+	text, _ := json.Marshal(c) // strings and numbers cannot fail
+	_ = json.Unmarshal(text, &v)
+	return v
 }
 
 func (c *Config) complete(getenv func(string) string) error {
@@ -135,6 +212,13 @@ func (c *Config) complete(getenv func(string) string) error {
 		}
 		if rest, ok := strings.CutPrefix(*dir.path, "~/"); ok {
 			*dir.path = filepath.Join(home, rest)
+		}
+		// For site settings, such as work_root: /scratch/{account}/hpcsera.
+		if strings.Contains(*dir.path, "{account}") {
+			if getenv("USER") == "" {
+				return hpcsera.Errorf(hpcsera.InvalidField, "there is no USER to put into %s", *dir.path)
+			}
+			*dir.path = strings.ReplaceAll(*dir.path, "{account}", getenv("USER"))
 		}
 		abs, err := filepath.Abs(*dir.path)
 		if err != nil {
@@ -158,6 +242,9 @@ func (c *Config) complete(getenv func(string) string) error {
 	if c.Scheduler == "" {
 		c.Scheduler = "auto"
 	}
+	if c.Trust.Code == "" {
+		c.Trust.Code = codeSigned
+	}
 	c.pollWait = 30
 	c.Server = strings.TrimRight(c.Server, "/")
 	return nil
@@ -170,6 +257,10 @@ func (c Config) Check() error {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a server's URL.", c.Server).At("server").
 			Hint("Write it in agent.yaml, such as server: https://hpcsera.example.org")
 	}
+	if !safe(u) {
+		return hpcsera.Errorf(hpcsera.InvalidField, "what is sent to %s can be read on its way; without TLS the server must be on this host.", c.Server).At("server").
+			Hint("Write https://%s into agent.yaml.", u.Host)
+	}
 	for field, name := range map[string]string{"user": c.User, "site": c.Site} {
 		if !hpcsera.ValidName(name) {
 			return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a name.", name).At(field).
@@ -178,6 +269,16 @@ func (c Config) Check() error {
 	}
 	if !slices.Contains([]string{"auto", "slurm", "local"}, c.Scheduler) {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a batch system this agent knows.", c.Scheduler).At("scheduler").Hint("Use slurm, local or auto.")
+	}
+	switch c.Trust.Code {
+	case codeSigned:
+	case codeServer:
+		if host := u.Hostname(); host != "localhost" && !net.ParseIP(host).IsLoopback() {
+			return hpcsera.Errorf(hpcsera.InvalidField, "code runs at the server's word only where the server is on this host (loopback), and %s is not.", host).At("trust.code").
+				Hint("Remove trust.code, and sign: hpcsera approve.")
+		}
+	default:
+		return hpcsera.Errorf(hpcsera.InvalidField, "%q does not say whose word counts.", c.Trust.Code).At("trust.code").Hint("Use signed or server.")
 	}
 	if c.MaxJobs < 1 {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%d jobs are none.", c.MaxJobs).At("max_jobs")

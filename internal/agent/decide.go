@@ -48,8 +48,8 @@ type patience struct {
 var defaultPatience = patience{absence: time.Minute, record: 10 * time.Second, act: 20 * time.Second}
 
 // decide is the whole life of a job as a pure function: what to do next,
-// given what is known. open says that this instance holds the term and spoke
-// to the server since its last loss of contact: without, nothing is submitted.
+// given what is known. open says that this instance spoke to the server since
+// its last loss of contact: without, nothing is submitted.
 func (j *job) decide(now time.Time, open bool, p patience) action {
 	switch {
 	case j.final || j.busy || now.Before(j.retryAt):
@@ -91,8 +91,8 @@ func (j *job) decideSubmitted(now time.Time, p patience) action {
 		// The submit command's answer is unknown: if the claim can be taken, that
 		// submission can never run, and another one may be made.
 		return action{do: doBlock}
-	case j.order.Desired == hpcsera.DesiredCancel:
-		return action{do: doBlock, outcome: outcome(hpcsera.Cancelled, hpcsera.CancelledByUser, "", nil)}
+	case j.cancelledBy() != "":
+		return action{do: doBlock, outcome: outcome(hpcsera.Cancelled, j.cancelledBy(), "", nil)}
 	case look || j.phase() == scheduler.PhaseRunning && j.looked.Before(j.asked):
 		return action{do: doLook} // it runs: its doorbell may be lost
 	case wait:
@@ -126,9 +126,9 @@ func (j *job) decideStarted(now time.Time, p patience) action {
 	case queuedAgain:
 		return action{do: doRequeued}
 	case end != nil && fresh && (j.absent >= 3 || j.absent > 0 && !j.spec.Run.Requeue):
-		return action{do: doConclude, outcome: howItEnded(end, nil, j.order.Desired == hpcsera.DesiredCancel)}
+		return action{do: doConclude, outcome: howItEnded(end, nil, j.cancelledBy())}
 	case end != nil && (fresh && ended || end.Failure != "" || end.Timeout):
-		return action{do: doConclude, outcome: howItEnded(end, j.status, j.order.Desired == hpcsera.DesiredCancel)}
+		return action{do: doConclude, outcome: howItEnded(end, j.status, j.cancelledBy())}
 	case end != nil:
 		return action{} // the batch system's word is awaited
 	case look:
@@ -136,14 +136,26 @@ func (j *job) decideStarted(now time.Time, p patience) action {
 	case wait:
 		return action{}
 	case ended:
-		return action{do: doConclude, outcome: howItEnded(nil, j.status, j.order.Desired == hpcsera.DesiredCancel)}
+		return action{do: doConclude, outcome: howItEnded(nil, j.status, j.cancelledBy())}
 	case j.absent >= 3:
 		return conclude(hpcsera.Failed, hpcsera.OutcomeUnknown,
 			"It started on "+j.start.Host+", but left no end record, and the batch system does not know it any more.", nil)
-	case j.order.Desired == hpcsera.DesiredCancel && now.Sub(j.acted) > p.act:
+	case j.cancelledBy() != "" && now.Sub(j.acted) > p.act:
 		return action{do: doCancel}
 	}
 	return action{}
+}
+
+// cancelledBy says why what was submitted is to end, "" where it is not. What
+// was not submitted is cancelled by the user alone: the site lets it wait.
+func (j *job) cancelledBy() hpcsera.Reason {
+	switch {
+	case j.order.Desired == hpcsera.DesiredCancel:
+		return hpcsera.CancelledByUser
+	case j.stopped:
+		return hpcsera.CancelledBySite
+	}
+	return ""
 }
 
 func succeeded(end *spool.End) bool {
@@ -207,8 +219,8 @@ func neverRan(s *scheduler.Status) *journal.Outcome {
 
 // howItEnded tells the end of a program that did not succeed: the batch
 // system's word first where it knows more than an exit code, then the end
-// record, then the batch system's exit code.
-func howItEnded(end *spool.End, s *scheduler.Status, cancelled bool) *journal.Outcome {
+// record, then the batch system's exit code. cancelled is why it was to end.
+func howItEnded(end *spool.End, s *scheduler.Status, cancelled hpcsera.Reason) *journal.Outcome {
 	o := outcome(hpcsera.Failed, hpcsera.OutcomeUnknown, "", end)
 	if s != nil {
 		o.Message = s.Native
@@ -232,8 +244,8 @@ func howItEnded(end *spool.End, s *scheduler.Status, cancelled bool) *journal.Ou
 		o.Reason, o.Message = hpcsera.StageInFailed, end.Failure
 	case end != nil && end.Timeout:
 		o.Reason, o.Message = hpcsera.Timeout, "The step ran into its timeout."
-	case cancelled && stopped:
-		o.State, o.Reason = hpcsera.Cancelled, hpcsera.CancelledByUser
+	case cancelled != "" && stopped:
+		o.State, o.Reason = hpcsera.Cancelled, cancelled
 	case cancelledNatively(s):
 		o.State, o.Reason = hpcsera.Cancelled, s.Reason
 	case s != nil && s.Phase == scheduler.PhaseEnded && s.Reason != "":

@@ -11,8 +11,9 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
-	"github.com/hpcsera/hpcsera/internal/agent/spool"
-	"github.com/hpcsera/hpcsera/internal/scheduler"
+	"github.com/hpcsera/hpcsera/client"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
+	"github.com/hpcsera/hpcsera/internal/agent/syslog"
 )
 
 // Finding is one line of the doctor's report.
@@ -28,9 +29,12 @@ type Finding struct {
 type Doctor struct {
 	Config Config
 	HTTP   http.RoundTripper
+	API    *client.Agent // nil before the agent is enrolled
 	Batch  System
 	Binary string
-	Submit bool // run one small batch job, which is the only way to see the spool from a compute node
+	Site   policy.SiteFiles
+	Syslog string // socket of this host's log
+	Submit bool   // run one small batch job, which is the only way to see the spool from a compute node
 	Tell   func(Finding)
 }
 
@@ -38,7 +42,7 @@ type Doctor struct {
 // whether all were OK.
 func (d *Doctor) Examine(ctx context.Context) bool {
 	all := true
-	for _, check := range []func(context.Context) Finding{d.state, d.server, d.batch, d.spoolSpeed, d.spoolShared} {
+	for _, check := range []func(context.Context) Finding{d.state, d.server, d.credential, d.site, d.hostLog, d.batch, d.spoolSpeed, d.spoolShared} {
 		f := check(ctx)
 		if f.Check == "" {
 			continue
@@ -95,6 +99,49 @@ func (d *Doctor) server(ctx context.Context) Finding {
 	return Finding{Check: "server", OK: true, Found: found + "; clocks agree"}
 }
 
+// credential asks the server whether it accepts this agent: nothing else shows
+// an enrolment that was removed or has ended.
+func (d *Doctor) credential(ctx context.Context) Finding {
+	if d.API == nil {
+		return Finding{} // told already
+	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	err := d.API.Enrolled(ctx)
+	switch hpcsera.CodeOf(err) {
+	case "":
+		return Finding{Check: "credential", OK: true, Found: "the server accepts " + d.API.ID()}
+	case hpcsera.TokenInvalid, hpcsera.Unauthenticated, hpcsera.Forbidden:
+		return bad("credential", "The operator removed this agent, its user or its site, or it has ended (hpcserad agent list). "+
+			"Have a new credential made for `hpcsera-agent status`'s thumbprint, then type: hpcsera-agent enroll", err)
+	case hpcsera.DPoPRequired:
+		return bad("credential", "The credential was made for another key or another server URL: compare `hpcsera-agent status` with `hpcserad agent list`, and server with the operator's public_url.", err)
+	case hpcsera.Unavailable:
+		return bad("credential", "Not known before the server answers; see above.", err)
+	}
+	return bad("credential", "Tell the operator.", err)
+}
+
+// site says what the site's policy lets start.
+func (d *Doctor) site(context.Context) Finding {
+	s, err := d.Site.Policy()
+	if err != nil {
+		return bad("site policy", "Tell the site's administrators: nothing starts until the file is theirs alone and can be read.", err)
+	}
+	if s.Mode != policy.Normal {
+		return bad("site policy", "Wait, or ask the site's administrators.", fmt.Errorf("mode %s: nothing starts. %s", s.Mode, s.Message))
+	}
+	return Finding{Check: "site policy", OK: true, Found: "lets jobs start"}
+}
+
+// hostLog never fails: starts go on without it.
+func (d *Doctor) hostLog(context.Context) Finding {
+	if err := syslog.Probe(d.Syslog); err != nil {
+		return Finding{Check: "syslog", OK: true, Found: fmt.Sprintf("nobody listens at %s (%v), so the site is not told of starts; they go on", d.Syslog, err)}
+	}
+	return Finding{Check: "syslog", OK: true, Found: "every start is told to " + d.Syslog}
+}
+
 func (d *Doctor) batch(ctx context.Context) Finding {
 	began := time.Now()
 	facts, err := d.Batch.Probe(ctx)
@@ -105,79 +152,10 @@ func (d *Doctor) batch(ctx context.Context) Finding {
 	for _, q := range facts.Queues {
 		queues += " " + q.Name
 	}
-	return Finding{Check: "scheduler", OK: true,
-		Found: fmt.Sprintf("%s %s answers in %v; queues:%s", d.Batch.System(), facts.Version, time.Since(began).Round(time.Millisecond), queues)}
-}
-
-// spoolSpeed measures what a start claim and an inbox listing cost here.
-func (d *Doctor) spoolSpeed(context.Context) Finding {
-	s, err := spool.Open(d.Config.SpoolDir)
-	if err != nil {
-		return bad("spool", "Name a folder of yours that login and compute nodes share: spool_dir.", err)
+	launch := "none, so launcher: mpi is refused"
+	if d.Config.Launcher != "" {
+		launch = d.Config.Launcher
 	}
-	job := hpcsera.NewID("j")
-	defer func() { _ = s.Remove(job, nil) }() // a leftover is a few bytes
-	began := time.Now()
-	_, won, err := s.Take(job, 0, 1, spool.Claim{Owner: spool.OwnerAgent, Tag: "doctor", At: time.Now().UTC()})
-	claim := time.Since(began)
-	if err != nil || !won {
-		return bad("spool", "Its file system must have hard links (link(2)); choose another spool_dir.", fmt.Errorf("a start claim cannot be taken: %w", err))
-	}
-	if _, won, _ := s.Take(job, 0, 1, spool.Claim{Owner: spool.OwnerAgent, Tag: "doctor"}); won {
-		return bad("spool", "Choose another spool_dir.", fmt.Errorf("two claims on one start were both granted; jobs could run twice here"))
-	}
-	began = time.Now()
-	if _, err := s.Rings("doctor"); err != nil {
-		return bad("spool", "Check quota and rights of spool_dir.", err)
-	}
-	return Finding{Check: "spool", OK: true, Found: fmt.Sprintf("%s: start claim %v, inbox listing %v", s.Dir(), claim.Round(10*time.Microsecond), time.Since(began).Round(10*time.Microsecond))}
-}
-
-// spoolShared runs an empty step through the batch system and waits for its
-// records.
-func (d *Doctor) spoolShared(ctx context.Context) Finding {
-	if !d.Submit {
-		return Finding{}
-	}
-	const advice = "spool_dir and work_root must be on a file system that the compute nodes see under the same path."
-	s, err := spool.Open(d.Config.SpoolDir)
-	if err != nil {
-		return Finding{} // told already
-	}
-	job, tag := hpcsera.NewID("j"), hpcsera.NewID("s")
-	defer func() { _ = s.Remove(job, []string{tag}) }()
-	binary, err := s.Binary(d.Binary)
-	if err != nil {
-		return bad("spool shared", "Check quota and rights of spool_dir.", err)
-	}
-	env := d.Batch.Environment()
-	err = s.PutTask(spool.Task{Job: job, Directory: s.Dir(), Argv: []string{"/bin/true"}})
-	if err != nil {
-		return bad("spool shared", "Check quota and rights of spool_dir.", err)
-	}
-	script, output, err := s.PutSubmission(spool.Submission{Tag: tag, Members: []spool.Member{{Job: job, N: 1, Attempt: 1}},
-		IDVariables: env.ID, IndexVariable: env.Index, ClusterVariable: env.Cluster}, binary)
-	if err != nil {
-		return bad("spool shared", "Check quota and rights of spool_dir.", err)
-	}
-	ref, err := d.Batch.Submit(ctx, scheduler.Submission{Tag: tag, Script: script, Output: output, Directory: s.Dir(), Comment: "hpcsera-agent doctor",
-		Attributes: hpcsera.Attributes{Duration: hpcsera.Duration(time.Minute)}})
-	if err != nil {
-		return bad("spool shared", "The batch system must take a job of one minute without further options.", err)
-	}
-	began := time.Now()
-	for wait := began.Add(2 * time.Minute); time.Now().Before(wait) && ctx.Err() == nil; sleep(ctx, 100*time.Millisecond) {
-		start, _, _, err := s.Latest(job, 0, 1)
-		if err == nil && start != nil && start.End != nil {
-			return Finding{Check: "spool shared", OK: true,
-				Found: fmt.Sprintf("job %s ran on %s; its end record was seen after %v", ref.ID, start.Host, time.Since(began).Round(100*time.Millisecond))}
-		}
-	}
-	answer, err := d.Batch.Statuses(ctx, []scheduler.Ref{ref})
-	_ = d.Batch.Act(ctx, scheduler.Cancel, []scheduler.Ref{ref})
-	if st, ok := answer[ref]; err == nil && ok && st.Phase != scheduler.PhaseEnded {
-		return Finding{Check: "spool shared", Found: fmt.Sprintf("not known: job %s is still %s (%s) after two minutes and was cancelled", ref.ID, st.Native, st.Message),
-			Advice: "Try again when the queue is shorter."}
-	}
-	return bad("spool shared", advice, fmt.Errorf("job %s has ended, but left no record in %s. %s", ref.ID, s.Dir(), s.OutputTail(tag, 500)))
+	return Finding{Check: "scheduler", OK: true, Found: fmt.Sprintf("%s %s answers in %v; queues:%s; MPI launch line: %s",
+		d.Batch.System(), facts.Version, time.Since(began).Round(time.Millisecond), queues, launch)}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,13 +23,15 @@ type engine struct {
 
 	memory
 	granted bool      // this instance has a term; before, nothing is decided and nothing is done
-	spoke   time.Time // the last answer of the server; zero after a loss of contact
+	heard   time.Time // when the newest request that the server answered was sent
+	cut     bool      // contact was lost since
 	safe    string    // the cursor as it is on disk
 	failing error
 
 	touched map[string]*job
 	entries []journal.Entry // to be written
 	acts    []func()        // to be begun after that
+	cancels []func()        // native ones, begun even when that fails
 	workers sync.WaitGroup
 }
 
@@ -89,18 +92,34 @@ func (e *engine) take(answer hpcsera.WorkAnswer) (again bool, err error) {
 	// Seq and cursor stand in this file too, so that older ones can go.
 	e.write(journal.Entry{Kind: journal.KindTerm, Term: answer.Term, Epoch: answer.Epoch, Seq: e.seq})
 	e.write(journal.Entry{Kind: journal.KindCursor, Cursor: e.cursor})
+	for _, j := range e.jobs {
+		if j.late {
+			e.fact(j.last)
+		}
+	}
 	return again, nil
 }
 
-// trusted is how long an answer of the server lets this instance submit. It is
-// shorter than the silence after which the server gives the term to another
-// one, and longer than a poll.
+// trusted is how long this instance leads after it sent a request that the
+// server answered. It is shorter than the silence after which the server gives
+// the term to another one, and longer than a poll.
 const trusted = 75 * time.Second
 
-// open says whether this instance may submit.
-func (e *engine) open(now time.Time) bool {
-	return !e.spoke.IsZero() && now.Sub(e.spoke) < trusted
+// leads says whether nobody else can have the term. An instance that does not
+// lead decides nothing and tells nothing, whatever it sees: another one may
+// have read the journal by now, would find another end of the same job, and
+// give its facts the same numbers. What is to be seen stays in spool and batch
+// system until somebody leads.
+func (e *engine) leads(now time.Time) bool {
+	// The monotonic clock may stand still while a machine sleeps; the other one
+	// may be set back. Whichever says more counts.
+	silent := max(now.Sub(e.heard), now.Round(0).Sub(e.heard.Round(0)))
+	return e.granted && silent < trusted
 }
+
+// open says whether this instance may submit: it leads, and contact was not
+// lost since.
+func (e *engine) open(now time.Time) bool { return e.leads(now) && !e.cut }
 
 // do hands fn to the engine's goroutine. After the engine has ended it is
 // dropped: what it would have told is read again at the next start.
@@ -193,7 +212,7 @@ func (e *engine) wake(now time.Time) {
 		return
 	}
 	for _, j := range e.jobs {
-		waits := !j.retryAt.IsZero() || !j.submitAt.IsZero() || !j.endedAt.IsZero() || j.order.Desired != hpcsera.DesiredRun || j.held || j.absent > 0
+		waits := !j.retryAt.IsZero() || !j.submitAt.IsZero() || !j.endedAt.IsZero() || j.order.Desired != hpcsera.DesiredRun || j.stopped || j.held || j.absent > 0
 		if waits && !j.busy {
 			e.touch(j)
 		}
@@ -215,6 +234,7 @@ func (m *memory) fold(entry journal.Entry) {
 	j := m.jobs[entry.About()]
 	switch entry.Kind {
 	case journal.KindTerm:
+		m.foldLate(entry.Seq)
 		m.term, m.epoch, m.seq = entry.Term, entry.Epoch, max(m.seq, entry.Seq)
 	case journal.KindCursor:
 		m.cursor = entry.Cursor
@@ -243,6 +263,22 @@ func (m *memory) fold(entry journal.Entry) {
 	}
 }
 
+// foldLate takes out the facts that an instance wrote down after the one whose
+// term begins here had read its journal, which ended with seq. The new one gave
+// their seqs to facts of its own, so they were not reported and will not be.
+// Where such a fact stays a job's newest, it is told again (see take).
+func (m *memory) foldLate(seq int64) {
+	m.unsent = slices.DeleteFunc(m.unsent, func(r hpcsera.Report) bool {
+		if r.Seq <= seq {
+			return false
+		}
+		if j := m.jobs[r.JobID]; j != nil && j.last.Seq == r.Seq {
+			j.late = true
+		}
+		return true
+	})
+}
+
 // foldSent drops the facts that were answered and lets go of jobs whose end
 // was among them.
 func (m *memory) foldSent(seq int64) {
@@ -262,9 +298,10 @@ func (m *memory) foldSent(seq int64) {
 	m.unsent = kept
 }
 
-// advance decides for every touched job and collects entries and acts.
+// advance decides for every touched job and collects entries and acts. Without
+// the lead the touched jobs wait.
 func (e *engine) advance(ctx context.Context) {
-	for e.granted && len(e.touched) > 0 {
+	for e.leads(time.Now()) && len(e.touched) > 0 {
 		batch := e.touched
 		e.touched = map[string]*job{}
 		for _, j := range batch {
@@ -293,7 +330,9 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 		e.begin(j, e.look(j))
 	case doBlock:
 		e.begin(j, e.block(j, a.outcome))
-	case doCancel, doHold, doRelease:
+	case doCancel:
+		e.beginCancel(j, e.act(ctx, j, a.do))
+	case doHold, doRelease:
 		e.begin(j, e.act(ctx, j, a.do))
 	case doRequeued:
 		j.requeued = j.start.N
@@ -320,6 +359,15 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 func (e *engine) begin(j *job, work func() func()) {
 	j.busy = true
 	e.acts = append(e.acts, func() { e.work(j, work) })
+}
+
+// beginCancel runs the work of a native cancel in a worker after the next
+// flush, whether that succeeds or not: a full disk is a reason to cancel what
+// fills it. Nothing of it need be remembered, since the server repeats an order
+// until it is acknowledged, and cancelling twice is no harm.
+func (e *engine) beginCancel(j *job, work func() func()) {
+	j.busy = true
+	e.cancels = append(e.cancels, func() { e.work(j, work) })
 }
 
 // work runs work in a worker at once, for what can be done twice or for
@@ -351,6 +399,12 @@ func (e *engine) tell(j *job) {
 
 // tellThat makes a fact of r unless it says nothing new, or cannot follow.
 func (e *engine) tellThat(j *job, r hpcsera.Report) {
+	if !e.leads(time.Now()) {
+		return
+	}
+	if r.State == hpcsera.Running && j.last.State != hpcsera.Running && j.start != nil {
+		r.At = j.start.At
+	}
 	if differs(r, j.last) && hpcsera.CanFollow(position(j.last), position(r), j.spec.Run.Requeue) {
 		e.fact(r)
 	}
@@ -391,11 +445,19 @@ func (e *engine) finish(j *job) {
 }
 
 // flush writes the entries in one fsync and then begins the acts. While the
-// journal cannot be written (a full disk, a quota) nothing is begun and no
-// new work is taken; it is tried again until it succeeds or the agent stops.
+// journal cannot be written (a full disk, a quota) nothing but cancels is begun
+// and no new work is taken; it is tried again until it succeeds or the agent
+// stops.
 func (e *engine) flush() {
+	defer func() {
+		cancels := e.cancels
+		e.cancels = nil
+		for _, act := range cancels {
+			act()
+		}
+	}()
 	if len(e.entries) > 0 {
-		failpoint.Hit("agent.before-journal")
+		hitEach("agent.before-journal", e.entries)
 		if err := e.agent.journal.Append(e.entries...); err != nil {
 			if e.failing == nil {
 				e.log.Error("journal cannot be written; nothing is started until it can", "error", err)
@@ -403,7 +465,7 @@ func (e *engine) flush() {
 			e.failing = err
 			return
 		}
-		failpoint.Hit("agent.after-journal")
+		hitEach("agent.after-journal", e.entries)
 		e.entries, e.safe = e.entries[:0], e.cursor
 	}
 	if e.failing != nil {
@@ -414,6 +476,14 @@ func (e *engine) flush() {
 	e.acts = nil
 	for _, act := range acts {
 		act()
+	}
+}
+
+// hitEach passes a failpoint with each entry, so that a kill test can name the
+// one that it means.
+func hitEach(point string, entries []journal.Entry) {
+	for i := range entries {
+		failpoint.Hit(point, string(entries[i].Kind))
 	}
 }
 

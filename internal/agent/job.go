@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/approval"
 	"github.com/hpcsera/hpcsera/internal/agent/journal"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
@@ -31,7 +32,9 @@ type job struct {
 	outcome *journal.Outcome
 	last    hpcsera.Report // the newest fact
 	final   bool           // last is final
+	late    bool           // last was written down by a replaced instance and is to be told again
 
+	stopped   bool // the site cancels what was submitted of it
 	busy      bool // a worker is acting for this job
 	verdict   *policy.Verdict
 	start     *spool.Start // newest start of the current step that a wrapper owns
@@ -113,7 +116,7 @@ func (j *job) fold(e journal.Entry) {
 	case journal.KindOutcome:
 		j.outcome = e.Outcome
 	case journal.KindFact:
-		j.last, j.final = *e.Fact, e.Fact.State.Final()
+		j.last, j.final, j.late = *e.Fact, e.Fact.State.Final(), false
 	}
 }
 
@@ -129,6 +132,26 @@ func (j *job) current() hpcsera.Step {
 		return j.plan[j.step]
 	}
 	return hpcsera.Step{}
+}
+
+// judged returns the verdict; for a job that an earlier process submitted, what
+// its order says of the verdict of then.
+func (j *job) judged() *policy.Verdict {
+	if j.verdict != nil {
+		return j.verdict
+	}
+	v := &policy.Verdict{Digest: j.spec.Digest}
+	if len(j.spec.Statement) == 0 {
+		v.Kind = policy.ServersWord
+		return v
+	}
+	if signature, err := approval.Verify(j.spec.Statement, j.spec.Signature); err == nil {
+		v.Fingerprint = signature.Fingerprint
+	}
+	if s, err := approval.Parse(j.spec.Statement); err == nil {
+		v.Statement = s
+	}
+	return v
 }
 
 func (j *job) ref() scheduler.Ref {
@@ -164,7 +187,8 @@ func (j *job) view() hpcsera.Report {
 		if !j.status.Estimated.IsZero() {
 			r.Estimated = &j.status.Estimated
 		}
-		r.AsOf = &j.asked
+		asked := j.asked // facts are kept; the job goes on
+		r.AsOf = &asked
 	}
 	running := j.start != nil && j.start.N != j.requeued
 	switch {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/journal"
 )
 
 // inWorld runs a test in a bubble whose time passes as fast as the agent
@@ -58,5 +59,70 @@ func TestAJobSucceeds(t *testing.T) {
 		if got := w.server.log(job, 1); got != printed {
 			t.Errorf("log: got %q, want %q", got, printed)
 		}
+	})
+}
+
+// A full disk is a reason to cancel what fills it, so a cancel does not wait
+// for the journal: its order stays unacknowledged, and the server repeats it.
+func TestACancelIsObeyedWhileTheJournalFails(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		job := w.server.submit(w.sign(1, hpcsera.BatchStep), false)
+		w.planned(job, program{run: 30 * time.Minute})
+		first := w.start()
+		w.until("the job runs", time.Minute, func() bool { return w.server.job(job).last.State == hpcsera.Running })
+		if err := first.agent.journal.Close(); err != nil { // every write to it fails from now on
+			t.Fatal(err)
+		}
+		w.server.want(job, hpcsera.DesiredCancel)
+		w.until("the batch system was told", 2*time.Minute, func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return !w.runs[job][0].ended.IsZero()
+		})
+		if last := w.server.job(job).last; last.State.Final() {
+			t.Errorf("the job is told to be %s, want nothing told that is not in the journal", last.State)
+		}
+		first.kill(true)
+		w.start()
+		w.ends(job, hpcsera.Cancelled, hpcsera.CancelledByUser)
+	})
+}
+
+// An instance that does not reach the server may live on after another one took
+// its place, and write down a fact under a seq that the other one uses, too.
+func TestAFactOfAReplacedInstanceIsTold(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		code := w.sign(10, hpcsera.LoginStep) // there is nothing to tell of it while it runs
+		running := func() string {
+			job := w.server.submit(code, false)
+			w.planned(job, program{run: 20 * time.Minute})
+			return job
+		}
+		runs := func(job string) func() bool {
+			return func() bool { return len(w.ran(job)) == 1 }
+		}
+		job := running()
+		first := w.start()
+		w.until("the job runs", 5*time.Minute, runs(job))
+		first.cut.Store(true)
+		time.Sleep(2 * time.Minute) // until the server thinks that it is dead
+		other := running()
+		second := w.start()
+		w.until("the other job runs", 5*time.Minute, runs(other))
+		second.kill(true)
+		e := first.agent.engine
+		err := e.call(t.Context(), func() {
+			r := e.jobs[job].view()
+			r.State, r.Reason = hpcsera.Failed, hpcsera.OutcomeUnknown
+			e.write(journal.Entry{Kind: journal.KindOutcome, Job: job, Outcome: outcome(r.State, r.Reason, "", nil)})
+			e.fact(r)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.kill(true)
+		w.start()
+		w.ends(job, hpcsera.Failed, hpcsera.OutcomeUnknown)
+		w.ends(other, hpcsera.Succeeded, "")
 	})
 }

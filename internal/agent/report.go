@@ -65,9 +65,9 @@ func (a *Agent) sendReports(ctx context.Context) (more bool, err error) {
 	if err != nil || len(batch) == 0 {
 		return false, err
 	}
-	failpoint.Hit("agent.before-report")
+	hitReports("agent.before-report", batch)
 	answer, err := a.api.Report(ctx, hpcsera.ReportRequest{Instance: a.instance, Term: a.granted.Load(), Reports: batch})
-	failpoint.Hit("agent.after-report")
+	hitReports("agent.after-report", batch)
 	if err != nil {
 		if hpcsera.CodeOf(err) == hpcsera.StaleTerm {
 			return false, errors.Join(errStopped, err)
@@ -85,4 +85,12 @@ func (a *Agent) sendReports(ctx context.Context) (more bool, err error) {
 		more = len(a.engine.unsent) > 0
 	})
 	return more, err
+}
+
+// hitReports passes a failpoint with each report, so that a kill test can name
+// the one that it means.
+func hitReports(point string, reports []hpcsera.Report) {
+	for i := range reports {
+		failpoint.Hit(point, string(reports[i].State))
+	}
 }

@@ -37,6 +37,7 @@ type server struct {
 	blobs    map[string][]byte
 	requests map[string]int // by kind and instance
 	faults   serverFaults
+	taken    func(*hpcsera.WorkAnswer) // changes what the server says, once somebody else has it
 }
 
 // serverFaults are one in so many requests; 0 is never.
@@ -73,6 +74,12 @@ func newServer(w *world) *server {
 func (s *server) changed() {
 	close(s.news)
 	s.news = make(chan struct{})
+}
+
+func (s *server) tune(change func(*serverFaults)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.faults)
 }
 
 // submit accepts a job.
@@ -222,7 +229,15 @@ func (s *server) handle(i *instance, req *http.Request, body []byte) *http.Respo
 		if e := hpcsera.Decode(body, &r); e != nil {
 			s.w.broken("a work request that cannot be read: %v", e)
 		}
-		answer, err = s.work(req, i, r)
+		var said hpcsera.WorkAnswer
+		said, err = s.work(req, i, r)
+		s.mu.Lock()
+		taken := s.taken
+		s.mu.Unlock()
+		if err == nil && taken != nil {
+			taken(&said)
+		}
+		answer = said
 	case "reports":
 		var r hpcsera.ReportRequest
 		if e := hpcsera.Decode(body, &r); e != nil {
@@ -232,7 +247,10 @@ func (s *server) handle(i *instance, req *http.Request, body []byte) *http.Respo
 	case "log":
 		err = s.appendLog(req, body)
 	default:
-		err = s.putBlob(req, body)
+		if req.Method == http.MethodGet {
+			return response(req, http.StatusOK, "application/octet-stream", s.blob(req))
+		}
+		answer, err = map[string]any{"size": len(body), "complete": true}, s.putBlob(req, body)
 	}
 	if err != nil {
 		return problem(req, http.StatusConflict, err)
@@ -413,6 +431,12 @@ func (s *server) log(job string, attempt int) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return string(s.logs[fmt.Sprintf("%s/%d/stdout", job, attempt)])
+}
+
+func (s *server) blob(req *http.Request) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.blobs[req.URL.Path[strings.LastIndexByte(req.URL.Path, '/')+1:]]
 }
 
 func (s *server) putBlob(req *http.Request, body []byte) *hpcsera.Error {

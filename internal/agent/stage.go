@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,19 +39,26 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 	if err == nil {
 		err = a.layOut(ctx, j, verdict)
 	}
+	if err == nil {
+		err = a.launchable(verdict.Manifest, j.spec.Run.Resources)
+	}
 	return func() {
+		if !e.leads(time.Now()) {
+			return // it took long; whoever leads prepares the job again
+		}
 		if err != nil {
 			e.stageFailed(j, err)
 			return
 		}
 		// Runs are counted here, where no two jobs are at the same time.
 		id := verdict.Statement.ID
-		if !j.counted && e.runs[id] >= verdict.Runs {
+		signed := verdict.Kind != policy.ServersWord
+		if signed && !j.counted && e.runs[id] >= verdict.Runs {
 			e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, hpcsera.RunsExhausted,
 				fmt.Sprintf("Approval %s allows %d runs on this agent, and all are used.", id, verdict.Runs), nil)})
 			return
 		}
-		if !j.counted {
+		if signed && !j.counted {
 			e.write(journal.Entry{Kind: journal.KindRun, Job: j.id, Approval: id})
 		}
 		j.verdict, j.plan = verdict, verdict.Manifest.Plan()
@@ -60,6 +69,13 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 // stageFailed tries again what a later try can mend, and ends the job
 // otherwise.
 func (e *engine) stageFailed(j *job, err error) {
+	var waiting *policy.Waiting
+	if errors.As(err, &waiting) {
+		j.tries++ // thousands of jobs may wait for one site
+		j.retryAt = time.Now().Add(retryDelay(j.tries, 5*time.Second, time.Minute))
+		j.trouble, j.waiting = err.Error(), waiting.Reason
+		return
+	}
 	if passing(err) || errors.Is(err, errLocal) {
 		j.tries++
 		delay := retryDelay(j.tries, time.Second, time.Minute)
@@ -68,10 +84,19 @@ func (e *engine) stageFailed(j *job, err error) {
 		return
 	}
 	reason := hpcsera.StageInFailed
+	if hpcsera.CodeOf(err) == hpcsera.NotSupportedBySite {
+		reason = hpcsera.RejectedByPolicy
+	}
 	var refusal *policy.Refusal
-	if errors.As(err, &refusal) {
+	switch {
+	case errors.As(err, &refusal) && refusal.Forged:
 		reason = refusal.Reason
-		e.log.Error("ALERT: job refused: it is not what the user signed", "job", j.id, "reason", string(reason), "error", err)
+		e.agent.witness.alarm("job refused: it is not what the user signed", "job", j.id, "code", j.spec.Digest, "reason", string(reason), "error", err)
+	case errors.As(err, &refusal):
+		reason = refusal.Reason
+		e.log.Warn("job refused", "job", j.id, "reason", string(reason), "error", err)
+	case hpcsera.CodeOf(err) == hpcsera.DigestMismatch:
+		e.agent.witness.alarm("job refused: its files are not those that the user signed", "job", j.id, "code", j.spec.Digest, "error", err)
 	}
 	e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, reason, err.Error(), nil)})
 }
@@ -303,12 +328,50 @@ func (a *Agent) cached(m hpcsera.Manifest, name string) string {
 	return filepath.Join(a.config.StateDir, "blobs", f.SHA256)
 }
 
-// launchLine is the site's MPI launch line for a step.
+// launchable refuses a program whose processes nobody would start: alone it
+// would run once, and seem to succeed. The job's files are here already.
+func (a *Agent) launchable(m hpcsera.Manifest, r hpcsera.Resources) error {
+	for _, s := range m.Plan() {
+		asked := r
+		if s.Resources != nil {
+			asked = *s.Resources
+		}
+		many := s.Type == hpcsera.BatchStep && asked.Processes() > 1 && a.callsLauncher(m, s)
+		if s.Launcher != "mpi" && !many || a.launchLine(s, asked) != "" {
+			continue
+		}
+		if s.Type == hpcsera.LoginStep {
+			return hpcsera.Errorf(hpcsera.NotSupportedBySite, "step %s runs on a login node, where there are no processes to launch.", s.Name).At("launcher").
+				Hint("Make it a batch step, or leave the launcher out.")
+		}
+		return hpcsera.Errorf(hpcsera.NotSupportedBySite, "this agent has no launch line for MPI programs, so step %s would run one process of %d.", s.Name, asked.Processes()).At("launcher").
+			Hint("Write the site's into agent.yaml, such as launcher: mpirun -n {process_count}, and start the agent again.")
+	}
+	return nil
+}
+
+// callsLauncher reports whether a step's script speaks of the launch line.
+func (a *Agent) callsLauncher(m hpcsera.Manifest, s hpcsera.Step) bool {
+	text := []byte(s.Script)
+	if s.ScriptFile != "" {
+		text, _ = os.ReadFile(a.cached(m, s.ScriptFile)) // it was laid out from there a moment ago
+	}
+	return bytes.Contains(text, []byte("HPCSERA_LAUNCH"))
+}
+
+// launchLine is the site's MPI launch line for a step, with the job's numbers
+// for {process_count}, {node_count} and {cpu_cores_per_process}. A word with
+// the last one is left out where the job does not say how many.
 func (a *Agent) launchLine(s hpcsera.Step, r hpcsera.Resources) string {
 	if s.Type == hpcsera.LoginStep {
 		return ""
 	}
-	return strings.NewReplacer("{process_count}", strconv.Itoa(r.Processes()), "{node_count}", strconv.Itoa(r.Nodes())).Replace(a.config.Launcher)
+	const cores = "{cpu_cores_per_process}"
+	words := slices.DeleteFunc(strings.Fields(a.config.Launcher), func(word string) bool {
+		return r.CPUCoresPerProcess == 0 && strings.Contains(word, cores)
+	})
+	return strings.NewReplacer("{process_count}", strconv.Itoa(r.Processes()), "{node_count}", strconv.Itoa(r.Nodes()),
+		cores, strconv.Itoa(r.CPUCoresPerProcess)).Replace(strings.Join(words, " "))
 }
 
 func replaceFile(name string, b []byte, mode os.FileMode) error {

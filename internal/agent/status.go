@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +26,7 @@ type Status struct {
 	System   string    `json:"system"`
 	Batch    string    `json:"batch,omitempty"`   // what is wrong with the batch system
 	Journal  string    `json:"journal,omitempty"` // what is wrong with the journal
+	Spool    string    `json:"spool,omitempty"`   // what is wrong with the spool
 	Jobs     int       `json:"jobs"`              // unfinished
 	Unsent   int       `json:"unsent"`            // facts the server has not answered
 	// What the batch system was asked to do by this instance.
@@ -67,13 +69,30 @@ func (a *Agent) boardLoop(ctx context.Context) error {
 					s.Commands = &stats
 				}
 				if text, err := json.Marshal(s); err == nil {
-					_ = replaceFile(a.state.path, text, 0o600) // a full disk is told elsewhere
+					if replaceFile(a.state.path, text, 0o600) != nil {
+						_ = overwrite(a.state.path, text) // what fails here is told in the log
+					}
 				}
 			})
 		}
 		sleep(ctx, boardInterval)
 	}
 	return nil
+}
+
+// overwrite puts JSON over what a file holds. That needs no new block, so a
+// full disk can be told where it is looked for.
+func overwrite(name string, text []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		rest := max(0, int(info.Size())-len(text))
+		_, err = f.WriteAt(append(text, bytes.Repeat([]byte{' '}, rest)...), 0)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // ReadStatus returns what the last instance wrote, and whether its process

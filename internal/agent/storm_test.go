@@ -101,7 +101,7 @@ func (s *storm) describe() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		e := i.agent.engine
 		err := e.read(ctx, func() {
-			s.w.say("instance %d: granted %v, spoke %v, failing %v, %d entries, %d acts, touched %v", i.number, e.granted, e.spoke, e.failing, len(e.entries), len(e.acts), e.touched)
+			s.w.say("instance %d: granted %v, heard %v, cut %v, failing %v, %d entries, %d acts, touched %v", i.number, e.granted, e.heard, e.cut, e.failing, len(e.entries), len(e.acts), e.touched)
 			for _, j := range e.jobs {
 				s.w.say("instance %d: %+v start %+v status %+v", i.number, *j, j.start, j.status)
 			}

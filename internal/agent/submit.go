@@ -12,10 +12,29 @@ import (
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
-// submit journals the intent and then calls the submit command. Three answers
+// submit holds the job once more against signature, withdrawals and the site's
+// policy, since it may have been held, or at earlier steps, for days; then it
+// hands it in.
+func (e *engine) submit(ctx context.Context, j *job) {
+	e.work(j, func() func() {
+		_, err := e.agent.verify(*j.spec)
+		return func() {
+			now := time.Now()
+			switch {
+			case ctx.Err() != nil: // the agent stops; decided again at the next start
+			case err != nil:
+				e.stageFailed(j, err)
+			case j.decide(now, e.open(now), e.agent.patience).do == doSubmit: // still
+				e.handIn(ctx, j)
+			}
+		}
+	})
+}
+
+// handIn journals the intent and then calls the submit command. Three answers
 // are possible: an id; a certain refusal; anything else, which leaves the
 // intent standing and is settled by the start claim.
-func (e *engine) submit(ctx context.Context, j *job) {
+func (e *engine) handIn(ctx context.Context, j *job) {
 	tag := hpcsera.NewID("s")
 	e.write(journal.Entry{Kind: journal.KindSubmit, Job: j.id, Step: j.step, N: j.n, Tag: tag})
 	j.looked = time.Now() // a new tag on a free start: nobody owns it yet
@@ -39,6 +58,9 @@ func (a *Agent) handOver(ctx context.Context, j *job, tag string) (scheduler.Ref
 	open := false
 	if err := a.engine.read(ctx, func() { open = a.engine.open(time.Now()) }); err != nil || !open {
 		return scheduler.Ref{}, &notTried{errors.New("the server did not answer lately")} // it waited for long
+	}
+	if _, err := a.verify(*j.spec); err != nil { // likewise
+		return scheduler.Ref{}, &notTried{err}
 	}
 	s := j.current()
 	system := a.system(s)
@@ -79,10 +101,14 @@ func (e *engine) handedOver(j *job, tag string, ref scheduler.Ref, err error) {
 		native := &hpcsera.Native{System: e.agent.system(j.current()).System(), Cluster: ref.Cluster, ID: ref.ID, Submitted: &now}
 		e.write(journal.Entry{Kind: journal.KindSubmitted, Job: j.id, Step: j.step, N: j.n, Tag: tag, Native: native})
 		e.log.Info("submitted", "job", j.id, "submission", tag, "native", ref.ID)
+		e.agent.witness.start(j.id, ref.ID, j.judged())
 		j.tries, j.trouble, j.waiting = 0, "", ""
 		e.agent.asker.soon(2 * time.Second)
 	case errors.As(err, &refused) && !refused.Throttled:
 		e.write(journal.Entry{Kind: journal.KindRefused, Job: j.id, Step: j.step, N: j.n, Tag: tag})
+		if !e.leads(time.Now()) {
+			return // whoever leads submits again and is told the same
+		}
 		e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, hpcsera.RejectedByScheduler, refused.Message, nil)})
 	case errors.As(err, &refused), errors.As(err, &early):
 		e.write(journal.Entry{Kind: journal.KindRefused, Job: j.id, Step: j.step, N: j.n, Tag: tag})

@@ -1,13 +1,16 @@
 package agent
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/agent/journal"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
 )
 
 // errStopped ends the agent: another instance holds the term, or this one's
@@ -47,6 +50,9 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	err := a.engine.read(ctx, func() {
 		e := a.engine
 		req = hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: e.epoch, Acked: e.safe, Free: e.free(), Wait: wait}
+		if e.cut {
+			req.Wait = 0 // submissions wait for this answer, and there may be no news for long
+		}
 	})
 	if err != nil {
 		return err
@@ -57,8 +63,12 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	if facts {
 		req.Facts = a.facts.Load()
 	}
+	sent := time.Now()
 	answer, err := a.api.Work(ctx, req)
 	if err != nil {
+		return a.refusedWork(err)
+	}
+	if err := a.suspect(req, answer); err != nil {
 		return a.refusedWork(err)
 	}
 	if answer.Term != req.Term {
@@ -69,7 +79,7 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	a.state.set(func(s *Status) { s.Server, s.Spoke = "", time.Now().UTC() })
 	limited, cancel := context.WithTimeout(ctx, journalWait)
 	defer cancel()
-	err = a.engine.call(limited, func() { a.engine.takeOrders(answer) })
+	err = a.engine.call(limited, func() { a.engine.takeOrders(answer, sent) })
 	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		return nil // the journal fails: the server is to know that this instance lives, and what is acknowledged is on disk
 	}
@@ -82,7 +92,7 @@ const journalWait = 20 * time.Second
 // refusedWork closes the gate: after a loss of contact nothing is submitted
 // before the next answer.
 func (a *Agent) refusedWork(err error) error {
-	a.engine.do(func() { a.engine.spoke = time.Time{} })
+	a.engine.do(func() { a.engine.cut = true })
 	switch hpcsera.CodeOf(err) {
 	case hpcsera.StaleTerm:
 		return fmt.Errorf("%w: another instance of this agent took over: %w", errStopped, err)
@@ -121,22 +131,50 @@ func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again boo
 	return again, nil
 }
 
+// suspect raises the alarm for an answer from the past, and takes the status
+// list that came with it.
+func (a *Agent) suspect(req hpcsera.WorkRequest, answer hpcsera.WorkAnswer) error {
+	if answer.Epoch < req.Epoch {
+		a.witness.alarm("the server's epoch went back, so it may repeat old orders; nothing of its answer counts", "epoch", answer.Epoch, "seen", req.Epoch)
+		return hpcsera.Errorf(hpcsera.Unavailable, "the server is in epoch %d, and this agent has seen %d.", answer.Epoch, req.Epoch)
+	}
+	if answer.StatusList == "" || answer.StatusList == a.lastList {
+		return nil
+	}
+	err := policy.TakeStatus(a.trustFile(), answer.StatusList)
+	if err == nil || policy.Reason(err) != "" {
+		a.lastList = answer.StatusList // told once
+	}
+	switch {
+	case policy.Reason(err) != "":
+		a.witness.alarm("status list refused", "error", err)
+	case err != nil:
+		a.log.Warn("status list not taken; it will be tried again", "error", err)
+	}
+	return nil
+}
+
 // takeOrders journals an answer's orders and then its cursor, so that what is
-// acknowledged is on disk.
-func (e *engine) takeOrders(answer hpcsera.WorkAnswer) {
-	e.spoke = time.Now()
+// acknowledged is on disk. sent is when the request was: the server saw this
+// instance then or later.
+func (e *engine) takeOrders(answer hpcsera.WorkAnswer, sent time.Time) {
+	e.heard, e.cut = sent, false
 	for i := range answer.Orders {
 		o := answer.Orders[i]
 		j := e.jobs[o.JobID]
 		_, over := e.ended[o.JobID]
 		switch {
 		case !hpcsera.ValidID("j", o.JobID):
-			e.log.Error("order refused: not a job id", "job", o.JobID)
+			e.agent.witness.alarm("order refused: not a job id", "job", o.JobID)
 		case over:
 			// It ended and the server had been told; the order was older than that.
 		case j == nil && o.Spec == nil:
 			e.fact(hpcsera.Report{JobID: o.JobID, Attempt: max(o.Attempt, 1), Revision: o.Revision, State: hpcsera.Failed, Reason: hpcsera.OutcomeUnknown,
 				Message: "The agent's journal does not know this job."})
+		case j != nil && o.Revision < j.order.Revision:
+			e.agent.witness.alarm("order refused: it is older than what the server ordered before", "job", o.JobID, "revision", o.Revision, "seen", j.order.Revision)
+		case j != nil && o.Spec != nil && !sameSpec(*o.Spec, *j.spec):
+			e.agent.witness.alarm("order refused: it is another job under the same id", "job", o.JobID, "code", o.Spec.Digest)
 		case j == nil || o.Revision > j.order.Revision:
 			if j != nil {
 				o.Spec = nil // what a job is was decided by its first order
@@ -153,4 +191,12 @@ func (e *engine) takeOrders(answer hpcsera.WorkAnswer) {
 			e.touch(j) // the gate may have been closed
 		}
 	}
+}
+
+// sameSpec compares what an order says with what the first one said, which the
+// server repeats until it is acknowledged.
+func sameSpec(a, b hpcsera.OrderSpec) bool {
+	first, err := json.Marshal(a)
+	second, otherErr := json.Marshal(b)
+	return err == nil && otherErr == nil && bytes.Equal(first, second)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/approval"
 	"github.com/hpcsera/hpcsera/client"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
 )
 
@@ -37,6 +38,9 @@ type world struct {
 	batch  *cluster
 	login  *cluster
 	signer ssh.Signer
+	site   policy.SiteFiles
+	syslog string // this host's log; nobody listens
+	taken  bool   // the server is somebody else's, so alarms are in place
 	key    *client.Key
 
 	mu        sync.Mutex
@@ -89,6 +93,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 	trust := fmt.Sprintf("keys:\n  - name: laptop\n    plain: true\n    key: %s\n", strings.TrimSpace(string(ssh.MarshalAuthorizedKey(w.signer.PublicKey()))))
 	w.file("real/state/trust.yaml", trust)
 	w.file("agent", "#!/bin/sh\n")
+	w.site = policy.SiteFiles{Dir: filepath.Join(dir, "site"), Owner: os.Geteuid()}
+	w.syslog = filepath.Join(dir, "syslog")
 	w.server, w.batch, w.login = newServer(w), newCluster(w, "slurm"), newCluster(w, "local")
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -105,6 +111,15 @@ func (w *world) file(name, text string) {
 	}
 }
 
+func (w *world) read(name string) []byte {
+	w.t.Helper()
+	b, err := os.ReadFile(filepath.Join(w.dir, name))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return b
+}
+
 // end lets all that still lives come to its end, so that the bubble closes.
 func (w *world) end() {
 	for _, i := range w.instances {
@@ -115,6 +130,9 @@ func (w *world) end() {
 	}
 	w.batch.close()
 	w.login.close()
+	if !w.taken && strings.Contains(w.log.String(), "ALARM") {
+		w.broken("an alarm, and the server was honest")
+	}
 }
 
 // roll draws a number from 0 to n-1.
@@ -210,7 +228,7 @@ func (w *world) start(tune ...tuning) *instance {
 	i.agent, err = New(Deps{
 		Config: c, Version: "test", API: api, Key: w.key, Batch: &handle{w.batch, i}, Login: &handle{w.login, i},
 		Log:    slog.New(slog.NewTextHandler(io.Writer(w.log), &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: noTime})).With("i", i.number),
-		Binary: filepath.Join(w.dir, "agent"),
+		Binary: filepath.Join(w.dir, "agent"), Account: "alice01", Site: w.site, Syslog: w.syslog,
 	})
 	if err != nil {
 		w.t.Fatalf("instance %d: %v", i.number, err)
@@ -262,17 +280,36 @@ func (i *instance) kill(known bool) {
 
 // code is a signed code part, as an order carries it.
 type code struct {
-	spec     hpcsera.OrderSpec
-	approval string
+	spec      hpcsera.OrderSpec
+	approval  string
+	manifest  hpcsera.Manifest
+	statement approval.Statement
 }
 
 // sign makes and approves code whose steps have these types.
 func (w *world) sign(runs int, types ...hpcsera.StepType) code {
 	w.t.Helper()
+	return w.signWith(w.signer, w.plan(types...), runs)
+}
+
+// plan is code whose steps have these types.
+func (w *world) plan(types ...hpcsera.StepType) hpcsera.Manifest {
 	m := hpcsera.Manifest{Name: "cavity", Result: "result.json", Artifacts: []hpcsera.ArtifactPattern{{Path: "out-*.txt", Always: true}}}
 	for i, s := range types {
 		m.Steps = append(m.Steps, hpcsera.Step{Name: fmt.Sprintf("step-%d", i), Type: s, Program: hpcsera.Program{Script: "true"}})
 	}
+	return m
+}
+
+// signed approves a code part.
+func (w *world) signed(m hpcsera.Manifest, runs int) code {
+	w.t.Helper()
+	return w.signWith(w.signer, m, runs)
+}
+
+// signWith approves code with any key, and changes the statement before.
+func (w *world) signWith(key ssh.Signer, m hpcsera.Manifest, runs int, changes ...func(*approval.Statement)) code {
+	w.t.Helper()
 	if err := m.Validate(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -282,11 +319,14 @@ func (w *world) sign(runs int, types ...hpcsera.StepType) code {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	for _, change := range changes {
+		change(&s)
+	}
 	text, err := s.Canonical()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	signature, err := approval.SignSSH(w.signer, s)
+	signature, err := approval.SignSSH(key, s)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -294,7 +334,7 @@ func (w *world) sign(runs int, types ...hpcsera.StepType) code {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return code{approval: s.ID, spec: hpcsera.OrderSpec{
+	return code{approval: s.ID, manifest: m, statement: s, spec: hpcsera.OrderSpec{
 		Name: m.Name, User: theUser, Project: theProject, Client: "cli", Submitter: theUser, Site: theSite, Digest: hpcsera.DigestOf(canonical),
 		Manifest: canonical, Statement: text, Signature: signature, Created: time.Now(),
 	}}

@@ -87,7 +87,7 @@ const StepUp = 5 * time.Minute
 // make first tokens and agents: the exception that the threat model names.
 func allowPerson(p *Person, rule Rule, t Target) error {
 	if p.OnHost {
-		if rule.persons == noPerson {
+		if rule.persons == noPerson || rule.persons == projectMembers {
 			return unreachable("the operation is not for operators.")
 		}
 		return nil
@@ -105,6 +105,8 @@ func allowPerson(p *Person, rule Rule, t Target) error {
 		may = own || p.Operator
 	case projectOwners:
 		may = t.Member == hpcsera.Owner || p.Operator
+	case projectMembers:
+		may = t.Member != ""
 	case operators:
 		may = p.Operator
 	}
@@ -174,7 +176,7 @@ func rank(m hpcsera.MemberRole) int {
 }
 
 func unreachable(format string, args ...any) *hpcsera.Error {
-	return hpcsera.Errorf(hpcsera.NotFound, format, args...)
+	return hpcsera.Errorf(hpcsera.NotFound, format, args...).Hint("Check the name, and what the token is for: GET /tokens/self tells it.")
 }
 
 // lacks names the roles of which one is missing.

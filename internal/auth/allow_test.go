@@ -22,7 +22,7 @@ var clientRoles = map[auth.Action]string{
 	"getTokenSelf": "any", "deleteTokenSelf": "any",
 	"listTokens": "", "requestToken": "", "createToken": "", "revokeToken": "", "listAgents": "", "createAgent": "", "removeAgent": "", "listProjects": "",
 	"createProject": "", "setMember": "", "listClients": "", "createClient": "", "changeClient": "", "enableClient": "", "readAudit": "",
-	"manageService": "", "createSession": "", "listSessions": "", "endSession": "",
+	"manageService": "", "createSession": "", "listSessions": "", "endSession": "", "consentToCode": "", "listUsers": "", "readCode": "",
 }
 
 const agentID = "ag_00000000000000000001"

@@ -8,8 +8,9 @@
 // the API is one row of [Rules].
 //
 // Promises: a malformed secret is refused without a look-up; revocation,
-// disabling and removal hold from the next request, since nothing about a
-// token is cached; what a principal cannot reach does not exist for it
+// disabling and removal hold from the next request on every replica, since
+// nothing about a token is remembered but what the store vouches for at each
+// use; what a principal cannot reach does not exist for it
 // (not_found), and only of what it reaches is it told which role it lacks
 // (forbidden).
 package auth

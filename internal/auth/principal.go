@@ -12,7 +12,7 @@ import (
 type Principal struct {
 	Token  *hpcsera.Token     // a client's token
 	Member hpcsera.MemberRole // of the token's user in the token's project
-	Agent  *store.Agent       // an agent's credential
+	Agent  *store.Agent       // an agent's credential; its Projects are those that it serves now
 	Person *Person            // somebody in person
 }
 

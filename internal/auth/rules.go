@@ -61,10 +61,13 @@ const (
 	ChangeClient  Action = "changeClient"  // its keys, URLs, whether it is disabled
 	EnableClient  Action = "enableClient"  // let a client ask for tokens out of band
 	ReadAudit     Action = "readAudit"     // GET /audit
-	ManageService Action = "manageService" // users and sites; every list of them
+	ManageService Action = "manageService" // users and sites
 	CreateSession Action = "createSession" // hpcsera login
 	ListSessions  Action = "listSessions"  // GET /sessions
 	EndSession    Action = "endSession"    // DELETE /sessions/{id}
+	ConsentToCode Action = "consentToCode" // files an approval signed in the Auth app
+	ListUsers     Action = "listUsers"     // who there is
+	ReadCode      Action = "readCode"      // a project's code and the approvals on file, on the pages
 )
 
 // reach says how it is decided whether a principal reaches a target at all.
@@ -84,12 +87,13 @@ const (
 type persons uint8
 
 const (
-	noPerson      persons = iota
-	anyPerson             // every user
-	themselves            // the user whom the thing belongs to
-	takesBack             // the same, and operators
-	projectOwners         // owners of the project, and operators
-	operators             // operators only
+	noPerson       persons = iota
+	anyPerson              // every user
+	themselves             // the user whom the thing belongs to
+	takesBack              // the same, and operators
+	projectOwners          // owners of the project, and operators
+	projectMembers         // whoever is in the project: operators see no code
+	operators              // operators only
 )
 
 // Rule is one row of the permission table. A principal passes with any one of
@@ -192,5 +196,8 @@ func Rules() []Rule {
 		{Action: CreateSession, persons: themselves, grants: true},
 		{Action: ListSessions, persons: takesBack},
 		{Action: EndSession, persons: takesBack},
+		{Action: ConsentToCode, persons: themselves, grants: true},
+		{Action: ListUsers, persons: operators},
+		{Action: ReadCode, persons: projectMembers},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,7 @@ type Service struct {
 	cfg    Config
 	nonces nonces
 	proofs *replays
+	memory *memory
 }
 
 // New returns a service, or an error when the configuration is unusable.
@@ -56,7 +58,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Used == nil {
 		cfg.Used = func(string) {}
 	}
-	return &Service{cfg: cfg, nonces: newNonces(cfg.Key), proofs: newReplays()}, nil
+	return &Service{cfg: cfg, nonces: newNonces(cfg.Key), proofs: newReplays(), memory: &memory{rows: map[string]*store.Principal{}}}, nil
 }
 
 // Authenticate says who makes a request. Errors are unauthenticated (no
@@ -89,34 +91,47 @@ func (s *Service) Authenticate(ctx context.Context, r Request) (*Principal, erro
 }
 
 func (s *Service) token(ctx context.Context, id string, hash []byte) (*Principal, error) {
-	var row *store.Principal
-	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
-		row, err = r.Principal(id)
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, invalid("the token does not exist.")
-	} else if err != nil {
-		return nil, store.Failed("look up token "+id, err)
+	row, err := s.principal(ctx, id)
+	if err != nil {
+		return nil, err
 	}
 	if subtle.ConstantTimeCompare(row.Hash, hash) != 1 {
 		return nil, invalid("the token does not exist.")
 	}
-	now := s.cfg.Now()
-	switch {
-	case row.Revoked != nil:
-		return nil, invalid("the token was revoked.")
-	case !now.Before(row.Expires):
-		return nil, invalid("the token expired at %s.", row.Expires.UTC().Format(time.RFC3339))
-	case row.UserDisabled:
-		return nil, invalid("the user %s is disabled.", row.User)
-	case row.ClientDisabled:
-		return nil, invalid("the client %s is disabled.", row.Client)
-	case row.Member == "":
-		return nil, invalid("%s is not a member of the project %s any more.", row.User, row.Project)
+	if err := s.good(row); err != nil {
+		return nil, err
 	}
 	t := row.Token
 	return &Principal{Token: &t, Member: row.Member}, nil
+}
+
+// principal returns the row of a token, which must not be changed.
+func (s *Service) principal(ctx context.Context, id string) (*store.Principal, error) {
+	row, err := s.memory.principal(ctx, s.cfg.Store, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, invalid("the token does not exist.")
+	}
+	return row, store.Failed("look up token "+id, err)
+}
+
+// good refuses a token that may not be used now.
+func (s *Service) good(row *store.Principal) error {
+	now := s.cfg.Now()
+	switch {
+	case row.Revoked != nil:
+		return invalid("the token was revoked.")
+	case now.Before(row.NotBefore):
+		return invalid("the token is good from %s on.", row.NotBefore.UTC().Format(time.RFC3339))
+	case !now.Before(row.Expires):
+		return invalid("the token expired at %s.", row.Expires.UTC().Format(time.RFC3339))
+	case row.UserDisabled:
+		return invalid("the user %s is disabled.", row.User)
+	case row.ClientDisabled:
+		return invalid("the client %s is disabled.", row.Client)
+	case row.Member == "":
+		return invalid("%s is not a member of the project %s any more.", row.User, row.Project)
+	}
+	return nil
 }
 
 func (s *Service) agent(ctx context.Context, id string, hash []byte, credential string, r Request) (*Principal, error) {
@@ -124,23 +139,29 @@ func (s *Service) agent(ctx context.Context, id string, hash []byte, credential 
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.agentRow(ctx, id)
+	row, user, err := s.enrolment(ctx, id)
 	if err != nil {
 		return nil, err
 	}
+	// How an agent stands is told only to who holds its secret.
 	// While an agent renews, the old credential and the new one are both good.
-	current := subtle.ConstantTimeCompare(p.Agent.Hash, hash) == 1
-	renewed := len(p.Agent.Renewed) > 0 && subtle.ConstantTimeCompare(p.Agent.Renewed, hash) == 1
+	current := subtle.ConstantTimeCompare(row.Hash, hash) == 1
+	renewed := len(row.Renewed) > 0 && subtle.ConstantTimeCompare(row.Renewed, hash) == 1
 	if !current && !renewed {
 		return nil, invalid("the agent does not exist.")
 	}
-	if err := s.sameKey(id, p.Agent.Thumbprint, proof); err != nil {
+	if err := s.standing(row, user); err != nil {
+		return nil, err
+	}
+	if err := s.sameKey(id, row.Thumbprint, proof); err != nil {
 		return nil, err
 	}
 	if renewed {
-		err = s.renewed(ctx, p.Agent, hash)
+		if err := s.renewed(ctx, row, hash); err != nil {
+			return nil, err
+		}
 	}
-	return p, err
+	return &Principal{Agent: row}, nil
 }
 
 // renewed makes the new credential the only one: its first use shows that the
@@ -212,31 +233,43 @@ func (s *Service) Look(ctx context.Context, text string) (*Principal, error) {
 	return s.token(ctx, id, hash)
 }
 
-// agentRow reads an agent and refuses one that may not work any more.
-func (s *Service) agentRow(ctx context.Context, id string) (*Principal, error) {
-	var row *store.Agent
-	var user *hpcsera.User
-	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
+// enrolment reads an agent with the projects that it serves now, and its user.
+func (s *Service) enrolment(ctx context.Context, id string) (row *store.Agent, user *hpcsera.User, err error) {
+	err = s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
 		if row, err = r.Agent(id); err != nil {
 			return err
 		}
-		user, err = r.User(row.User)
+		if user, err = r.User(row.User); err != nil {
+			return err
+		}
+		row.Projects, err = Serves(r, row)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, invalid("the agent does not exist.")
-	} else if err != nil {
-		return nil, store.Failed("look up agent "+id, err)
+		return nil, nil, invalid("the agent does not exist.")
 	}
+	return row, user, store.Failed("look up agent "+id, err)
+}
+
+// standing refuses an agent that may not work any more.
+func (s *Service) standing(row *store.Agent, user *hpcsera.User) error {
 	switch {
 	case row.Removed:
-		return nil, invalid("the agent was removed.")
+		return invalid("the agent was removed.")
 	case !s.cfg.Now().Before(row.Expires):
-		return nil, invalid("the agent's enrolment ended at %s.", row.Expires.UTC().Format(time.RFC3339))
+		return invalid("the agent's enrolment ended at %s.", row.Expires.UTC().Format(time.RFC3339))
 	case user.Disabled:
-		return nil, invalid("the user %s is disabled.", row.User)
+		return invalid("the user %s is disabled.", row.User)
 	}
-	return &Principal{Agent: row}, nil
+	return nil
+}
+
+// Serves returns the projects that an agent serves now: those it was enrolled
+// for of which its user is still a member. Without membership neither bytes nor
+// jobs of a project reach the agent; with it again, they do.
+func Serves(r store.AccessReader, a *store.Agent) ([]string, error) {
+	member, err := r.Memberships(a.User)
+	return slices.DeleteFunc(slices.Clone(a.Projects), func(p string) bool { return !slices.Contains(member, p) }), err
 }
 
 // Nonce returns a nonce for the next proof of an agent; every replica accepts
@@ -249,8 +282,11 @@ func (s *Service) Nonce() string { return s.nonces.make(s.cfg.Now()) }
 // every few seconds, so that they end soon after a revocation.
 func (s *Service) Still(ctx context.Context, p *Principal) error {
 	if p.Agent != nil {
-		_, err := s.agentRow(ctx, p.Agent.ID)
-		return err
+		row, user, err := s.enrolment(ctx, p.Agent.ID)
+		if err != nil {
+			return err
+		}
+		return s.standing(row, user)
 	}
 	if p.Person != nil {
 		if !p.Person.KeyBound {
@@ -259,16 +295,11 @@ func (s *Service) Still(ctx context.Context, p *Principal) error {
 		_, _, err := s.sessionRow(ctx, p.Person.Session)
 		return err
 	}
-	var hash []byte
-	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
-		_, hash, err = r.Token(p.Token.ID)
+	row, err := s.principal(ctx, p.Token.ID)
+	if err != nil {
 		return err
-	})
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return store.Failed("look up token "+p.Token.ID, err)
 	}
-	_, err = s.token(ctx, p.Token.ID, hash)
-	return err
+	return s.good(row)
 }
 
 func invalid(format string, args ...any) error {

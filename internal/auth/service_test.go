@@ -11,9 +11,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -82,11 +85,14 @@ func (s *server) write(fn func(store.Tx) error) {
 	}
 }
 
-func (s *server) token() hpcsera.Token {
+func (s *server) token(edit ...func(*hpcsera.Token)) hpcsera.Token {
 	s.t.Helper()
 	t := hpcsera.Token{
 		ID: hpcsera.NewID("t"), User: "alice", Project: "cfd", Client: "gitlab", Scope: hpcsera.ClientScope, Roles: hpcsera.RolesOf(1),
 		Created: s.now, Expires: s.now.Add(time.Hour),
+	}
+	for _, e := range edit {
+		e(&t)
 	}
 	text, hash := hpcsera.NewSecret(t.ID)
 	s.secrets[t.ID] = text
@@ -161,6 +167,151 @@ func TestWhatIsNoTokenIsRefused(t *testing.T) {
 	expect(t, "the token", s.bearer(good.ID), "")
 }
 
+// counting is a store that knows how often it was asked.
+type counting struct {
+	store.Store
+	reads int
+}
+
+func (c *counting) Read(ctx context.Context, fn func(store.Reader) error) error {
+	c.reads++
+	return c.Store.Read(ctx, fn)
+}
+
+// counted returns a server whose look-ups are counted.
+func (s *server) counted() (*auth.Service, *counting) {
+	c := &counting{Store: s.store}
+	a, err := auth.New(auth.Config{Store: c, PublicURL: publicURL, Key: []byte(strings.Repeat("k", 32)), Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return s.now }})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return a, c
+}
+
+func TestWhatCannotBeASecretCausesNoLookUp(t *testing.T) {
+	s := newServer(t)
+	service, asked := s.counted()
+	text, a := s.secrets[s.token().ID], s.agent()
+	jwt := s.proof(a, "POST", workPath).sign(t) // signed, and even ours
+	unsigned := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"alice"}`)) + "."
+	for _, header := range []string{
+		"", "Bearer ", "Bearer " + jwt, "Bearer " + unsigned, "DPoP " + jwt, "Bearer " + text + jwt, "Bearer " + jwt + text,
+		"Bearer " + text[:len(text)-1], "Bearer " + text + "0", "Bearer " + strings.ToUpper(text), "Bearer " + s.secrets[a.ID], "DPoP " + text,
+		"Bearer ' OR 1=1 --", "Bearer hpcsera_t_", "Bearer " + strings.Repeat("a", 1<<16),
+	} {
+		_, err := service.Authenticate(t.Context(), auth.Request{Authorization: header, Proofs: []string{jwt}, Method: "POST", Path: workPath})
+		expect(t, header, err, hpcsera.Unauthenticated)
+	}
+	// Nor does a credential whose proof cannot be right.
+	for _, proofs := range [][]string{nil, {""}, {unsigned}, {jwt, jwt}, {s.proof(a, "GET", workPath).sign(t)}, {s.proof(a, "POST", "/api/v1/jobs").sign(t)}} {
+		_, err := service.Authenticate(t.Context(), auth.Request{Authorization: "DPoP " + s.secrets[a.ID], Proofs: proofs, Method: "POST", Path: workPath})
+		expect(t, "a wrong proof", err, hpcsera.DPoPRequired)
+	}
+	if asked.reads != 0 {
+		t.Errorf("the store was asked %d times, want never", asked.reads)
+	}
+}
+
+// Time tells no more than the words do: both look once, and compare hashes of
+// secrets, of which a guess tells nothing about another.
+func TestAnUnknownIDAndAWrongSecretLookTheSame(t *testing.T) {
+	s := newServer(t)
+	service, asked := s.counted()
+	valid, revoked, expired := s.token(), s.token(), s.token(func(t *hpcsera.Token) { t.Expires = s.now.Add(-time.Second) })
+	s.write(func(tx store.Tx) error { return tx.RevokeToken(revoked.ID, s.now) })
+	agent := s.agent()
+	removed := agent
+	removed.ID, removed.Removed = hpcsera.NewID("ag"), true
+	ended := agent
+	ended.ID, ended.Expires = hpcsera.NewID("ag"), s.now
+	s.write(func(tx store.Tx) error {
+		return errors.Join(tx.InsertAgent(removed), tx.InsertAgent(ended))
+	})
+	told := func(id string) string {
+		t.Helper()
+		before := asked.reads
+		text, _ := hpcsera.NewSecret(id)
+		s.secrets[id] = text
+		var err error
+		if strings.HasPrefix(id, "t_") {
+			_, err = service.Authenticate(t.Context(), auth.Request{Authorization: "Bearer " + text, Method: "POST", Path: workPath})
+		} else {
+			a := store.Agent{Agent: hpcsera.Agent{ID: id}}
+			_, err = s.asAgent(a, service, s.proof(a, "POST", workPath).sign(t))
+		}
+		expect(t, id, err, hpcsera.TokenInvalid)
+		if got := asked.reads - before; got != 1 {
+			t.Errorf("%s: %d look-ups, want one", id, got)
+		}
+		return err.Error()
+	}
+	for prefix, ids := range map[string][]string{"t": {valid.ID, revoked.ID, expired.ID}, "ag": {agent.ID, removed.ID, ended.ID}} {
+		want := told(hpcsera.NewID(prefix))
+		for i, id := range ids {
+			if got := told(id); got != want {
+				t.Errorf("%s number %d with another secret: got %q, want %q as for an unknown one", prefix, i, got, want)
+			}
+		}
+	}
+}
+
+// shared is a store that other processes write to, too.
+type shared struct{ *counting }
+
+func (shared) AccessVersion() (int64, bool) { return 0, false }
+
+func TestATokenIsLookedUpAgainOnlyWhenSomethingChanged(t *testing.T) {
+	s := newServer(t)
+	service, asked := s.counted()
+	mine, other := s.token(), s.token()
+	look := func(a *auth.Service, what string, want int) {
+		t.Helper()
+		before := asked.reads
+		_, err := a.Authenticate(t.Context(), auth.Request{Authorization: "Bearer " + s.secrets[mine.ID]})
+		expect(t, what, err, "")
+		if got := asked.reads - before; got != want {
+			t.Errorf("%s: %d look-ups, want %d", what, got, want)
+		}
+	}
+	look(service, "first", 1)
+	look(service, "again", 0)
+	s.write(func(tx store.Tx) error { return tx.SeenAgents(map[string]time.Time{"ag_x": s.now}) })
+	look(service, "after a change that is none of who there is", 0)
+	s.write(func(tx store.Tx) error { return tx.RevokeToken(other.ID, s.now) })
+	look(service, "after another token's revocation", 1)
+	look(service, "again", 0)
+	s.write(func(tx store.Tx) error { return tx.SetMember("cfd", "alice", hpcsera.Viewer) })
+	look(service, "after a change of membership", 1)
+	replica, err := auth.New(auth.Config{Store: shared{asked}, PublicURL: publicURL, Key: []byte(strings.Repeat("k", 32)), Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return s.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	look(replica, "where other processes write", 1)
+	look(replica, "again", 1)
+}
+
+func TestARevocationIsNeverOvertakenByARequest(t *testing.T) {
+	s := newServer(t)
+	for range 15 {
+		token := s.token()
+		ctx, stop := context.WithCancel(t.Context())
+		var busy sync.WaitGroup
+		for range 4 {
+			busy.Go(func() {
+				for ctx.Err() == nil {
+					_, _ = s.auth.Authenticate(t.Context(), auth.Request{Authorization: "Bearer " + s.secrets[token.ID]})
+				}
+			})
+		}
+		s.write(func(tx store.Tx) error { return tx.RevokeToken(token.ID, s.now) })
+		for range 10 {
+			expect(t, "after the revocation", s.bearer(token.ID), hpcsera.TokenInvalid)
+		}
+		stop()
+		busy.Wait()
+	}
+}
+
 func TestErrorsNeverRepeatATokensText(t *testing.T) {
 	s := newServer(t)
 	text := s.secrets[s.token().ID]
@@ -201,6 +352,17 @@ func TestATokenEndsFromTheNextRequest(t *testing.T) {
 			expect(t, "a stream after", s.auth.Still(t.Context(), p), hpcsera.TokenInvalid)
 		})
 	}
+}
+
+func TestATokenIsGoodFromItsBeginningOn(t *testing.T) {
+	s := newServer(t)
+	begin := s.now.Add(time.Minute)
+	token := s.token(func(t *hpcsera.Token) { t.NotBefore = begin })
+	expect(t, "at once", s.bearer(token.ID), hpcsera.TokenInvalid)
+	s.now = begin.Add(-time.Microsecond)
+	expect(t, "just before", s.bearer(token.ID), hpcsera.TokenInvalid)
+	s.now = begin
+	expect(t, "from then on", s.bearer(token.ID), "")
 }
 
 // proof is a DPoP proof in the making.
@@ -376,6 +538,30 @@ func TestAnAgentEndsFromTheNextRequest(t *testing.T) {
 			expect(t, "after", err, hpcsera.TokenInvalid)
 			expect(t, "a stream after", s.auth.Still(t.Context(), &auth.Principal{Agent: &a}), hpcsera.TokenInvalid)
 		})
+	}
+}
+
+func TestAnAgentServesOnlyWhereItsUserIsAMember(t *testing.T) {
+	s := newServer(t)
+	a := s.agent()
+	projects := func() []string {
+		t.Helper()
+		p, err := s.asAgent(a, s.auth, s.proof(a, "POST", workPath).sign(t))
+		expect(t, "the agent", err, "")
+		return p.Projects()
+	}
+	if got, want := projects(), []string{"cfd"}; !slices.Equal(got, want) {
+		t.Errorf("before: got %v, want %v", got, want)
+	}
+	s.write(func(tx store.Tx) error { return tx.SetMember("cfd", "alice", "") })
+	if got := projects(); len(got) != 0 {
+		t.Errorf("without membership: got %v, want none", got)
+	}
+	s.write(func(tx store.Tx) error {
+		return errors.Join(tx.SetMember("cfd", "alice", hpcsera.Viewer), tx.InsertProject(hpcsera.Project{Name: "melt"}), tx.SetMember("melt", "alice", hpcsera.Owner))
+	})
+	if got, want := projects(), []string{"cfd"}; !slices.Equal(got, want) {
+		t.Errorf("a member again, and of another project: got %v, want %v", got, want)
 	}
 }
 

@@ -28,7 +28,7 @@ your agents use another one), your agents by the thumbprints in the context
 	form := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		s, err := a.connect(shortPatience)
+		s, err := a.connect(ctx, shortPatience)
 		if err != nil {
 			return err
 		}
@@ -39,9 +39,6 @@ your agents use another one), your agents by the thumbprints in the context
 		if local.digest == "" {
 			return hpcsera.Errorf(hpcsera.InvalidField, "%s names code on the server, and what is not here cannot be signed.", args[0]).At("code").
 				Hint("Approve the job file that the code came from.")
-		}
-		if err := s.demandProject(ctx); err != nil {
-			return err
 		}
 		if !yes && !a.canAsk() && sign.key == "" {
 			return hpcsera.Errorf(hpcsera.ApprovalRefused, "nobody is there to be asked.").

@@ -23,7 +23,7 @@ output.`,
 	cmd.Flags().BoolVar(&purge, "purge", false, "erase jobs that have ended")
 	form := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := a.connect(shortPatience)
+		s, err := a.connect(cmd.Context(), shortPatience)
 		if err != nil {
 			return err
 		}

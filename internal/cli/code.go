@@ -22,7 +22,7 @@ func (a *app) codeListCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List code, newest first", Args: cobra.NoArgs}
 	form := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		s, err := a.connect(shortPatience)
+		s, err := a.connect(cmd.Context(), shortPatience)
 		if err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func (a *app) codeShowCommand() *cobra.Command {
 	}
 	form := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := a.connect(shortPatience)
+		s, err := a.connect(cmd.Context(), shortPatience)
 		if err != nil {
 			return err
 		}

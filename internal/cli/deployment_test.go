@@ -103,7 +103,7 @@ func newDeployment(dir string) (d *deployment, err error) {
 			err = db.Read(ctx, func(r store.Reader) error { seq, err = r.LastSeq(); return err })
 			return seq, err
 		},
-		RequestID: server.RequestID, Note: server.Note, Metrics: httpapi.NewMetrics(), Log: log,
+		RequestID: server.RequestID, Note: server.Note, Refused: func(hpcsera.AuditLine) {}, Metrics: httpapi.NewMetrics(), Log: log,
 	})
 	if err != nil {
 		return nil, err

@@ -29,7 +29,7 @@ With --follow and -o json there is one event a line, as it comes.`,
 		if follow {
 			patience = watchPatience
 		}
-		s, err := a.connect(patience)
+		s, err := a.connect(cmd.Context(), patience)
 		if err != nil {
 			return err
 		}
@@ -68,11 +68,7 @@ func (a *app) showEvent(form string, e hpcsera.Event) error {
 	if form != "json" {
 		return a.show(form, []hpcsera.Event{e}, func(w io.Writer) { fmt.Fprintln(w, strings.Join(eventRow(e), "  ")) })
 	}
-	line, err := jsonLine(e)
-	if err != nil {
-		return err
-	}
-	return a.show("table", nil, func(w io.Writer) { fmt.Fprintf(w, "%s\n", line) })
+	return a.showLine(e)
 }
 
 func eventRow(e hpcsera.Event) []string {

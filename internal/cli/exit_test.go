@@ -7,7 +7,10 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
+	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -89,5 +92,66 @@ func TestExitCodesAreThoseThatScriptsRelyOn(t *testing.T) {
 		if got := exitCode(tt.err); got != tt.want {
 			t.Errorf("exitCode(%v): got %d, want %d", tt.err, got, tt.want)
 		}
+	}
+}
+
+// constants reads the exit codes from the source that declares them.
+func constants(t *testing.T) map[string]int {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "exit.go", nil, 0)
+	if err != nil {
+		t.Fatalf("reading the exit codes: %v", err)
+	}
+	found := map[string]int{}
+	ast.Inspect(f, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || len(spec.Values) != 1 {
+			return true
+		}
+		if lit, ok := spec.Values[0].(*ast.BasicLit); ok && lit.Kind == token.INT {
+			if found[spec.Names[0].Name], err = strconv.Atoi(lit.Value); err != nil {
+				t.Fatalf("%s: %v", spec.Names[0].Name, err)
+			}
+		}
+		return true
+	})
+	return found
+}
+
+func TestTheReadmeAndTheHelpTellEveryExitCode(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(readme), "## Exit codes")
+	table, _, _ = strings.Cut(table, "\n## ")
+	told := map[int]string{}
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \| (.+) \|$`).FindAllStringSubmatch(table, -1) {
+		code, _ := strconv.Atoi(row[1])
+		told[code] = row[2]
+	}
+	help := strings.Join(strings.Fields((&app{}).root().Long), " ")
+	// What must be said of each.
+	says := map[string]string{
+		"exitOK": "done", "exitLocal": "something on this machine", "exitUsage": "usage", "exitFailed": "the job failed", "exitCancelled": "cancelled",
+		"exitRefused": "refused", "exitTimedOut": "the wait", "exitUnreachable": "the server cannot be reached",
+	}
+	all := constants(t)
+	for name, code := range all {
+		if name == "exitSignal" {
+			if !strings.Contains(table, fmt.Sprintf("%d plus the signal's number", code)) {
+				t.Errorf("the README does not tell %d, %s", code, name)
+			}
+			continue
+		}
+		if says[name] == "" || !strings.Contains(told[code], says[name]) {
+			t.Errorf("the README says %q of %d, want %q of %s", told[code], code, says[name], name)
+		}
+		if words := regexp.MustCompile(fmt.Sprintf(`[ :]%d [a-z ]*`, code)).FindString(help); !strings.Contains(words, strings.TrimPrefix(says[name], "the job ")) {
+			t.Errorf("hpcsera --help says %q of %d, want %q", words, code, says[name])
+		}
+	}
+	if len(told) != len(all)-1 || len(told) != len(says) {
+		t.Errorf("the README tells %d codes, the source has %d: %v, %v", len(told), len(all)-1, told, all)
 	}
 }

@@ -35,7 +35,7 @@ content is left as it is; one with other content is not overwritten without
 	}
 	outputDirFlags(cmd, &dir, &force)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := a.connect(shortPatience)
+		s, err := a.connect(cmd.Context(), shortPatience)
 		if err != nil {
 			return err
 		}

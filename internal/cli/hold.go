@@ -18,7 +18,7 @@ func (a *app) patchCommand(use, about string, patch hpcsera.JobPatch) *cobra.Com
 	cmd := &cobra.Command{Use: use, Short: about, Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeJobs}
 	form := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := a.connect(shortPatience)
+		s, err := a.connect(cmd.Context(), shortPatience)
 		if err != nil {
 			return err
 		}

@@ -45,7 +45,7 @@ func (a *app) listCommand() *cobra.Command {
 		if q.After, err = moment(since, time.Now()); err != nil {
 			return usageError{err}
 		}
-		s, err := a.connect(shortPatience)
+		s, err := a.connect(cmd.Context(), shortPatience)
 		if err != nil {
 			return err
 		}

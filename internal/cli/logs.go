@@ -40,7 +40,7 @@ error on standard error. A terminal shows control characters escaped.`,
 		if follow {
 			patience = watchPatience
 		}
-		s, err := a.connect(patience)
+		s, err := a.connect(cmd.Context(), patience)
 		if err != nil {
 			return err
 		}

@@ -23,13 +23,19 @@ var outputForms = []string{"table", "json", "yaml"}
 // outputFlag adds -o to a command. The table is for people and may change;
 // JSON and YAML have the API's names and are for programs.
 func outputFlag(cmd *cobra.Command) *string {
+	return formFlag(cmd, "table, json or yaml", outputForms)
+}
+
+// formFlag adds -o with these forms; the first is the default.
+func formFlag(cmd *cobra.Command, usage string, forms []string) *string {
 	form := new(string)
-	cmd.Flags().StringVarP(form, "output", "o", "table", "table, json or yaml")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputForms, cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that does not exist
+	cmd.Flags().StringVarP(form, "output", "o", forms[0], usage)
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that does not exist
 	check := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
-		if !slices.Contains(outputForms, *form) {
-			return usageError{fmt.Errorf("--output is table, json or yaml, not %q", *form)}
+		if !slices.Contains(forms, *form) {
+			last := len(forms) - 1
+			return usageError{fmt.Errorf("--output is %s or %s, not %q", strings.Join(forms[:last], ", "), forms[last], *form)}
 		}
 		if check != nil {
 			return check(cmd, args)
@@ -86,6 +92,18 @@ func jsonText(v any) ([]byte, error) {
 		}
 	}
 	return out.Bytes(), nil
+}
+
+// showLine writes v as JSON in one line.
+func (a *app) showLine(v any) error {
+	line, err := jsonLine(v)
+	if err != nil {
+		return err
+	}
+	a.screen.mu.Lock()
+	defer a.screen.mu.Unlock()
+	_, err = a.screen.out.Write(append(line, '\n'))
+	return err
 }
 
 // columns writes rows as a table without lines; the first row is the heading.

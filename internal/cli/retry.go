@@ -21,7 +21,7 @@ func (a *app) retryCommand() *cobra.Command {
 	cmd.Flags().StringVar(&key, "idempotency-key", "", "text that makes the request safe to repeat (random, or from CI_JOB_ID)")
 	form := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := a.connect(shortPatience)
+		s, err := a.connect(cmd.Context(), shortPatience)
 		if err != nil {
 			return err
 		}

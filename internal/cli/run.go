@@ -25,8 +25,13 @@ batch system whose directives are mapped (.sbatch).
 SIGTERM cancels the job. Ctrl-C asks on a terminal and cancels elsewhere. When
 the network is lost the job goes on; the command says so and reattaches.
 
-Results go to ./NAME-JOB/ or to --output-dir.`,
+Results go to ./NAME-JOB/ or to --output-dir.
+
+With -o json standard output has one event of the job a line, as it comes, and
+at last the job itself as it ended; all else, the job's output too, goes to
+standard error.`,
 		Example: `  hpcsera run job.yaml -p viscosity=0.02
+  hpcsera run job.yaml -o json | jq -r .state
   hpcsera run script.sbatch --site gwdg --queue medium`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeJobFiles,
@@ -37,7 +42,11 @@ Results go to ./NAME-JOB/ or to --output-dir.`,
 	f.BoolVar(&r.noFetch, "no-fetch", false, "leave the results on the server")
 	f.BoolVar(&r.raw, "raw", false, "show output on a terminal as it is, escape sequences too")
 	f.StringVar(&r.timeout, "timeout", "", "how long to watch at most, such as 2h; the job goes on then, and the exit code is 13")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return r.run(cmd.Context(), args[0]) }
+	form := formFlag(cmd, "text, or json for the job's events and end, line by line", []string{"text", "json"})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		r.lines = *form == "json"
+		return r.run(cmd.Context(), args[0])
+	}
 	return cmd
 }
 
@@ -50,6 +59,7 @@ type runner struct {
 	noFetch bool
 	raw     bool
 	timeout string
+	lines   bool // -o json
 }
 
 func (r *runner) run(ctx context.Context, file string) error {
@@ -61,7 +71,7 @@ func (r *runner) run(ctx context.Context, file string) error {
 	if r.flags.dryRun {
 		return a.showDryRun(local)
 	}
-	s, err := a.connect(shortPatience)
+	s, err := a.connect(ctx, shortPatience)
 	if err != nil {
 		return err
 	}
@@ -76,7 +86,7 @@ func (r *runner) run(ctx context.Context, file string) error {
 	}
 	a.screen.say("job %s (%s)", a.screen.bold(job.ID), place(job))
 	w := a.newWatcher(s, job)
-	w.logs, w.raw, w.approvals = true, r.raw, r.flags.waitApproval
+	w.logs, w.raw, w.lines, w.approvals = true, r.raw, r.lines, r.flags.waitApproval
 	job, err = r.watch(watching, s, w)
 	if errors.Is(err, errUnapproved) {
 		// The approval that it had does not hold, or not for the agent that
@@ -92,7 +102,11 @@ func (r *runner) run(ctx context.Context, file string) error {
 	if err != nil {
 		return a.explainBreak(err, s, job.ID)
 	}
-	return r.conclude(ctx, s, job)
+	err = r.conclude(ctx, s, job)
+	if r.lines {
+		err = errors.Join(err, a.showLine(job))
+	}
+	return err
 }
 
 // errDetached says that the user left the job to itself.

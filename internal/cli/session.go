@@ -28,6 +28,8 @@ type session struct {
 	token   client.Secret
 	key     *client.Key // of a session of hpcsera login
 	from    string      // where the token came from
+
+	demanded bool // profile.Project is what the user wants, and the token may be for another one
 }
 
 // settings puts flags, environment and context together. A server or a token
@@ -63,7 +65,13 @@ func (a *app) settings() (*session, error) {
 		// Another token may be another user's, for another project.
 		s.profile.User, s.profile.Project = "", ""
 	}
-	s.profile.Project = first(a.flags.project, a.env["HPCSERA_PROJECT"], s.profile.Project)
+	demanded := first(a.flags.project, a.env["HPCSERA_PROJECT"])
+	if known := s.profile.Project; demanded != "" && known != "" && demanded != known {
+		return nil, hpcsera.Errorf(hpcsera.Forbidden, "the token of the context %s is for project %s, not for %s.", s.name, known, demanded).At("project").
+			Hint("Use a context for %s (hpcsera context list), or give its token: --token-file.", demanded)
+	}
+	s.demanded = s.profile.Project == "" && demanded != ""
+	s.profile.Project = first(s.profile.Project, demanded)
 	return s, nil
 }
 
@@ -123,8 +131,10 @@ func checkToken(token client.Secret, from string) error {
 }
 
 // connect returns a session with a client that tries again for as long as
-// usual, or as the user said, and tells of trouble.
-func (a *app) connect(usual time.Duration) (*session, error) {
+// usual, or as the user said, and tells of trouble. A token for another
+// project than the user demanded is refused: what was meant for one project
+// is not done in another.
+func (a *app) connect(ctx context.Context, usual time.Duration) (*session, error) {
 	s, err := a.settings()
 	if err != nil {
 		return nil, err
@@ -133,7 +143,10 @@ func (a *app) connect(usual time.Duration) (*session, error) {
 		return nil, hpcsera.Errorf(hpcsera.Unauthenticated, "there is no token for %s.", s.profile.Server).
 			Hint("Set HPCSERA_TOKEN, give --token-file, or store one: hpcsera context add NAME --server URL.")
 	}
-	return s, a.dial(s, usual)
+	if err := a.dial(s, usual); err != nil {
+		return nil, err
+	}
+	return s, s.demandProject(ctx)
 }
 
 // dial makes the session's client. It connects to nothing yet.
@@ -163,10 +176,10 @@ func (a *app) dial(s *session, usual time.Duration) (err error) {
 	return err
 }
 
-// demandProject refuses a token that is for another project than the user
-// said. It asks the server only where the user said one.
+// demandProject asks the server whose token it is, where only the server knows
+// and the user demanded a project.
 func (s *session) demandProject(ctx context.Context) error {
-	if s.profile.Project == "" || s.from == contextToken {
+	if !s.demanded {
 		return nil
 	}
 	self, err := s.Self(ctx)

@@ -22,7 +22,7 @@ func (a *app) siteListCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List the sites", Args: cobra.NoArgs}
 	form := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		s, err := a.connect(shortPatience)
+		s, err := a.connect(cmd.Context(), shortPatience)
 		if err != nil {
 			return err
 		}
@@ -65,7 +65,7 @@ func (a *app) siteShowCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "show SITE", Short: "Show a site, its queues and your agents there", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeSites}
 	form := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := a.connect(shortPatience)
+		s, err := a.connect(cmd.Context(), shortPatience)
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ system whose directives are mapped (.sbatch). hpcsera wait waits for its end.`,
 		if o.dryRun {
 			return a.showDryRun(local)
 		}
-		s, err := a.connect(shortPatience)
+		s, err := a.connect(ctx, shortPatience)
 		if err != nil {
 			return err
 		}
@@ -71,9 +71,6 @@ func addSubmitFlags(cmd *cobra.Command) *submitFlags {
 // submit hands a job in, with its code and files where the server lacks them,
 // and gets the code approved that is not. A key that was not given is chosen.
 func (a *app) submit(ctx context.Context, s *session, local *localJob, o *submitFlags) (hpcsera.Job, error) {
-	if err := s.demandProject(ctx); err != nil {
-		return hpcsera.Job{}, err
-	}
 	spec, key, began := local.request(), o.key, time.Now()
 	if key == "" {
 		body, err := json.Marshal(spec)

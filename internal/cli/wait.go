@@ -33,7 +33,7 @@ all succeeded, else that of the first that did not: 10 failed, 11 cancelled,
 			return err
 		}
 		defer cancel()
-		s, err := a.connect(shortPatience)
+		s, err := a.connect(cmd.Context(), shortPatience)
 		if err != nil {
 			return err
 		}

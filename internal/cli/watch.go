@@ -26,11 +26,15 @@ type watcher struct {
 	logs  bool
 	raw   bool
 	quiet bool // show no states
+	// lines: standard output has the job's events, one a line, and its output
+	// goes to standard error.
+	lines bool
 	// approvals: a job that waits for an approval is waited for as any other;
 	// otherwise that ends the watch with errUnapproved.
 	approvals bool
 
 	job      hpcsera.Job
+	told     int64  // the last event on standard output
 	shown    string // the last line, so that none is shown twice
 	warnings map[string]bool
 	tails    []*tail
@@ -47,6 +51,9 @@ func (w *watcher) follow(ctx context.Context) (hpcsera.Job, error) {
 	tails, stop := context.WithCancel(ctx)
 	defer w.stopTails(stop)
 	w.present(w.job)
+	if err := w.tellEvents(ctx); err != nil {
+		return w.job, err
+	}
 	for !w.job.State.Final() {
 		if waitsForApproval(w.job) && !w.approvals {
 			return w.job, errUnapproved
@@ -62,6 +69,9 @@ func (w *watcher) follow(ctx context.Context) (hpcsera.Job, error) {
 		w.catchUp(ctx, job)
 		w.job = job
 		w.present(job)
+		if err := w.tellEvents(ctx); err != nil {
+			return w.job, err
+		}
 	}
 	w.startTail(tails)
 	w.finishTails(ctx)
@@ -80,6 +90,27 @@ func (w *watcher) catchUp(ctx context.Context, job hpcsera.Job) {
 			w.present(hpcsera.Job{State: e.State, Reason: e.Reason, Message: e.Message, Attempt: e.Attempt})
 		}
 	}
+}
+
+// tellEvents shows, with lines, the events that are new, one a line. A program
+// counts on each of them: one that cannot be had is an error.
+func (w *watcher) tellEvents(ctx context.Context) error {
+	for w.lines {
+		list, err := w.s.Events(ctx, w.job.ID, w.told, 1000)
+		if err != nil {
+			return err
+		}
+		for _, e := range list.Events {
+			if err := w.app.showLine(e); err != nil {
+				return err
+			}
+		}
+		if len(list.Events) == 0 || list.Next <= w.told {
+			break
+		}
+		w.told = list.Next
+	}
+	return nil
 }
 
 // present shows a job's state in a line, unless the last line said the same.
@@ -116,7 +147,7 @@ func (w *watcher) startTail(ctx context.Context) {
 		return // it never got anywhere
 	}
 	w.attempt = w.job.Attempt
-	out, err := w.app.screen.sink(false, w.raw), w.app.screen.sink(true, w.raw)
+	out, err := w.app.screen.sink(w.lines, w.raw), w.app.screen.sink(true, w.raw)
 	w.tails = append(w.tails, startTail(ctx, w.s, w.job, out, err))
 }
 

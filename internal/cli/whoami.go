@@ -15,7 +15,7 @@ func (a *app) whoamiCommand() *cobra.Command {
 	}
 	form := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		s, err := a.connect(shortPatience)
+		s, err := a.connect(cmd.Context(), shortPatience)
 		if err != nil {
 			return err
 		}

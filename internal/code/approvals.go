@@ -13,13 +13,21 @@ import (
 )
 
 // FileApproval files a signed statement and makes the jobs ready that waited
-// for it. Filing the same twice is no error.
+// for it. p is a token with role 4, or the person who decided in the Auth app.
+// Filing the same twice is no error.
 func (s *Service) FileApproval(ctx context.Context, p *auth.Principal, r hpcsera.ApprovalRequest) (hpcsera.Approval, error) {
+	if p.Token == nil {
+		return hpcsera.Approval{}, auth.Allow(p, auth.PostApproval, auth.Target{})
+	}
 	st, err := approval.Parse(r.Statement)
 	if err != nil {
 		return hpcsera.Approval{}, err
 	}
-	if err := auth.Allow(p, auth.PostApproval, auth.Target{Project: st.Project, User: st.User}); hpcsera.CodeOf(err) == hpcsera.NotFound {
+	action := auth.PostApproval
+	if p.Person != nil {
+		action = auth.ConsentToCode
+	}
+	if err := auth.Allow(p, action, auth.Target{Project: st.Project, User: st.User}); hpcsera.CodeOf(err) == hpcsera.NotFound {
 		return hpcsera.Approval{}, refused("the statement is by %s for the project %s, and this token for neither or only one of them.", st.User, st.Project).
 			Hint("File it with a token of that user and project.")
 	} else if err != nil {
@@ -38,7 +46,7 @@ func (s *Service) FileApproval(ctx context.Context, p *auth.Principal, r hpcsera
 		if err != nil {
 			return err
 		}
-		filed, err = s.file(tx, ledger, st, row)
+		filed, err = s.file(tx, ledger, p, st, row)
 		return err
 	})
 	return filed, store.Failed("file approval "+st.ID, err)
@@ -60,11 +68,11 @@ func (s *Service) fileable(st approval.Statement, r hpcsera.ApprovalRequest) err
 	if s.cfg.Now().Add(clockSkew).Before(st.NotBefore) {
 		return refused("the statement begins only at %s.", st.NotBefore.Format(time.RFC3339)).At("not_before").Hint("File it then.")
 	}
-	_, err := approval.VerifySSH(r.Statement, r.Signature)
+	_, err := approval.Verify(r.Statement, r.Signature)
 	return err
 }
 
-func (s *Service) file(tx store.Tx, ledger *store.Ledger, st approval.Statement, row hpcsera.Approval) (hpcsera.Approval, error) {
+func (s *Service) file(tx store.Tx, ledger *store.Ledger, p *auth.Principal, st approval.Statement, row hpcsera.Approval) (hpcsera.Approval, error) {
 	switch old, err := tx.Approval(st.ID); {
 	case err == nil && bytes.Equal(old.Statement, row.Statement) && old.User == row.User:
 		return *old, nil
@@ -77,6 +85,9 @@ func (s *Service) file(tx store.Tx, ledger *store.Ledger, st approval.Statement,
 		return row, err
 	}
 	if err := tx.PutApproval(row); err != nil {
+		return row, err
+	}
+	if err := note(tx, p, st.Project, row.Filed, "code.approve", st.ID, st.Name+" "+st.Code); err != nil {
 		return row, err
 	}
 	return row, s.release(tx, ledger, st)

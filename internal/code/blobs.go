@@ -9,6 +9,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/blob"
+	"github.com/hpcsera/hpcsera/internal/failpoint"
 	"github.com/hpcsera/hpcsera/internal/store"
 )
 
@@ -32,19 +33,16 @@ func (s *Service) open(ctx context.Context, digest string) (blob.File, error) {
 
 // StatBlob answers HEAD: size is the blob's, or, with complete false, how much
 // of an unfinished upload is here (not_found when nothing is). job is as in
-// BlobUpload.
+// BlobUpload: what the project of another job has is not there for this one.
 func (s *Service) StatBlob(ctx context.Context, p *auth.Principal, digest, job string) (size int64, complete bool, err error) {
-	_, err = s.owning(ctx, p, auth.HeadBlob, digest)
-	if err == nil {
-		f, err := s.open(ctx, digest)
-		if err != nil {
+	if job == "" {
+		_, err = s.owning(ctx, p, auth.HeadBlob, digest)
+		if err == nil {
+			return s.stat(ctx, digest)
+		}
+		if hpcsera.CodeOf(err) != hpcsera.NotFound || p.Agent != nil {
 			return 0, false, err
 		}
-		size := f.Size()
-		return size, true, f.Close()
-	}
-	if hpcsera.CodeOf(err) != hpcsera.NotFound || p.Agent != nil && job == "" {
-		return 0, false, err
 	}
 	target, err := s.uploadTarget(ctx, p, digest, job)
 	if err != nil {
@@ -52,6 +50,11 @@ func (s *Service) StatBlob(ctx context.Context, p *auth.Principal, digest, job s
 	}
 	if err := auth.Allow(p, auth.HeadBlob, target); err != nil {
 		return 0, false, err
+	}
+	if has, err := s.has(ctx, target.Project, digest); err != nil {
+		return 0, false, err
+	} else if has {
+		return s.stat(ctx, digest)
 	}
 	size, err = s.cfg.Blobs.Uploaded(ctx, target.Project, digest)
 	if err != nil {
@@ -61,6 +64,24 @@ func (s *Service) StatBlob(ctx context.Context, p *auth.Principal, digest, job s
 		return 0, false, noBlob(digest)
 	}
 	return size, false, nil
+}
+
+// stat returns the size of a whole blob.
+func (s *Service) stat(ctx context.Context, digest string) (size int64, complete bool, err error) {
+	f, err := s.open(ctx, digest)
+	if err != nil {
+		return 0, false, err
+	}
+	size = f.Size()
+	return size, true, f.Close()
+}
+
+func (s *Service) has(ctx context.Context, project, digest string) (has bool, err error) {
+	err = s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
+		has, err = r.HasBlob(project, digest)
+		return err
+	})
+	return has, store.Failed("look up blob "+digest, err)
 }
 
 // BlobUpload is a part of a blob, or all of it.
@@ -87,16 +108,16 @@ func (s *Service) PutBlob(ctx context.Context, p *auth.Principal, u BlobUpload) 
 	if u.Offset < 0 || u.Total < 0 || u.Offset > u.Total {
 		return 0, false, hpcsera.Errorf(hpcsera.InvalidField, "part at %d of %d bytes cannot be.", u.Offset, u.Total).At("Content-Range")
 	}
-	var has bool
-	err = s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
-		has, err = r.HasBlob(target.Project, u.Digest)
-		return err
-	})
+	has, err := s.has(ctx, target.Project, u.Digest)
 	if err != nil || has {
-		return u.Total, has, store.Failed("look up blob "+u.Digest, err)
+		return u.Total, has, err
 	}
-	if size, err = s.put(ctx, target.Project, u); err != nil || size < u.Total {
+	if size, err = s.put(ctx, target.Project, u); err != nil {
 		return size, false, err
+	}
+	if size < u.Total {
+		failpoint.Hit("server.after-part")
+		return size, false, nil
 	}
 	// If the server dies here the bytes are stored, but nobody's: the client,
 	// which has no answer, sends them again.

@@ -84,6 +84,14 @@ func (s *Service) Put(ctx context.Context, p *auth.Principal, m hpcsera.Manifest
 
 // File files a code part for p within a transaction.
 func (s *Service) File(tx store.Tx, p *auth.Principal, part *hpcsera.CodePart, at time.Time) error {
+	if _, err := tx.Code(p.Token.Project, part.Digest); err == nil {
+		return nil // the first filing stays
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if err := note(tx, p, p.Token.Project, at, "code.file", part.Digest, part.Manifest.Name); err != nil {
+		return err
+	}
 	return tx.PutCode(store.Code{
 		CodeEntry: hpcsera.CodeEntry{
 			Digest: part.Digest, Name: part.Manifest.Name, Project: p.Token.Project, Manifest: part.Manifest, Created: at.UTC(),
@@ -143,9 +151,19 @@ func (s *Service) Delete(ctx context.Context, p *auth.Principal, digest string) 
 			return hpcsera.Errorf(hpcsera.Conflict, "the job %s uses this code and has not ended.", user).
 				Hint("Cancel it, or wait for its end.")
 		}
+		if err := note(tx, p, row.Project, s.cfg.Now(), "code.delete", digest, row.Name); err != nil {
+			return err
+		}
 		return tx.DeleteCode(row.Project, digest)
 	})
 	return store.Failed("delete code "+digest, err)
+}
+
+// note leaves a line in the audit log.
+func note(tx store.Tx, p *auth.Principal, project string, at time.Time, action, about, detail string) error {
+	return tx.Note(hpcsera.AuditLine{
+		At: at, Actor: p.Actor(), Action: action, User: p.User(), Project: project, About: about, Detail: detail,
+	})
 }
 
 // unfinishedUse returns the id of an unfinished job that uses the code, or "".

@@ -305,6 +305,26 @@ func TestAnAgentBringsArtifactsOfItsOwnJobsOnly(t *testing.T) {
 	f.Close()
 }
 
+// An agent asks before it sends. It would send nothing of an artifact that only
+// another project has, and its job's project would never get it.
+func TestWhatAnotherProjectHasIsNotThereForAJob(t *testing.T) {
+	w := newWorld(t)
+	mine := hpcsera.NewID("ag")
+	both := agent(mine, "melt", "cfd")
+	job := store.Job{Job: hpcsera.Job{ID: hpcsera.NewID("j"), Name: "a", Project: "cfd", User: "alice", Client: "gitlab", State: hpcsera.Running, Agent: mine, Attempt: 1}}
+	w.change(func(l *store.Ledger, _ store.Tx) error { return l.Insert([]*store.Job{&job}) })
+	expect(t, "the other project's upload", w.put(token(in("melt")), content), "")
+	_, _, err := w.code.StatBlob(t.Context(), both, digestOf(content), job.ID)
+	expect(t, "asked for the job", err, hpcsera.NotFound)
+	if _, whole, err := w.code.StatBlob(t.Context(), both, digestOf(content), ""); err != nil || !whole {
+		t.Errorf("asked for no job: got %v (%v), want that it is here", whole, err)
+	}
+	expect(t, "the job's own project's upload", w.put(token(), content), "")
+	if size, whole, err := w.code.StatBlob(t.Context(), both, digestOf(content), job.ID); err != nil || !whole || size != int64(len(content)) {
+		t.Errorf("asked again for the job: got %d, %v (%v), want that it is here", size, whole, err)
+	}
+}
+
 // statement is a signed statement in the making.
 func (w *world) statement(t *testing.T, edit func(*approval.Statement)) hpcsera.ApprovalRequest {
 	t.Helper()

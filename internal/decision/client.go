@@ -63,6 +63,14 @@ const (
 	Returned  EventType = "returned"   // it was enabled again; the operator of the deployment decides what follows
 )
 
+// Where the Auth app sends browsers and logout tokens (OpenID Connect
+// Back-Channel Logout), below a deployment's URL. They follow from the URL that
+// the operator registered, so no message can name another place.
+const (
+	CallbackPath = "/signin/callback"
+	LogoutPath   = "/signin/backchannel"
+)
+
 // The bodies of the API.
 type (
 	// Decisions answers GET /api/decisions.
@@ -76,6 +84,11 @@ type (
 	// Ack is the body of POST /api/decisions/ack.
 	Ack struct {
 		IDs []string `json:"ids"`
+	}
+	// Filed is the body of POST /api/approvals.
+	Filed struct {
+		Statement []byte `json:"statement"`
+		Signature string `json:"signature"`
 	}
 	// Problem is the answer to a request that was refused (RFC 9457).
 	Problem struct {
@@ -120,6 +133,12 @@ func (c *Client) Events(ctx context.Context, wait time.Duration) ([]Event, error
 // never be: they are not delivered again.
 func (c *Client) Ack(ctx context.Context, ids ...string) error {
 	return c.call(ctx, http.MethodPost, "/api/decisions/ack", Ack{IDs: ids}, nil)
+}
+
+// Filed tells of consent to code that was signed elsewhere, by an SSH key: its
+// user can then withdraw it in the Auth app. Telling twice is no error.
+func (c *Client) Filed(ctx context.Context, statement []byte, signature string) error {
+	return c.call(ctx, http.MethodPost, "/api/approvals", Filed{statement, signature}, nil)
 }
 
 // StatusList returns the Auth app's signed list of withdrawn approvals as it

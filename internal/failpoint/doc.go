@@ -10,5 +10,8 @@
 // wrappers, which get no environment from whoever starts the test.
 //
 // Several are separated by commas. Every point is named where it stands, by
-// program and moment: agent.submit.before-answer.
+// program and moment, and by what is at stake where a program passes there
+// with many things: wrapper.after-claim, agent.before-journal.submit,
+// server.after-commit.job.state.queued. A count would say less: how often a
+// point is passed before hangs on how the work was grouped.
 package failpoint

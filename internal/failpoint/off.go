@@ -3,4 +3,4 @@
 package failpoint
 
 // Hit does nothing in this build.
-func Hit(string) {}
+func Hit(string, ...string) {}

@@ -17,10 +17,12 @@ var (
 	passed = map[string]int{}
 )
 
-// Hit stops the process here when the environment asks for it.
-func Hit(name string) {
+// Hit stops the process here when the environment asks for it. what, where
+// given, ends the point's name.
+func Hit(name string, what ...string) {
+	name = strings.Join(append([]string{name}, what...), ".")
 	for _, item := range strings.Split(os.Getenv("HPCSERA_FAILPOINT")+","+beside(), ",") {
-		point, what, _ := strings.Cut(item, "=")
+		point, verdict, _ := strings.Cut(item, "=")
 		if point != name {
 			continue
 		}
@@ -28,11 +30,11 @@ func Hit(name string) {
 		passed[name]++
 		count := passed[name]
 		mu.Unlock()
-		if file, ok := strings.CutPrefix(what, "pause:"); ok {
+		if file, ok := strings.CutPrefix(verdict, "pause:"); ok {
 			pause(file)
 			continue
 		}
-		verb, at, counted := strings.Cut(what, "@")
+		verb, at, counted := strings.Cut(verdict, "@")
 		n, _ := strconv.Atoi(at)
 		if verb == "kill" && (!counted || n == count) {
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)

@@ -33,8 +33,10 @@ type Config struct {
 	// RequestID and Note are the chassis's (internal/server).
 	RequestID func(context.Context) string
 	Note      func(context.Context, ...slog.Attr)
-	Metrics   *Metrics
-	Log       *slog.Logger
+	// Refused is told of every 401 and 403 of an operation, for the audit log.
+	Refused func(hpcsera.AuditLine)
+	Metrics *Metrics
+	Log     *slog.Logger
 }
 
 // Grants turns a user's wish into a request that the user decides in the Auth

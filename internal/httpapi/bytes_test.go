@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -164,7 +165,13 @@ func (r *run) report(t *testing.T, f hpcsera.Report) {
 // running makes an approved job that alice's agent runs.
 func (d *deployment) running(token string) (hpcsera.Job, *run) {
 	d.t.Helper()
-	r := &run{Agent: d.agent(), instance: hpcsera.NewID("i")}
+	return d.runningAt(token, d.agent())
+}
+
+// runningAt is the same for an agent that is enrolled already.
+func (d *deployment) runningAt(token string, agent *client.Agent) (hpcsera.Job, *run) {
+	d.t.Helper()
+	r := &run{Agent: agent, instance: hpcsera.NewID("i")}
 	job := d.approved(token)
 	if o := r.take(d.t.(*testing.T)); o.JobID != job.ID {
 		d.t.Fatalf("the agent was given %s, want %s", o.JobID, job.ID)
@@ -282,6 +289,33 @@ func TestAnArtifactsPathMayHaveSlashes(t *testing.T) {
 	for _, path := range []string{"out", "out/summary.csv", "..%2F..%2Fserver.key", "%2e%2e/x", "out%2f%00"} {
 		if a := d.call(token, "GET", jobPath(job, "/artifacts/"+path), nil); a.status != 404 && a.status != 400 {
 			t.Errorf("%s: got %d, want 404 or 400", path, a.status)
+		}
+	}
+}
+
+func TestAnArtifactIsServedAsNothingToRun(t *testing.T) {
+	d := newDeployment(t)
+	token := d.token(everyone)
+	job, agent := d.running(token)
+	content := "<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+	var artifacts []hpcsera.Artifact
+	for _, name := range []string{"index.html", "plot.svg", "a.js", "a.pdf", "a\"; filename=b.html"} {
+		artifacts = append(artifacts, hpcsera.Artifact{Path: name, Size: int64(len(content)), Digest: hpcsera.DigestOf([]byte(content))})
+	}
+	must(t, agent.PutBlob(t.Context(), job.ID, artifacts[0].Digest, artifacts[0].Size, strings.NewReader(content)))
+	agent.report(t, hpcsera.Report{JobID: job.ID, State: hpcsera.Succeeded, Exit: &hpcsera.Exit{}, Artifacts: artifacts})
+	for _, artifact := range artifacts {
+		a := d.call(token, "GET", jobPath(job, "/artifacts/"+url.PathEscape(artifact.Path)), nil)
+		kind, parameters, err := mime.ParseMediaType(a.header.Get("Content-Disposition"))
+		if a.status != 200 || err != nil || kind != "attachment" || parameters["filename"] != artifact.Path {
+			t.Errorf("%s: got %d, Content-Disposition %q (%v), want an attachment of that name", artifact.Path, a.status, a.header.Get("Content-Disposition"), err)
+		}
+		for name, want := range map[string]string{
+			"Content-Type": "application/octet-stream", "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox; default-src 'none'",
+		} {
+			if got := a.header.Get(name); got != want {
+				t.Errorf("%s: %s %q, want %q", artifact.Path, name, got, want)
+			}
 		}
 	}
 }

@@ -109,6 +109,9 @@ func TestEveryErrorCodeHasItsStatusAndItsPlaceInTheContract(t *testing.T) {
 		known[v] = true
 	}
 	for _, code := range codes(t) {
+		if advice[code] == "" {
+			t.Errorf("nobody is told what to do about %s", code)
+		}
 		if statuses[code] == 0 {
 			t.Errorf("code %s has no HTTP status", code)
 		}

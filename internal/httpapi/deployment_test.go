@@ -36,17 +36,30 @@ const maxBody = 4 << 20
 // bob, who each own a project (cfd, bio) and share none, clients cli and ci,
 // and sites lab and hlrs.
 type deployment struct {
-	t      testing.TB
-	dir    string
-	url    string
-	access *access.Service
-	wishes *wishes
-	db     *sqlstore.Store
-	log    *lines
-	clock  func() time.Time
-	key    []byte
-	stop   func()
-	web    *http.Client
+	t   testing.TB
+	dir string
+	url string
+	replica
+	db    *sqlstore.Store
+	log   *lines
+	clock func() time.Time
+	key   []byte
+	stop  func()
+	web   *http.Client
+
+	wishes  *wishes
+	refused *refusals // what the audit log was told
+}
+
+type refusals struct {
+	mu    sync.Mutex
+	lines []hpcsera.AuditLine
+}
+
+func (r *refusals) note(line hpcsera.AuditLine) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, line)
 }
 
 // lines is a log that tests read while it is written.
@@ -60,10 +73,17 @@ func (l *lines) String() string              { l.mu.Lock(); defer l.mu.Unlock();
 
 func newDeployment(t testing.TB) *deployment {
 	t.Helper()
-	d := &deployment{t: t, dir: t.TempDir(), log: &lines{}, key: bytes.Repeat([]byte{7}, 32), web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
+	d := &deployment{t: t, dir: t.TempDir(), log: &lines{}, refused: &refusals{}, wishes: &wishes{}, key: bytes.Repeat([]byte{7}, 32), web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
 	d.start()
 	t.Cleanup(func() { d.stop(); d.web.CloseIdleConnections() })
-	ctx := t.Context()
+	d.populate()
+	return d
+}
+
+// populate makes who there is.
+func (d *deployment) populate() {
+	t, ctx := d.t, d.t.Context()
+	t.Helper()
 	for _, user := range []string{"alice", "bob"} {
 		must(t, one(d.access.CreateUser(ctx, auth.OperatorOnHost(), access.NewUser{Name: user})))
 	}
@@ -76,7 +96,6 @@ func newDeployment(t testing.TB) *deployment {
 	for _, name := range []string{"lab", "hlrs"} {
 		must(t, one(d.access.CreateSite(ctx, auth.OperatorOnHost(), access.Named{Name: name})))
 	}
-	return d
 }
 
 func one[T any](_ T, err error) error { return err }
@@ -92,7 +111,7 @@ func must(t testing.TB, err error) {
 func (d *deployment) start() {
 	t := d.t
 	t.Helper()
-	log := slog.New(slog.NewJSONHandler(d.log, nil))
+	log := slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{ReplaceAttr: auth.Redact}))
 	db, err := sqlstore.Open(context.Background(), filepath.Join(d.dir, "hpcsera.db"), log)
 	must(t, err)
 	files, err := fs.Open(filepath.Join(d.dir, "files"))
@@ -100,27 +119,10 @@ func (d *deployment) start() {
 	front, err := server.Listen(server.Config{Listen: "127.0.0.1:0", MaxBody: maxBody, Unlimited: httpapi.Streams, Grace: 5 * time.Second, Log: log})
 	must(t, err)
 	d.url, d.db = front.URL(), db
-	who, err := auth.New(auth.Config{Store: db, PublicURL: d.url, Key: d.key, Log: log, Now: d.clock})
-	must(t, err)
-	seen := auth.NewSightings(db, d.clock, log)
-	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: d.url, Log: log})
-	life, err := jobs.New(jobs.Config{Store: db, Blobs: files, Logs: files, Code: codes, Sightings: seen, Key: d.key,
-		Stopping: front.Stopping(), Still: who.Still, Log: log})
-	must(t, err)
-	d.access = access.New(access.Config{Store: db, Jobs: life, Sightings: seen, Log: log, Now: d.clock})
-	d.wishes = &wishes{}
-	edge, err := httpapi.New(httpapi.Config{
-		Auth: who, Jobs: life, Code: codes, Access: d.access, Grants: d.wishes, Ready: func(context.Context) error { return nil },
-		LastSeq: func(ctx context.Context) (seq int64, err error) {
-			err = db.Read(ctx, func(r store.Reader) error { seq, err = r.LastSeq(); return err })
-			return seq, err
-		},
-		RequestID: server.RequestID, Note: server.Note, Metrics: httpapi.NewMetrics(), Log: log,
-	})
-	must(t, err)
+	d.replica = d.stack(db, files, front.Stopping(), server.RequestID)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- front.Serve(ctx, edge) }()
+	go func() { ended <- front.Serve(ctx, d.edge) }()
 	d.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -130,6 +132,37 @@ func (d *deployment) start() {
 			t.Errorf("close the storage: %v", err)
 		}
 	})
+}
+
+// replica is what each of several servers on one database has of its own.
+type replica struct {
+	edge    http.Handler // the API without the chassis: what is called in-process
+	access  *access.Service
+	metrics *httpapi.Metrics
+}
+
+// stack puts the API on a database.
+func (d *deployment) stack(db *sqlstore.Store, files *fs.Store, stopping <-chan struct{}, id func(context.Context) string) replica {
+	d.t.Helper()
+	log := slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{ReplaceAttr: auth.Redact}))
+	who, err := auth.New(auth.Config{Store: db, PublicURL: d.url, Key: d.key, Log: log, Now: d.clock})
+	must(d.t, err)
+	seen := auth.NewSightings(db, d.clock, log)
+	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: d.url, Log: log})
+	life, err := jobs.New(jobs.Config{Store: db, Blobs: files, Logs: files, Code: codes, Sightings: seen, Key: d.key,
+		Stopping: stopping, Still: who.Still, Log: log})
+	must(d.t, err)
+	r := replica{metrics: httpapi.NewMetrics(), access: access.New(access.Config{Store: db, Jobs: life, Sightings: seen, Log: log, Now: d.clock})}
+	r.edge, err = httpapi.New(httpapi.Config{
+		Auth: who, Jobs: life, Code: codes, Access: r.access, Grants: d.wishes, Ready: func(context.Context) error { return nil },
+		LastSeq: func(ctx context.Context) (seq int64, err error) {
+			err = db.Read(ctx, func(r store.Reader) error { seq, err = r.LastSeq(); return err })
+			return seq, err
+		},
+		RequestID: id, Note: server.Note, Refused: d.refused.note, Metrics: r.metrics, Log: log,
+	})
+	must(d.t, err)
+	return r
 }
 
 // token makes a token of alice (project cfd, client cli) with roles.
@@ -215,6 +248,9 @@ func (a answer) refused(t testing.TB, status int, code hpcsera.Code, field strin
 	if a.status != status || a.problem.Code != code || got != field {
 		t.Errorf("got %d %s at %q, want %d %s at %q: %s", a.status, a.problem.Code, got, status, code, field, shortened(a.body))
 	}
+	if a.problem.Detail == "" || a.problem.Hint == nil {
+		t.Errorf("want what is wrong and what to do: %s", shortened(a.body))
+	}
 }
 
 // as decodes an answer that must have the status.
@@ -252,13 +288,7 @@ func (d *deployment) submitted(token string) hpcsera.Job {
 // agent enrols alice's agent at lab and returns it.
 func (d *deployment) agent() *client.Agent {
 	d.t.Helper()
-	key, err := client.LoadKey(filepath.Join(d.dir, "agent.key"))
-	must(d.t, err)
-	made, err := d.access.CreateAgent(d.t.Context(), auth.OperatorOnHost(), access.NewAgent{User: "alice", Site: "lab", Projects: []string{"cfd"}, Thumbprint: key.Thumbprint()})
-	must(d.t, err)
-	a, err := client.NewAgent(d.url, made.Credential, key, d.web.Transport)
-	must(d.t, err)
-	return a
+	return d.enrolled("alice", "cfd").agent()
 }
 
 // everyone is the token of all roles that clients use.

@@ -18,6 +18,7 @@ import (
 // call is one request on its way through the layers.
 type call struct {
 	request   *http.Request
+	operation string
 	principal *auth.Principal
 	body      []byte // of a JSON body
 }
@@ -40,7 +41,7 @@ func (a *API) layers(op *operation, h http.HandlerFunc) http.HandlerFunc {
 		began := time.Now()
 		out := &answer{ResponseWriter: w}
 		defer func() { a.cfg.Metrics.answered(op.id, out.status, time.Since(began)) }()
-		c := &call{}
+		c := &call{operation: op.id}
 		r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 		c.request = r
 		if err := a.enter(op, c, out); err != nil {

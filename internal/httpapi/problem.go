@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 
@@ -58,6 +59,47 @@ var statuses = map[hpcsera.Code]int{
 	hpcsera.StorageFull:   http.StatusInsufficientStorage,
 }
 
+// advice is what to do about an error that does not say it itself. The codes
+// of what only happens to agents are here as well: people read agents' logs.
+var advice = map[hpcsera.Code]string{
+	hpcsera.MalformedRequest: "Send it as the contract says: GET /docs.",
+	hpcsera.InvalidField:     "Correct the field; nothing was changed.",
+	hpcsera.UnknownField:     "Check the spelling; nothing was changed.",
+
+	hpcsera.Unauthenticated: "Send a token: Authorization: Bearer hpcsera_….",
+	hpcsera.TokenInvalid:    "Ask for a new token.",
+	hpcsera.DPoPRequired:    "Send a proof made with the agent's key, for this request.",
+	hpcsera.UseDPoPNonce:    "Make the proof again with the nonce in DPoP-Nonce.",
+	hpcsera.Forbidden:       "Ask an owner of the project for that right.",
+	hpcsera.StepUpRequired:  "Show your second factor again, then repeat it.",
+	hpcsera.NotFound:        "Check the name, and what the token is for: GET /tokens/self tells it.",
+
+	hpcsera.WrongOffset:        "Go on at the byte that expected names.",
+	hpcsera.JobFinal:           "Nothing is left to do; to run it again, submit it anew: hpcsera retry.",
+	hpcsera.JobNotFinal:        "Cancel it and wait for its end.",
+	hpcsera.Conflict:           "Look at its present state, and try again if that is still wanted.",
+	hpcsera.AgentActive:        "Stop the other instance, or wait until it has been silent for 90 s.",
+	hpcsera.StaleTerm:          "Another instance of this agent took over; leave the work to it.",
+	hpcsera.NotSupportedBySite: "Leave it out, or use another site.",
+
+	hpcsera.BodyTooLarge: "Send files as blobs, and many jobs in several requests.",
+
+	hpcsera.NotSupportedYet:      "Leave it out; nothing was submitted.",
+	hpcsera.UnknownSite:          "GET /sites lists them.",
+	hpcsera.UnknownCode:          "GET /code lists what this token reaches.",
+	hpcsera.MissingBlobs:         "Upload what missing names: PUT /blobs/{digest}.",
+	hpcsera.DigestMismatch:       "Send the bytes again, from byte 0.",
+	hpcsera.InvalidValue:         "Give a value that the code's parameters allow; nothing was submitted.",
+	hpcsera.LimitExceeded:        "Ask for less, or have the code approved with wider limits.",
+	hpcsera.ApprovalRefused:      "Sign the code again: hpcsera approve.",
+	hpcsera.IdempotencyKeyReused: "Use a new key for a new request.",
+
+	hpcsera.QuotaExceeded: "Wait until earlier jobs have ended, and try again.",
+	hpcsera.Internal:      "Tell the operator the request id.",
+	hpcsera.Unavailable:   "Try again later.",
+	hpcsera.StorageFull:   "Nothing was kept. Tell the operator, and try again later.",
+}
+
 // fail answers with an error.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
@@ -69,6 +111,9 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var other errStatus
 	if errors.As(err, &other) {
 		status = other.status
+	}
+	if status == http.StatusUnauthorized || status == http.StatusForbidden {
+		a.refused(r, e.Code)
 	}
 	a.challenge(w, r, e.Code, status)
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
@@ -83,6 +128,29 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body)
 	}
+}
+
+// refused tells the audit log who was not let in, or not let do something. An
+// agent's first proof without a nonce is how DPoP begins, and no refusal.
+func (a *API) refused(r *http.Request, code hpcsera.Code) {
+	c, ok := r.Context().Value(callKey{}).(*call)
+	if !ok || code == hpcsera.UseDPoPNonce {
+		return
+	}
+	line := hpcsera.AuditLine{Action: c.operation, Refused: code}
+	if p := c.principal; p != nil {
+		line.Actor, line.User = p.Actor(), p.User()
+		if p.Token != nil {
+			line.Project = p.Token.Project
+		}
+	} else {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if err != nil {
+			host = r.RemoteAddr
+		}
+		line.Actor = "address:" + host
+	}
+	a.cfg.Refused(line)
 }
 
 // told returns err as the API tells it. What is no Error of ours is logged
@@ -148,11 +216,16 @@ func (a *API) challenge(w http.ResponseWriter, r *http.Request, code hpcsera.Cod
 	w.Header().Set("DPoP-Nonce", a.cfg.Auth.Nonce())
 }
 
-// describe returns the problem as JSON.
+// describe returns the problem as JSON. Errors repeat what they refuse, which
+// may be a token in the wrong place; who sent it writes the answer into a log.
 func describe(e *hpcsera.Error, status int, request string) []byte {
+	hint := e.Advice
+	if hint == "" {
+		hint = advice[e.Code]
+	}
 	p := api.Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Code: e.Code,
-		Detail: e.Message, Field: given(e.Field), Hint: given(e.Advice), Request: request,
+		Detail: hpcsera.HideSecrets(e.Message), Field: given(hpcsera.HideSecrets(e.Field)), Hint: given(hpcsera.HideSecrets(hint)), Request: request,
 	}
 	if e.Index >= 0 {
 		p.Index = &e.Index

@@ -28,7 +28,7 @@ func (d *deployment) approved(token string) hpcsera.Job {
 	must(d.t, err)
 	signer, err := ssh.NewSignerFromKey(private)
 	must(d.t, err)
-	agents, err := d.access.Agents(d.t.Context(), auth.OperatorOnHost(), access.Filter{})
+	agents, err := d.access.Agents(d.t.Context(), auth.OperatorOnHost(), access.Filter{User: "alice"})
 	must(d.t, err)
 	statement, err := approval.ForManifest(spec.Manifest, spec.RunPart, approval.Options{
 		Deployment: d.url, User: "alice", Project: "cfd", Sites: []string{"lab"}, Agents: []string{agents[0].Thumbprint},

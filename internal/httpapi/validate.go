@@ -63,12 +63,12 @@ func parameterError(err error) error {
 	case errors.As(err, &se):
 		return schemaError(se, name)
 	case errors.Is(err, openapi3filter.ErrInvalidRequired):
-		return hpcsera.Errorf(hpcsera.InvalidField, "it is missing.").At(name)
+		return hpcsera.Errorf(hpcsera.InvalidField, "it is missing.").At(name).Hint("Give it a value.")
 	case errors.Is(err, openapi3filter.ErrInvalidEmptyValue):
-		return hpcsera.Errorf(hpcsera.InvalidField, "it is empty.").At(name)
+		return hpcsera.Errorf(hpcsera.InvalidField, "it is empty.").At(name).Hint("Give it a value, or leave it out.")
 	}
 	if want := wanted(re.Parameter.Schema.Value); want != "" {
-		return hpcsera.Errorf(hpcsera.InvalidField, "%s is needed here.", want).At(name)
+		return hpcsera.Errorf(hpcsera.InvalidField, "%s is needed here.", want).At(name).Hint("Give %s.", want)
 	}
 	return hpcsera.Errorf(hpcsera.InvalidField, "it cannot be read: %w.", re.Err).At(name)
 }
@@ -86,10 +86,10 @@ func (op *operation) checkBody(body []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	var value any
 	if err := dec.Decode(&value); err != nil {
-		return hpcsera.Errorf(hpcsera.MalformedRequest, "this is not JSON: %w.", err)
+		return hpcsera.Errorf(hpcsera.MalformedRequest, "this is not JSON: %w.", err).Hint("Send one whole JSON value.")
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return hpcsera.Errorf(hpcsera.MalformedRequest, "something stands behind the JSON value.")
+		return hpcsera.Errorf(hpcsera.MalformedRequest, "something stands behind the JSON value.").Hint("Send one JSON value.")
 	}
 	if err := op.schema.VisitJSON(value, openapi3.VisitAsRequest()); err != nil {
 		var se *openapi3.SchemaError
@@ -117,12 +117,12 @@ func schemaError(se *openapi3.SchemaError, at string) *hpcsera.Error {
 	s := se.Schema
 	switch se.SchemaField {
 	case "required":
-		return refuse("it is missing.")
+		return refuse("it is missing.").Hint("Give it a value.")
 	case "nullable":
 		return refuse("null is no value here.").Hint("Leave the field out, or give it a value.")
 	case "type":
 		if want := wanted(s); want != "" {
-			return refuse("%s is needed here.", want)
+			return refuse("%s is needed here.", want).Hint("Give %s.", want)
 		}
 	case "enum":
 		if word, ok := se.Value.(string); ok {

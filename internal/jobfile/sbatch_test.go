@@ -25,6 +25,9 @@ type sbatch struct {
 // failer is a *testing.T or a *rapid.T.
 type failer interface{ Fatal(args ...any) }
 
+// newSbatch needs no Slurm that answers, but its program. The test bed installs
+// that, and scripts/test knows by the variable below that this package asks for
+// the test bed.
 func newSbatch(t *testing.T) sbatch {
 	t.Helper()
 	dir := t.TempDir()
@@ -35,7 +38,7 @@ func newSbatch(t *testing.T) sbatch {
 		t.Fatal(err)
 	}
 	if _, err := exec.LookPath("sbatch"); err != nil {
-		t.Fatalf("Slurm's sbatch is needed to know how it reads a script: %v", err)
+		t.Fatalf("Slurm's sbatch is needed to know how it reads a script: %v. Start the test bed, as `make test` does, which also sets HPCSERA_TEST_SLURM", err)
 	}
 	return sbatch{t.Context(), conf, filepath.Join(dir, "job")}
 }

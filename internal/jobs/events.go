@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"time"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/auth"
@@ -72,29 +71,39 @@ func hears(p *auth.Principal, job string) func(*store.Change) bool {
 func (s *Service) Stream(ctx context.Context, p *auth.Principal, q EventQuery, emit func(hpcsera.Event) error, idle func() error) error {
 	sub := s.cfg.Store.Feed().Subscribe(hears(p, q.Job))
 	defer sub.Close()
-	after, err := s.catchUp(ctx, p, q, emit)
-	checked := time.Now()
+	watch := s.watch(p)
+	// A slow reader takes a page for minutes, so each event asks.
+	tell := func(e hpcsera.Event) error {
+		if watch.overdue() {
+			if err := watch.check(ctx); err != nil {
+				return err
+			}
+		}
+		return emit(e)
+	}
+	running, cancel := s.running(ctx)
+	defer cancel()
+	after, err := s.catchUp(ctx, p, q, tell)
 	for err == nil && ctx.Err() == nil && !s.stopping() {
-		limited, cancel := s.until(ctx, recheckEvery)
-		changes, lost := sub.Wait(limited)
-		cancel()
-		// A busy stream is rechecked as well as an idle one.
-		if time.Since(checked) >= recheckEvery {
-			checked = time.Now()
-			if err := s.stillListening(ctx, p, idle); err != nil {
+		changes, lost := watch.wait(running, sub)
+		if watch.overdue() {
+			if err := watch.check(ctx); err != nil {
+				return err
+			}
+			if err := idle(); err != nil {
 				return err
 			}
 		}
 		if lost {
 			q.After = after
-			after, err = s.catchUp(ctx, p, q, emit)
+			after, err = s.catchUp(ctx, p, q, tell)
 			continue
 		}
 		for i := range changes {
 			if changes[i].Seq <= after {
 				continue // read from the store already
 			}
-			if err := emit(changes[i].Event); err != nil {
+			if err := tell(changes[i].Event); err != nil {
 				return err
 			}
 			after = changes[i].Seq
@@ -104,16 +113,6 @@ func (s *Service) Stream(ctx context.Context, p *auth.Principal, q EventQuery, e
 		return nil
 	}
 	return err
-}
-
-func (s *Service) stillListening(ctx context.Context, p *auth.Principal, idle func() error) error {
-	if err := s.cfg.Still(ctx, p); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	return idle()
 }
 
 // catchUp emits what the store has after q.After and returns the last seq.

@@ -143,21 +143,23 @@ func (s *Service) FollowLog(ctx context.Context, p *auth.Principal, ref LogRef, 
 	wake, forget := s.logs.subscribe(ref.name())
 	defer forget()
 	follower := follower{s: s, ref: ref, offset: offset, w: w, flush: flush, over: j.State.Final() || j.Attempt > ref.Attempt}
-	checked := time.Now()
+	watch := s.watch(p)
 	for ctx.Err() == nil && !s.stopping() {
-		done, err := follower.step(ctx)
+		done, more, err := follower.step(ctx)
 		if err != nil || done {
 			return err
 		}
-		if lost := follower.pause(ctx, sub, wake); lost {
+		if !more && follower.pause(ctx, watch, sub, wake) {
 			if j, err = s.get(ctx, p, auth.GetJobLog, ref.Job); err != nil {
 				return err
 			}
 			follower.over = j.State.Final() || j.Attempt > ref.Attempt
 		}
-		if time.Since(checked) >= recheckEvery {
-			checked = time.Now()
-			if err := s.stillListening(ctx, p, flush); err != nil {
+		if watch.overdue() {
+			if err := watch.check(ctx); err != nil {
+				return err
+			}
+			if err := flush(); err != nil {
 				return err
 			}
 		}
@@ -176,33 +178,39 @@ type follower struct {
 	quiet  int  // steps without output since then
 }
 
-// step writes what is there and says whether that was all.
-func (f *follower) step(ctx context.Context) (done bool, err error) {
+// maxStep is how much is written between two looks at the watch: a slow reader
+// may take hours for a long log.
+const maxStep = 64 << 10
+
+// step writes what is there, or a part of it. more says that there is more to
+// write now, done that the log has ended.
+func (f *follower) step(ctx context.Context) (done, more bool, err error) {
 	file, err := f.s.openLog(ctx, f.ref)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	defer file.Close()
-	n, err := io.Copy(f.w, io.NewSectionReader(file, f.offset, max(file.Size()-f.offset, 0)))
+	there := max(file.Size()-f.offset, 0)
+	n, err := io.Copy(f.w, io.NewSectionReader(file, f.offset, min(there, maxStep)))
 	f.offset += n
 	switch {
 	case err != nil:
-		return false, err
+		return false, false, err
 	case n > 0:
 		f.quiet = 0
-		return false, f.flush()
+		return false, n < there, f.flush()
 	}
 	if f.over {
 		f.quiet++
 	}
 	// Output that was under way when the job ended has a moment to arrive.
-	return f.quiet > 1, nil
+	return f.quiet > 1, false, nil
 }
 
 // pause waits for more output, the attempt's end, or a second: output that
 // came to another replica wakes nobody here. lost says that changes were
 // missed.
-func (f *follower) pause(ctx context.Context, sub *store.Subscription, wake <-chan struct{}) (lost bool) {
+func (f *follower) pause(ctx context.Context, watch *watch, sub *store.Subscription, wake <-chan struct{}) (lost bool) {
 	limited, cancel := f.s.until(ctx, time.Second)
 	defer cancel()
 	stop := make(chan struct{})
@@ -214,7 +222,7 @@ func (f *follower) pause(ctx context.Context, sub *store.Subscription, wake <-ch
 		case <-stop:
 		}
 	}()
-	changes, lost := sub.Wait(limited)
+	changes, lost := watch.wait(limited, sub)
 	for _, c := range changes {
 		f.over = f.over || c.State.Final() || c.Attempt > f.ref.Attempt || c.Type == store.ErasedEvent
 	}

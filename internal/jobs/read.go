@@ -33,17 +33,22 @@ func (s *Service) get(ctx context.Context, p *auth.Principal, action auth.Action
 
 // Wait returns a job as soon as its version is above since, it has ended, wait
 // (at most 60 s) is over, or the server stops; the job may be unchanged then.
+// It ends with an error soon after p is no longer valid.
 func (s *Service) Wait(ctx context.Context, p *auth.Principal, id string, since int64, wait time.Duration) (hpcsera.Job, error) {
 	sub := s.cfg.Store.Feed().Subscribe(func(c *store.Change) bool { return c.Job == id })
 	defer sub.Close()
 	limited, cancel := s.until(ctx, min(wait, longestWait))
 	defer cancel()
+	watch := s.watch(p)
 	for {
 		j, err := s.Get(ctx, p, id)
 		if err != nil || j.Version > since || j.State.Final() || limited.Err() != nil {
 			return j, err
 		}
-		sub.Wait(limited)
+		watch.wait(limited, sub)
+		if err := watch.check(ctx); err != nil {
+			return hpcsera.Job{}, err
+		}
 	}
 }
 

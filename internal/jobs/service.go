@@ -134,7 +134,14 @@ func noJob(id string) error {
 // until returns a context that ends with ctx, after d, or when the server
 // stops, and the function that ends it.
 func (s *Service) until(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(ctx, d)
+	ctx, cancel := s.running(ctx)
+	limited, end := context.WithTimeout(ctx, d)
+	return limited, func() { end(); cancel() }
+}
+
+// running is the same without an end in time.
+func (s *Service) running(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
 	go func() { // ends with ctx, which the caller ends
 		select {
 		case <-s.cfg.Stopping:

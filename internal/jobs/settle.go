@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -108,6 +109,32 @@ func reached(j *store.Job, wanted hpcsera.State) bool {
 func end(j *store.Job, state hpcsera.State, reason hpcsera.Reason, message string, at time.Time) {
 	j.State, j.Reason, j.Message, j.Ready, j.Estimated = state, reason, message, false, nil
 	j.Times.Ended = &at
+}
+
+// Deny ends the jobs that wait for a user's consent to code, since the user
+// decided against it.
+func (s *Service) Deny(ctx context.Context, user, project, digest, message string) error {
+	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+		ledger, err := store.NewLedger(tx, s.now())
+		if err != nil {
+			return err
+		}
+		waiting, err := tx.AwaitingApproval(user, project, digest)
+		if err != nil {
+			return err
+		}
+		for _, j := range waiting {
+			end(j, hpcsera.Failed, hpcsera.ApprovalDenied, message, ledger.At())
+			if err := ledger.Update(j, store.StateEvent); err != nil {
+				return err
+			}
+			if err := s.ripple(tx, ledger, j.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return store.Failed("deny code "+digest, err)
 }
 
 // ripple settles the jobs that waited for a job which has ended or started,

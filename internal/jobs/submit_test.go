@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/auth"
@@ -334,4 +335,21 @@ func TestApprovedCodeOfAnotherClientIsReached(t *testing.T) {
 	expect(t, "before", err, hpcsera.UnknownCode)
 	w.approve(alice, hello(), hpcsera.RunPart{}, forClients("flowable"))
 	expectState(t, "after", w.submit(flowable, spec), hpcsera.Pending, hpcsera.WaitingForAgent)
+}
+
+// Who is in a project can call code as others do; a name is its user's own.
+func TestANameNeverMeansWhatAnotherMemberApproved(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.token("alice", wholeProject), w.token("bob", wholeProject)
+	at := hpcsera.RunPart{Site: "gwdg"}
+	mine := w.file(alice, hello(), true)
+	w.pass(time.Second)
+	theirs := hello()
+	theirs.Script = "echo of bob\n"
+	other := w.file(bob, theirs, true)
+	if got := w.submit(alice, hpcsera.JobSpec{Code: "hello", RunPart: at}).Code.Digest; got != mine {
+		t.Errorf("alice's hello: got %s, want her own %s, not bob's newer %s", got, mine, other)
+	}
+	j := w.submit(alice, hpcsera.JobSpec{Code: other, RunPart: at})
+	expectState(t, "bob's code by its digest, without alice's own approval", j, hpcsera.Pending, hpcsera.WaitingForApproval)
 }

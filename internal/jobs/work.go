@@ -43,7 +43,7 @@ func (s *Service) Work(ctx context.Context, p *auth.Principal, agent string, r h
 		poll.free = 0
 		r.Wait = 0
 	}
-	return poll.run(ctx, time.Duration(r.Wait)*time.Second)
+	return poll.run(ctx, s.watch(p), time.Duration(r.Wait)*time.Second)
 }
 
 func checkWork(r hpcsera.WorkRequest) error {
@@ -92,8 +92,9 @@ type poll struct {
 }
 
 // run looks, takes new jobs, and looks again after each change that may
-// concern the agent.
-func (w *poll) run(ctx context.Context, wait time.Duration) (hpcsera.WorkAnswer, error) {
+// concern the agent. Nothing is given to one that was removed meanwhile, or
+// whose user was disabled.
+func (w *poll) run(ctx context.Context, watch *watch, wait time.Duration) (hpcsera.WorkAnswer, error) {
 	sub := w.s.cfg.Store.Feed().Subscribe(w.concerns())
 	defer sub.Close()
 	limited, cancel := w.s.until(ctx, wait)
@@ -112,7 +113,10 @@ func (w *poll) run(ctx context.Context, wait time.Duration) (hpcsera.WorkAnswer,
 		if err != nil || len(answer.Orders) > 0 || answer.Stopping || limited.Err() != nil {
 			return answer, err
 		}
-		sub.Wait(limited)
+		watch.wait(limited, sub)
+		if err := watch.check(ctx); err != nil {
+			return hpcsera.WorkAnswer{}, err
+		}
 	}
 }
 
@@ -200,7 +204,11 @@ func (w *poll) hasReady(r store.Reader, unacked []*store.Job) (bool, error) {
 	if site, err := r.Site(w.agent.Site); err != nil || site.Disabled {
 		return false, err
 	}
-	jobs, err := r.Ready(w.agent.User, w.agent.Site, w.agent.Projects, 1)
+	projects, err := auth.Serves(r, w.agent)
+	if err != nil {
+		return false, err
+	}
+	jobs, err := r.Ready(w.agent.User, w.agent.Site, projects, 1)
 	return len(jobs) > 0, err
 }
 
@@ -228,7 +236,11 @@ func (w *poll) take(ctx context.Context) error {
 		if room <= 0 {
 			return nil
 		}
-		jobs, err := tx.Ready(row.User, row.Site, row.Projects, room)
+		projects, err := auth.Serves(tx, row)
+		if err != nil {
+			return err
+		}
+		jobs, err := tx.Ready(row.User, row.Site, projects, room)
 		if err != nil {
 			return err
 		}

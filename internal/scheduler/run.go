@@ -108,7 +108,7 @@ func do[T any](ctx context.Context, s *Scheduler, k kind, call Call[T]) (T, erro
 // run executes one command in a process group of its own and kills the whole
 // group at the deadline. A *Refused error means that it never ran.
 func (s *Scheduler) run(ctx context.Context, k kind, argv, extra []string) (Output, error) {
-	path, err := s.lookup(argv[0])
+	path, err := s.Command(argv[0])
 	if err != nil {
 		return Output{}, &Refused{Message: err.Error(), Throttled: true, Unreached: true}
 	}
@@ -191,9 +191,9 @@ func killGroup(pid int) error {
 	return err
 }
 
-// lookup finds a command's absolute path. It is done for every call: a file
-// system that was away may be back.
-func (s *Scheduler) lookup(name string) (string, error) {
+// Command finds the absolute path of one of the batch system's commands. It is
+// done for every call: a file system that was away may be back.
+func (s *Scheduler) Command(name string) (string, error) {
 	if p, ok := s.cfg.Commands[name]; ok {
 		if !filepath.IsAbs(p) {
 			return "", hpcsera.Errorf(hpcsera.InvalidField, "the path of %s is not absolute: %s.", name, p).At("commands." + name)

@@ -211,8 +211,8 @@ func TestABodyAboveTheLimitIsRefused(t *testing.T) {
 		b, _ := io.ReadAll(res.Body)
 		return res.StatusCode, string(b)
 	}
-	if status, body := post("/", strings.NewReader("eleven char")); status != 413 || !strings.Contains(body, "body_too_large") {
-		t.Errorf("announced: got %d %q, want 413 body_too_large before the handler", status, body)
+	if status, body := post("/", strings.NewReader("eleven char")); status != 413 || !strings.Contains(body, "body_too_large") || !strings.Contains(body, `"hint":"Send files as blobs`) {
+		t.Errorf("announced: got %d %q, want 413 body_too_large before the handler, and what to do", status, body)
 	}
 	// io.MultiReader hides the length: the limit is met while reading.
 	post("/", io.MultiReader(strings.NewReader("eleven char")))

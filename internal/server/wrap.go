@@ -60,8 +60,8 @@ func (s *Server) wrap(h http.Handler) http.Handler {
 		}
 		if limit > 0 && r.ContentLength > limit {
 			out.Header().Set("Connection", "close")
-			problem(out, http.StatusRequestEntityTooLarge, "body_too_large",
-				fmt.Sprintf("The body has %d bytes; this server takes %d.", r.ContentLength, limit), own.id)
+			problem(out, http.StatusRequestEntityTooLarge, "body_too_large", fmt.Sprintf("The body has %d bytes; this server takes %d.", r.ContentLength, limit),
+				"Send files as blobs, and many jobs in several requests.", own.id)
 			return
 		}
 		if r.Body != nil && r.Body != http.NoBody {
@@ -117,16 +117,16 @@ func (s *Server) recovered(out *answer, r *http.Request, own *request) {
 	if out.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
-	problem(out, http.StatusInternalServerError, "internal", "Something went wrong in the server. Tell the operator the request id.", own.id)
+	problem(out, http.StatusInternalServerError, "internal", "Something went wrong in the server.", "Tell the operator the request id.", own.id)
 }
 
-// problem writes an error that the chassis itself finds. text and id hold no
-// characters that JSON would escape.
-func problem(w http.ResponseWriter, status int, code, text, id string) {
+// problem writes an error that the chassis itself finds. text, hint and id hold
+// no characters that JSON would escape.
+func problem(w http.ResponseWriter, status int, code, text, hint, id string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	_, _ = fmt.Fprintf(w, `{"type":"about:blank","title":%q,"status":%d,"code":%q,"detail":%q,"request":%q}`+"\n",
-		http.StatusText(status), status, code, text, id)
+	_, _ = fmt.Fprintf(w, `{"type":"about:blank","title":%q,"status":%d,"code":%q,"detail":%q,"hint":%q,"request":%q}`+"\n",
+		http.StatusText(status), status, code, text, hint, id)
 }
 
 // answer counts, and moves the write deadline with the progress.

@@ -46,6 +46,13 @@ type Store interface {
 	Write(ctx context.Context, fn func(Tx) error) error
 	// Feed wakes waiters after commits, on every replica.
 	Feed() *Feed
+	// AccessVersion returns a number that has changed when a Write returns that
+	// changed who there is (AccessWriter), whatever became of it. exact is false
+	// where other processes write as well: the number says nothing then.
+	//
+	// So what was read of that after the number was taken is good for as long as
+	// the number stays: nothing that ends an access is missed.
+	AccessVersion() (version int64, exact bool)
 	Close() error
 }
 
@@ -124,6 +131,8 @@ type JobReader interface {
 	// AwaitingApproval returns the jobs of a user's project in state pending
 	// with reason waiting_for_approval that run that code.
 	AwaitingApproval(user, project, digest string) ([]*Job, error)
+	// Awaited returns for which code jobs wait for an approval, at most limit.
+	Awaited(limit int) ([]Awaited, error)
 	// Dependents returns the unfinished jobs that depend on a job.
 	Dependents(job string) ([]*Job, error)
 	// UnfinishedByAgent counts.
@@ -134,6 +143,9 @@ type JobReader interface {
 	Epoch() (int64, error)
 	LastSeq() (int64, error)
 }
+
+// Awaited is code that a user's jobs in a project wait to have approved.
+type Awaited struct{ User, Project, Digest string }
 
 // EventFilter selects events. Zero fields select all.
 type EventFilter struct {
@@ -215,6 +227,8 @@ type AccessReader interface {
 	Users() ([]*hpcsera.User, error)
 	Project(name string) (*hpcsera.Project, error) // with its members
 	Projects() ([]*hpcsera.Project, error)
+	// Memberships returns the projects of which a user is a member, by name.
+	Memberships(user string) ([]string, error)
 	Client(name string) (*hpcsera.Client, error)
 	Clients() ([]*hpcsera.Client, error)
 	Site(name string) (*hpcsera.Site, error)

@@ -57,6 +57,8 @@ func TestVerdict(t *testing.T) {
 		{"a package that dies shows what ran", dying, "0 tests failed in 1 packages", []string{"panic: boom"}, ""},
 		{"a package that does not compile", passing + uncompiled, "in 1 packages", []string{"undefined: x", "[build failed]"}, ""},
 		{"a table is shown", strings.Replace(passing, "    a_test.go:5: quiet", "| point | runs |", 1), "", []string{"| point | runs |"}, ""},
+		{"a table after the last test is shown", strings.Replace(passing, `{"Action":"pass","Package":"p","Elapsed"`,
+			`{"Action":"output","Package":"p","Output":"| point | runs |\n"}`+"\n"+`{"Action":"pass","Package":"p","Elapsed"`, 1), "", []string{"| point | runs |"}, ""},
 		{"nothing ran", empty, "no test ran", nil, ""},
 		{"no events at all", "", "no test ran", nil, ""},
 		{"the stream breaks off", passing + `{"Action":"start","Package":"z"}` + "\n", "z still run", nil, ""},

@@ -11,8 +11,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/approval"
 )
@@ -24,11 +22,14 @@ type Commands struct {
 	Path string    // the trust file; its directory exists
 	In   io.Reader // answers, and keys given as "-"; nil where nobody can be asked
 	Out  io.Writer
+	// Terminal says that somebody sits at In. What is asked key by key is asked
+	// nobody else.
+	Terminal bool
 }
 
 // AddOptions say what a key is trusted for.
 type AddOptions struct {
-	File        string // a public key file, or "-" for the input's first line
+	File        string // a file with a public SSH key or a passkey's line, or "-" for the input's first line
 	Name        string // default: the key's comment, or the file's name
 	Fingerprint string // SHA256:…; asked for where it is empty
 	Plain       bool
@@ -46,42 +47,61 @@ const confirmed = 12
 // one meant: whoever could swap the file cannot swap what the user sees
 // elsewhere.
 func (c Commands) Add(o AddOptions) error {
-	in := bufio.NewReader(strings.NewReader(""))
-	if c.In != nil {
-		in = bufio.NewReader(c.In)
-	}
+	in := c.input()
 	line, err := c.keyText(o.File, in)
 	if err != nil {
 		return err
 	}
-	public, err := parsePublic(line)
+	key, err := parseCredential(line)
 	if err != nil {
 		return err
 	}
-	fingerprint := ssh.FingerprintSHA256(public)
 	t, err := Load(c.Path)
 	if err != nil {
 		return err
 	}
-	if o.Name = nameFor(line, o); !validName(o.Name) {
+	if o.Name = nameFor(key, o); !validName(o.Name) {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%q cannot name a key.", o.Name).At("name").Hint("Use 1 to 63 printable characters; not a fingerprint.")
 	}
-	if err := t.mayAdd(public, o); err != nil {
+	if err := t.mayAdd(key, o); err != nil {
 		return err
 	}
-	if err := c.confirm(public, o.Fingerprint, in); err != nil {
+	if err := c.confirm(key.what(), key.fingerprint, key.source(), o.Fingerprint, in); err != nil {
 		return err
 	}
-	key := Key{
-		Key: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public))), Name: o.Name,
+	entry := Key{
+		Key: key.line(), Name: o.Name,
 		Plain: o.Plain, Projects: o.Projects, Limits: o.Limits, NotAfter: o.NotAfter, Runs: o.Runs,
 	}
-	t.Keys = append(t.Keys, key)
+	t.Keys = append(t.Keys, entry)
 	if err := t.Save(); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.Out, "Added %s %s.\nCode that it signs may run here, %s.\n", key.Name, fingerprint, key.scope())
+	fmt.Fprintf(c.Out, "Added %s %s.\nCode that it signs may run here, %s.\n", entry.Name, key.fingerprint, entry.scope())
 	return nil
+}
+
+func (c Commands) input() *bufio.Reader {
+	if c.In == nil {
+		return bufio.NewReader(strings.NewReader(""))
+	}
+	return bufio.NewReader(c.In)
+}
+
+// what names the credential's kind for people.
+func (c credential) what() string {
+	if c.passkey != nil {
+		return "passkey of " + c.passkey.Origin
+	}
+	return c.ssh.Type()
+}
+
+// source says where its user finds the true fingerprint.
+func (c credential) source() string {
+	if c.passkey != nil {
+		return "the Auth app shows them beside the passkey"
+	}
+	return "ssh-keygen -lf shows them where the key was made"
 }
 
 func (c Commands) keyText(file string, in *bufio.Reader) ([]byte, error) {
@@ -104,20 +124,22 @@ func (c Commands) keyText(file string, in *bufio.Reader) ([]byte, error) {
 }
 
 // mayAdd refuses before anything is asked.
-func (t *Trust) mayAdd(public ssh.PublicKey, o AddOptions) error {
-	fingerprint := ssh.FingerprintSHA256(public)
-	if i, known := t.find(fingerprint); known {
+func (t *Trust) mayAdd(key credential, o AddOptions) error {
+	if i, known := t.find(key.fingerprint); known {
 		return hpcsera.Errorf(hpcsera.Conflict, "this key is trusted already, as %q.", t.Keys[i].Name).
-			Hint("To change it: hpcsera-agent trust remove %s, and add it again.", fingerprint)
+			Hint("To change it: hpcsera-agent trust remove %s, and add it again.", key.fingerprint)
 	}
 	if _, known := t.find(o.Name); known {
 		return hpcsera.Errorf(hpcsera.Conflict, "another key is called %q.", o.Name).At("name").Hint("Give this one a name of its own: --name NAME.")
 	}
-	if slices.Contains(t.Withdrawn.Keys, fingerprint) {
-		return hpcsera.Errorf(hpcsera.Conflict, "this key was withdrawn: %s.", fingerprint).
+	if slices.Contains(t.Withdrawn.Keys, key.fingerprint) {
+		return hpcsera.Errorf(hpcsera.Conflict, "this key was withdrawn: %s.", key.fingerprint).
 			Hint("If that was a mistake, remove it from withdrawn in %s.", t.path)
 	}
-	if !o.Plain && !approval.IsSecurityKey(public) {
+	if o.Plain && key.passkey != nil {
+		return hpcsera.Errorf(hpcsera.InvalidField, "a passkey proves that its user was there, so it is never plain.").At("plain").Hint("Leave out --plain.")
+	}
+	if !o.Plain && !key.proves() {
 		return hpcsera.Errorf(hpcsera.InvalidField, "this is a plain key: whoever copies its file can sign code that runs with your rights.").At("plain").
 			Hint("Better use a security key (ssh-keygen -t ed25519-sk -O verify-required). To accept a plain one all the same, add --plain.")
 	}
@@ -126,10 +148,9 @@ func (t *Trust) mayAdd(public ssh.PublicKey, o AddOptions) error {
 
 // confirm compares the fingerprint with the one given, or asks for its end.
 // The end is not shown before: it must come from where the key is.
-func (c Commands) confirm(public ssh.PublicKey, given string, in *bufio.Reader) error {
-	fingerprint := ssh.FingerprintSHA256(public)
+func (c Commands) confirm(what, fingerprint, source, given string, in *bufio.Reader) error {
 	wrong := hpcsera.Errorf(hpcsera.InvalidField, "this is not the fingerprint of this key; nothing was added.").At("fingerprint").
-		Hint("Run ssh-keygen -lf FILE.pub where the key was made, and compare.")
+		Hint("Compare: %s.", source)
 	if given != "" {
 		if given != fingerprint {
 			return wrong
@@ -137,7 +158,7 @@ func (c Commands) confirm(public ssh.PublicKey, given string, in *bufio.Reader) 
 		return nil
 	}
 	fmt.Fprintf(c.Out, "The key is a %s; its fingerprint begins with %s.\n"+
-		"Type the last %d characters as ssh-keygen -lf shows them where the key was made: ", public.Type(), fingerprint[:14], confirmed)
+		"Type the last %d characters as %s: ", what, fingerprint[:14], confirmed, source)
 	answer, err := in.ReadString('\n')
 	if err != nil && answer == "" {
 		return hpcsera.Errorf(hpcsera.InvalidField, "nobody answered; nothing was added: %w.", err).At("fingerprint").
@@ -150,12 +171,11 @@ func (c Commands) confirm(public ssh.PublicKey, given string, in *bufio.Reader) 
 	return nil
 }
 
-// nameFor returns the entry's name: as given, else the key's comment, else
-// the file's name, else the fingerprint's beginning.
-func nameFor(line []byte, o AddOptions) string {
-	_, comment, _, _, _ := ssh.ParseAuthorizedKey(line)
+// nameFor returns the entry's name: as given, else the line's own, else the
+// file's name.
+func nameFor(key credential, o AddOptions) string {
 	file := strings.TrimSuffix(filepath.Base(o.File), ".pub")
-	for _, name := range []string{o.Name, strings.TrimSpace(comment), file} {
+	for _, name := range []string{o.Name, key.name, file} {
 		if o.Name != "" || validName(name) && name != "-" {
 			return name
 		}
@@ -193,19 +213,21 @@ func (c Commands) List() error {
 		w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "NAME\tFINGERPRINT\tKIND\tACCEPTED")
 		for _, k := range t.Keys {
-			public, err := k.public()
-			if err != nil {
-				return err
-			}
 			kind := "security key"
-			if k.Plain {
+			switch {
+			case k.Plain:
 				kind = "plain"
+			case approval.IsPasskeyEntry(k.Key):
+				kind = "passkey"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.Name, ssh.FingerprintSHA256(public), kind, k.scope())
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.Name, k.fingerprint(), kind, k.scope())
 		}
 		if err := w.Flush(); err != nil {
 			return err
 		}
+	}
+	if t.AuthApp != nil {
+		fmt.Fprintf(c.Out, "pinned: %s; nothing starts without its current status list\n", t.AuthApp.Issuer)
 	}
 	for _, id := range slices.Concat(t.Withdrawn.Approvals, t.Withdrawn.Keys) {
 		fmt.Fprintf(c.Out, "withdrawn: %s\n", id)
@@ -247,7 +269,7 @@ func (c Commands) Withdraw(id string) error {
 		if i, known := t.find(id); known {
 			id = t.Keys[i].fingerprint()
 			t.Keys = slices.Delete(t.Keys, i, i+1)
-		} else if !strings.HasPrefix(id, "SHA256:") || len(id) != len("SHA256:")+43 {
+		} else if !approval.ValidFingerprint(id) {
 			return hpcsera.Errorf(hpcsera.NotFound, "%q is neither an approval's id (ap_…) nor a key.", id).Hint("See hpcsera-agent trust list.")
 		}
 		what = "key " + id

@@ -21,7 +21,7 @@ type desk struct {
 	out  bytes.Buffer
 }
 
-func newDesk(t *testing.T) *desk {
+func newDesk(t testing.TB) *desk {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -35,7 +35,7 @@ func (d *desk) typing(answers string) policy.Commands {
 	return policy.Commands{Path: d.path, In: strings.NewReader(answers), Out: &d.out}
 }
 
-func publicFile(t *testing.T, key ssh.Signer, comment string) string {
+func publicFile(t testing.TB, key ssh.Signer, comment string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "id.pub")
 	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey()))) + " " + comment + "\n"

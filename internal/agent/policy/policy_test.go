@@ -25,7 +25,7 @@ var now = time.Date(2026, 11, 22, 14, 5, 0, 0, time.UTC)
 
 // plainKey is a key in a file; deviceKey is a FIDO security key in software,
 // whose signatures are laid out as in OpenSSH's PROTOCOL.u2f.
-func plainKey(t *testing.T) ssh.Signer {
+func plainKey(t testing.TB) ssh.Signer {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -59,7 +59,7 @@ func (d deviceKey) Sign(_ io.Reader, data []byte) (*ssh.Signature, error) {
 	return &ssh.Signature{Format: ssh.KeyAlgoSKED25519, Blob: ed25519.Sign(d.private, signed), Rest: rest}, nil
 }
 
-func device(t *testing.T, flags byte) deviceKey {
+func device(t testing.TB, flags byte) deviceKey {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -74,7 +74,7 @@ type site struct {
 	key  ssh.Signer
 }
 
-func newSite(t *testing.T, key ssh.Signer, entry func(*policy.Key)) site {
+func newSite(t testing.TB, key ssh.Signer, entry func(*policy.Key)) site {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -91,7 +91,7 @@ func newSite(t *testing.T, key ssh.Signer, entry func(*policy.Key)) site {
 	return s
 }
 
-func (s site) change(t *testing.T, f func(*policy.Trust)) {
+func (s site) change(t testing.TB, f func(*policy.Trust)) {
 	t.Helper()
 	trust, err := policy.Load(s.path)
 	if err != nil {
@@ -133,7 +133,7 @@ type job struct {
 }
 
 // newJob is an order that the agent accepts.
-func newJob(t *testing.T, key ssh.Signer) *job {
+func newJob(t testing.TB, key ssh.Signer) *job {
 	t.Helper()
 	m, r := manifest(), runPart()
 	s, err := approval.ForManifest(m, r, approval.Options{
@@ -162,7 +162,7 @@ func newJob(t *testing.T, key ssh.Signer) *job {
 }
 
 // sign puts the statement as it is now under the key.
-func (j *job) sign(t *testing.T, key ssh.Signer) {
+func (j *job) sign(t testing.TB, key ssh.Signer) {
 	t.Helper()
 	var err error
 	if j.order.Statement, err = j.statement.Canonical(); err != nil {
@@ -174,7 +174,7 @@ func (j *job) sign(t *testing.T, key ssh.Signer) {
 }
 
 // verify sends the order through JSON, as it comes to an agent.
-func (j *job) verify(t *testing.T, s site) (*policy.Verdict, error) {
+func (j *job) verify(t testing.TB, s site) (*policy.Verdict, error) {
 	t.Helper()
 	text, err := json.Marshal(j.order)
 	if err != nil {
@@ -187,7 +187,7 @@ func (j *job) verify(t *testing.T, s site) (*policy.Verdict, error) {
 	return policy.Verify(s.path, received, j.in)
 }
 
-func wantRefusal(t *testing.T, v *policy.Verdict, err error, reason hpcsera.Reason, say string) {
+func wantRefusal(t testing.TB, v *policy.Verdict, err error, reason hpcsera.Reason, say string) {
 	t.Helper()
 	if policy.Reason(err) != reason || v != nil {
 		t.Errorf("got %+v, %v (reason %q), want reason %q", v, err, policy.Reason(err), reason)

@@ -12,11 +12,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"golang.org/x/crypto/ssh"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/approval"
@@ -28,34 +25,12 @@ import (
 type Trust struct {
 	Keys      []Key     `json:"keys,omitempty"`
 	Withdrawn Withdrawn `json:"withdrawn,omitzero"`
+	AuthApp   *AuthApp  `json:"auth_app,omitempty"`
+	Imported  []string  `json:"imported,omitempty"` // ids of the trust statements that were followed
 
 	path     string
 	read     []byte            // the file as Load found it, nil where there was none
 	replaced map[string]string // dead approval to its replacement
-}
-
-// Key is one entry of the trust file. What is absent does not restrict.
-type Key struct {
-	Key  string `json:"key"`  // as in authorized_keys: type, base64, comment
-	Name string `json:"name"` // for people
-	// Plain accepts signatures without proof that a person was there: those
-	// of keys in files, which whoever copies the file can make.
-	Plain    bool       `json:"plain,omitempty"`
-	Projects []string   `json:"projects,omitempty"`
-	Limits   *Caps      `json:"limits,omitempty"`
-	NotAfter *time.Time `json:"not_after,omitempty"`
-	Runs     int        `json:"runs,omitempty"` // per approval, beside the statement's own
-}
-
-// Caps restrict what an entry's key can allow, whatever it signed.
-type Caps struct {
-	NodeCount      int              `json:"node_count,omitempty"`
-	Duration       hpcsera.Duration `json:"duration,omitempty"`
-	Memory         hpcsera.Bytes    `json:"memory,omitempty"`
-	QueueNames     []string         `json:"queue_names,omitempty"`
-	Accounts       []string         `json:"accounts,omitempty"`
-	ReservationIDs []string         `json:"reservation_ids,omitempty"`
-	Requeue        *bool            `json:"requeue,omitempty"`
 }
 
 // Withdrawn are approvals and keys that count no more, whoever signed and
@@ -65,35 +40,11 @@ type Withdrawn struct {
 	Keys      []string `json:"keys,omitempty"`      // fingerprints
 }
 
-// public returns the entry's key.
-func (k Key) public() (ssh.PublicKey, error) { return parsePublic([]byte(k.Key)) }
-
-// parsePublic reads one line of an authorized_keys file without options:
-// options would say what sshd must enforce, and nobody would enforce it here.
-func parsePublic(line []byte) (ssh.PublicKey, error) {
-	public, _, options, rest, err := ssh.ParseAuthorizedKey(line)
-	switch {
-	case err != nil:
-		return nil, hpcsera.Errorf(hpcsera.InvalidField, "this is not a public SSH key: %w.", err).At("key")
-	case len(options) > 0:
-		return nil, hpcsera.Errorf(hpcsera.InvalidField, "the key has options (%s), which only sshd would enforce.", strings.Join(options, ",")).At("key")
-	case len(bytes.TrimSpace(rest)) > 0:
-		return nil, hpcsera.Errorf(hpcsera.InvalidField, "there is more than one key.").At("key").Hint("Add them one by one.")
-	}
-	if err := approval.CheckKey(public); err != nil {
-		return nil, err
-	}
-	return public, nil
-}
-
-// fingerprint returns the entry's fingerprint; Load and add have checked that
-// the key can be read.
-func (k Key) fingerprint() string {
-	public, err := k.public()
-	if err != nil {
-		return ""
-	}
-	return ssh.FingerprintSHA256(public)
+// AuthApp pins the Auth app whose status lists count. With it, nothing starts
+// without a current list.
+type AuthApp struct {
+	Issuer string `json:"issuer"` // its URL, in the form of approval.Deployment
+	Key    string `json:"key"`    // the line of an approval.AuthKey
 }
 
 // Load reads the trust file at path. A file that is not there trusts nobody.
@@ -131,11 +82,14 @@ func (t *Trust) validate() error {
 	seen := map[string]bool{}
 	for i, k := range t.Keys {
 		at := fmt.Sprintf("keys[%d]", i)
-		public, err := k.public()
+		c, err := parseCredential([]byte(k.Key))
 		if err != nil {
 			return hpcsera.Errorf(hpcsera.InvalidField, "%w", err).At(at + ".key")
 		}
-		for _, id := range []string{ssh.FingerprintSHA256(public), k.Name} {
+		if c.passkey != nil && (k.Plain || c.name != "") {
+			return hpcsera.Errorf(hpcsera.InvalidField, "a passkey is never plain, and its name stands beside its line.").At(at)
+		}
+		for _, id := range []string{c.fingerprint, k.Name} {
 			if seen[id] {
 				return hpcsera.Errorf(hpcsera.InvalidField, "%q stands there twice.", id).At(at)
 			}
@@ -153,6 +107,19 @@ func (t *Trust) validate() error {
 		if !hpcsera.ValidID("ap", id) {
 			return hpcsera.Errorf(hpcsera.InvalidField, "%q is not the id of an approval.", id).At(fmt.Sprintf("withdrawn.approvals[%d]", i))
 		}
+	}
+	return t.AuthApp.validate()
+}
+
+func (a *AuthApp) validate() error {
+	if a == nil {
+		return nil
+	}
+	if form, err := approval.Deployment(a.Issuer); err != nil || form != a.Issuer {
+		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not the URL of an Auth app.", a.Issuer).At("auth_app.issuer")
+	}
+	if _, err := approval.ParseAuthKey(a.Key); err != nil {
+		return hpcsera.Errorf(hpcsera.InvalidField, "%w", err).At("auth_app.key")
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"cmp"
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -23,49 +22,32 @@ type Context struct {
 	Thumbprint string   // of the agent's own key
 	Projects   []string // those it serves; none means every project of the user
 	Now        time.Time
+
+	Unsigned          bool      // trust.code is server: code runs at the server's word
+	PasskeySameOrigin bool      // passkeys count on the API server's own pages as well
+	Version           string    // the agent's
+	Account           string    // the user's on this system
+	Files             SiteFiles // where the site's policy stands
+	Lists             *Lists    // remembers; nil is ready
 }
 
 // Verdict is what the agent may act on, and nothing else of the order.
 type Verdict struct {
-	Statement   approval.Statement
-	Manifest    hpcsera.Manifest // read from the bytes that were digested
-	Digest      string           // of the code
-	Values      hpcsera.Values   // with defaults
-	Runs        int              // how often the approval may be used here, which the caller counts: the statement's number, or the key's if lower
-	Fingerprint string           // of the key that signed
-	KeyName     string           // its name in the trust file
+	Statement   approval.Statement // zero where nobody signed
+	Manifest    hpcsera.Manifest   // read from the bytes that were digested
+	Digest      string             // of the code
+	Values      hpcsera.Values     // with defaults
+	Runs        int                // how often the approval may be used here, which the caller counts: the lowest of the statement's, the key's and the site's number; 0 where nobody signed
+	Kind        Kind               // what stands behind it
+	Fingerprint string             // of the key that signed
+	KeyName     string             // its name in the trust file
+	Origin      string             // of the page where a passkey signed
 }
 
-// Refusal is the error of a job that must not run. It wraps the
-// *hpcsera.Error that says what differs.
-type Refusal struct {
-	Reason hpcsera.Reason
-	Err    error
-}
-
-// Error returns the sentence.
-func (r *Refusal) Error() string { return r.Err.Error() }
-
-// Unwrap returns the *hpcsera.Error.
-func (r *Refusal) Unwrap() error { return r.Err }
-
-// Reason returns the reason of the job's end for an error of Verify, "" where
-// nothing was decided (this host's own troubles: try again later).
-func Reason(err error) hpcsera.Reason {
-	var r *Refusal
-	if errors.As(err, &r) {
-		return r.Reason
-	}
-	return ""
-}
-
-func refuse(reason hpcsera.Reason, format string, args ...any) *Refusal {
-	return &Refusal{reason, hpcsera.Errorf(hpcsera.ApprovalRefused, format, args...)}
-}
-
-// Verify reads the trust file at path, so that what the user just added or
-// withdrew counts, and judges the order by it. Errors without a [Reason]
-// decide nothing.
+// Verify reads the trust file at path, the status list beside it and the
+// site's policy, so that what was just added, withdrawn or forbidden counts,
+// and judges the order by them. Errors without a [Reason] decide nothing;
+// among them, [Waiting] says that the job itself is well.
 func Verify(path string, order hpcsera.OrderSpec, in Context) (*Verdict, error) {
 	t, err := Load(path)
 	if err != nil {
@@ -81,33 +63,25 @@ func (t *Trust) Verify(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(order.Statement) == 0 || order.Signature == "" {
-		return nil, refuse(hpcsera.ApprovalInvalid, "no signed approval came with the job.")
+	if in.Unsigned && len(order.Statement) == 0 {
+		v.Kind = ServersWord
+		err = run(v, order, v.Manifest.SignedLimits(order.Run), in)
+	} else {
+		err = t.signed(v, order, in)
 	}
-	signature, err := approval.VerifySSH(order.Statement, order.Signature)
-	if err != nil {
-		return nil, &Refusal{hpcsera.ApprovalInvalid, err}
-	}
-	// The key comes first: bytes that a stranger signed are not looked into.
-	key, err := t.accept(signature, in.Now)
 	if err != nil {
 		return nil, err
 	}
-	if v.Statement, err = approval.Parse(order.Statement); err != nil {
-		return nil, &Refusal{hpcsera.ApprovalInvalid, err}
+	// What is not as signed is refused even while nothing may start.
+	site, err := in.Files.Policy()
+	if err != nil {
+		return nil, err
 	}
-	v.Fingerprint, v.KeyName = signature.Fingerprint, key.Name
-	v.Runs = v.Statement.Runs
-	if key.Runs > 0 {
-		v.Runs = min(v.Runs, key.Runs)
+	if err := site.allow(v, order.Run, in, t.AuthApp); err != nil {
+		return nil, err
 	}
-	for _, check := range []func() error{
-		func() error { return matches(v, order, in) },
-		func() error { return t.alive(v.Statement, in.Now) },
-		func() error { return run(v, order, in) },
-		func() error { return key.allows(v.Statement, order.Run, v.Manifest.Steps) },
-	} {
-		if err := check(); err != nil {
+	if v.Kind != ServersWord {
+		if err := t.standing(v, in); err != nil {
 			return nil, err
 		}
 	}
@@ -117,6 +91,63 @@ func (t *Trust) Verify(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
 		}
 	}
 	return v, nil
+}
+
+// signed holds the order against the statement and its signature.
+func (t *Trust) signed(v *Verdict, order hpcsera.OrderSpec, in Context) error {
+	if len(order.Statement) == 0 || order.Signature == "" {
+		return forged("no signed approval came with the job.")
+	}
+	signature, err := approval.Verify(order.Statement, order.Signature)
+	if err != nil {
+		return forgedBy(err)
+	}
+	// The key comes first: bytes that a stranger signed are not looked into.
+	key, err := t.accept(signature, in.Now)
+	if err != nil {
+		return err
+	}
+	if v.Kind, err = key.counts(signature, in); err != nil {
+		return err
+	}
+	if v.Statement, err = approval.Parse(order.Statement); err != nil {
+		return forgedBy(err)
+	}
+	v.Fingerprint, v.KeyName, v.Origin = signature.Fingerprint, key.Name, signature.Origin
+	v.Runs = v.Statement.Runs
+	if key.Runs > 0 {
+		v.Runs = min(v.Runs, key.Runs)
+	}
+	for _, check := range []func() error{
+		func() error { return matches(v, order, in) },
+		func() error { return t.alive(v.Statement, in.Now) },
+		func() error { return run(v, order, v.Statement.Limits, in) },
+		func() error { return key.allows(v.Statement, order.Run, v.Manifest.Steps) },
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// standing asks the Auth app's status list, where one is pinned, whether the
+// approval and its key still stand.
+func (t *Trust) standing(v *Verdict, in Context) error {
+	if t.AuthApp == nil {
+		return nil
+	}
+	list, err := currentStatus(t.path, *t.AuthApp, in.Now, in.Lists)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(list.Approvals, v.Statement.ID) {
+		return refuse(hpcsera.ApprovalWithdrawn, "approval %s was withdrawn or replaced, says status list %d of %s.", v.Statement.ID, list.Number, list.Issuer)
+	}
+	if slices.Contains(list.Keys, v.Fingerprint) {
+		return refuse(hpcsera.ApprovalWithdrawn, "the signing key %s was withdrawn, says status list %d of %s.", v.Fingerprint, list.Number, list.Issuer)
+	}
+	return nil
 }
 
 // code reads the manifest as received, and again from the bytes that are
@@ -135,11 +166,11 @@ func code(order hpcsera.OrderSpec) (*Verdict, error) {
 		err = signed.Validate()
 	}
 	if err != nil {
-		return nil, refuse(hpcsera.ApprovalInvalid, "the manifest cannot be what was signed: %w", err)
+		return nil, forged("the manifest cannot be what was signed: %w", err)
 	}
 	digest := hpcsera.DigestOf(text)
 	if digest != order.Digest {
-		return nil, refuse(hpcsera.ApprovalInvalid, "the manifest has the digest %s, the order says %s.", digest, order.Digest)
+		return nil, forged("the manifest has the digest %s, the order says %s.", digest, order.Digest)
 	}
 	return &Verdict{Manifest: signed, Digest: digest}, nil
 }
@@ -154,19 +185,11 @@ func (t *Trust) accept(s *approval.Signature, now time.Time) (Key, error) {
 	if i < 0 {
 		e := hpcsera.Errorf(hpcsera.ApprovalRefused, "the signing key %s is not in this agent's trust file.", s.Fingerprint).
 			Hint("If it is yours, run on the site: hpcsera-agent trust add FILE.pub")
-		return Key{}, &Refusal{hpcsera.ApprovalInvalid, e}
+		return Key{}, &Refusal{Reason: hpcsera.ApprovalInvalid, Err: e, Forged: true}
 	}
 	key := t.Keys[i]
 	if key.NotAfter != nil && !now.Before(*key.NotAfter) {
 		return Key{}, refuse(hpcsera.ApprovalExpired, "the trust in key %q ended at %s.", key.Name, key.NotAfter.Format(time.RFC3339))
-	}
-	switch {
-	case key.Plain:
-	case !s.SecurityKey:
-		return Key{}, refuse(hpcsera.ApprovalInvalid, "the signing key %q is a plain key, and its trust entry does not say plain: true.", key.Name)
-	case !s.Present || !s.Verified:
-		return Key{}, refuse(hpcsera.ApprovalInvalid,
-			"the security key %q signed without %s.", key.Name, cmp.Or(map[bool]string{true: "a touch"}[!s.Present], "its PIN or a fingerprint"))
 	}
 	return key, nil
 }
@@ -182,7 +205,7 @@ func matches(v *Verdict, order hpcsera.OrderSpec, in Context) error {
 	}
 	schema, err := approval.SchemaDigest(v.Manifest)
 	if err != nil {
-		return &Refusal{hpcsera.ApprovalInvalid, err}
+		return forgedBy(err)
 	}
 	for _, c := range []struct{ what, signed, here string }{
 		{"code", s.Code, v.Digest},
@@ -193,7 +216,7 @@ func matches(v *Verdict, order hpcsera.OrderSpec, in Context) error {
 		{"project", s.Project, order.Project},
 	} {
 		if c.signed != c.here {
-			return refuse(hpcsera.ApprovalInvalid, "the %s is %s, but %s was signed.", c.what, c.here, c.signed)
+			return forged("the %s is %s, but %s was signed.", c.what, c.here, c.signed)
 		}
 	}
 	for _, c := range []struct {
@@ -207,7 +230,7 @@ func matches(v *Verdict, order hpcsera.OrderSpec, in Context) error {
 		{"submitter", order.Submitter, s.Submitters, true},
 	} {
 		if !slices.Contains(c.signed, c.here) && !(c.anyone && slices.Contains(c.signed, approval.Anyone)) {
-			return refuse(hpcsera.ApprovalInvalid, "the %s is %s, but what was signed is %s.", c.what, c.here, strings.Join(c.signed, ", "))
+			return forged("the %s is %s, but what was signed is %s.", c.what, c.here, strings.Join(c.signed, ", "))
 		}
 	}
 	return nil
@@ -232,47 +255,11 @@ func (t *Trust) alive(s approval.Statement, now time.Time) error {
 	return nil
 }
 
-// allows holds the job against the key's own entry.
-func (k Key) allows(s approval.Statement, r hpcsera.RunPart, steps []hpcsera.Step) error {
-	if len(k.Projects) > 0 && !slices.Contains(k.Projects, s.Project) {
-		return refuse(hpcsera.RejectedByPolicy, "key %q is trusted for project %s, not for %s.", k.Name, strings.Join(k.Projects, ", "), s.Project)
-	}
-	if k.Limits == nil {
-		return nil
-	}
-	if err := k.Limits.limits(r, s.Limits).Within(r, steps); err != nil {
-		return &Refusal{hpcsera.RejectedByPolicy, hpcsera.Errorf(hpcsera.LimitExceeded, "beyond what key %q may allow: %w", k.Name, err)}
-	}
-	return nil
-}
-
-// limits returns c as limits in which what c leaves open is what the
-// statement has or the run part asks for.
-func (c Caps) limits(r hpcsera.RunPart, signed hpcsera.Limits) hpcsera.Limits {
-	open := func(list []string, word string) []string {
-		if list == nil {
-			return []string{word}
-		}
-		return list
-	}
-	requeue := true
-	if c.Requeue != nil {
-		requeue = *c.Requeue
-	}
-	return hpcsera.Limits{
-		NodeCount:      cmp.Or(c.NodeCount, signed.NodeCount),
-		Duration:       cmp.Or(c.Duration, signed.Duration),
-		Memory:         cmp.Or(c.Memory, signed.Memory),
-		QueueNames:     open(c.QueueNames, r.Attributes.QueueName),
-		Accounts:       open(c.Accounts, r.Attributes.Account),
-		ReservationIDs: open(c.ReservationIDs, r.Attributes.ReservationID),
-		Requeue:        requeue,
-	}
-}
-
-// run checks whom the job is for, the run part and the values.
-func run(v *Verdict, order hpcsera.OrderSpec, in Context) error {
-	policy := func(err error) error { return &Refusal{hpcsera.RejectedByPolicy, err} }
+// run checks whom the job is for, the run part and the values. Of what the
+// user signed and the server can see, the server checks the same first, so
+// anything else was changed on the way.
+func run(v *Verdict, order hpcsera.OrderSpec, limits hpcsera.Limits, in Context) error {
+	policy := func(err error) error { return &Refusal{Reason: hpcsera.RejectedByPolicy, Err: err, Forged: true} }
 	for _, c := range []struct{ what, order, here string }{
 		{"user", order.User, in.User},
 		{"site", order.Site, in.Site},
@@ -280,7 +267,7 @@ func run(v *Verdict, order hpcsera.OrderSpec, in Context) error {
 		{"job's name", order.Name, v.Manifest.Name},
 	} {
 		if c.order != c.here {
-			return refuse(hpcsera.RejectedByPolicy, "the %s is %s, but here it is %s.", c.what, c.order, c.here)
+			return policy(hpcsera.Errorf(hpcsera.ApprovalRefused, "the %s is %s, but here it is %s.", c.what, c.order, c.here))
 		}
 	}
 	if len(in.Projects) > 0 && !slices.Contains(in.Projects, order.Project) {
@@ -292,7 +279,7 @@ func run(v *Verdict, order hpcsera.OrderSpec, in Context) error {
 	if err := order.Run.Validate(); err != nil {
 		return policy(err)
 	}
-	if err := v.Statement.Limits.Within(order.Run, v.Manifest.Steps); err != nil {
+	if err := limits.Within(order.Run, v.Manifest.Steps); err != nil {
 		return policy(err)
 	}
 	for name, raw := range order.Run.Values {

@@ -254,12 +254,13 @@ func (s *Spool) ring(record, job string, step, n int, what string) {
 }
 
 // Rings lists the jobs whose doorbell rang, with the names to be removed by
-// Answer once the jobs were looked at. A file is made and removed first:
-// that refreshes the directory caches of network file systems.
+// Answer once the jobs were looked at. A file is made and removed first: that
+// refreshes the directory caches of network file systems, and its one byte
+// finds out whether the disk or the quota is full.
 func (s *Spool) Rings(instance string) (map[string][]string, error) {
 	inbox := filepath.Join(s.dir, "inbox")
 	touch := filepath.Join(inbox, "."+instance)
-	if err := os.WriteFile(touch, nil, 0o600); err != nil {
+	if err := os.WriteFile(touch, []byte{0}, 0o600); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
 	if err := os.Remove(touch); err != nil {

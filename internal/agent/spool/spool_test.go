@@ -22,7 +22,7 @@ import (
 
 // taker is the environment variable that makes the test binary a process of
 // its own that takes claims: spool, job and number of starts.
-const taker = "HPCSERA_TEST_TAKER"
+const taker = "HPCSERA_SPOOL_TAKER"
 
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(taker); spec != "" {

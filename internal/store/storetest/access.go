@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ var accessTests = map[string]func(*testing.T, Database){
 	"tokens come back, newest first":                         testTokens,
 	"a revoked token keeps the time of its first revocation": testRevoke,
 	"a principal tells what its token hangs on":              testPrincipal,
+	"the version of access changes with whoever there is":    testAccessVersion,
 }
 
 func testNames(t *testing.T, d Database) {
@@ -170,13 +172,75 @@ func testMembers(t *testing.T, d Database) {
 		if diff := cmp.Diff(step.want, got.Members); diff != "" {
 			t.Errorf("after %s became %q (-want +got):\n%s", step.user, step.role, diff)
 		}
+		for _, user := range []string{"alice", "bob"} {
+			var want []string
+			if step.want[user] != "" {
+				want = []string{"cfd"}
+			}
+			mine := get(t, s, func(r store.Reader) ([]string, error) { return r.Memberships(user) })
+			if !slices.Equal(mine, want) {
+				t.Errorf("after %s became %q: %s is a member of %v, want %v", step.user, step.role, user, mine, want)
+			}
+		}
+	}
+	write(t, s, func(tx store.Tx) error {
+		return errors.Join(tx.InsertProject(hpcsera.Project{Name: "z"}), tx.SetMember("z", "alice", hpcsera.Viewer), tx.InsertProject(hpcsera.Project{Name: "a"}), tx.SetMember("a", "alice", hpcsera.Viewer))
+	})
+	if got, want := get(t, s, func(r store.Reader) ([]string, error) { return r.Memberships("alice") }), []string{"a", "cfd", "z"}; !slices.Equal(got, want) {
+		t.Errorf("alice is a member of %v, want %v", got, want)
+	}
+}
+
+func testAccessVersion(t *testing.T, d Database) {
+	s := d.Open(t)
+	last, exact := s.AccessVersion()
+	if exact == d.Replicas {
+		t.Errorf("exact is %v with replicas %v: what another process changes would be missed", exact, d.Replicas)
+	}
+	change := func(what string, want bool, fn func(store.Tx) error) {
+		t.Helper()
+		write(t, s, fn)
+		now, _ := s.AccessVersion()
+		if changed := now != last; changed != want {
+			t.Errorf("%s: changed is %v, want %v", what, changed, want)
+		}
+		last = now
+	}
+	for _, c := range []struct {
+		what string
+		fn   func(store.Tx) error
+	}{
+		{"a user", func(tx store.Tx) error { return tx.InsertUser(hpcsera.User{Name: "alice"}) }},
+		{"a user's flags", func(tx store.Tx) error { return tx.UpdateUser(hpcsera.User{Name: "alice", Disabled: true}) }},
+		{"a project", func(tx store.Tx) error { return tx.InsertProject(hpcsera.Project{Name: "cfd"}) }},
+		{"a member", func(tx store.Tx) error { return tx.SetMember("cfd", "alice", hpcsera.Member) }},
+		{"a member less", func(tx store.Tx) error { return tx.SetMember("cfd", "alice", "") }},
+		{"a client", func(tx store.Tx) error { return tx.InsertClient(hpcsera.Client{Name: "ci"}) }},
+		{"a client's flags", func(tx store.Tx) error { return tx.UpdateClient(hpcsera.Client{Name: "ci", Disabled: true}) }},
+		{"a site", func(tx store.Tx) error { return tx.InsertSite(hpcsera.Site{Name: "gwdg"}) }},
+		{"a site's flags", func(tx store.Tx) error { return tx.UpdateSite(hpcsera.Site{Name: "gwdg", Disabled: true}) }},
+		{"a token", func(tx store.Tx) error { return tx.InsertToken(tokenRow("t_1", "alice", 0), []byte{1}) }},
+		{"a revocation", func(tx store.Tx) error { return tx.RevokeToken("t_1", day) }},
+	} {
+		change(c.what, true, c.fn)
+	}
+	change("a job", false, func(tx store.Tx) error { _, err := file(tx); return err })
+	change("nothing", false, func(store.Tx) error { return nil })
+	// Together with others, and with one that fails.
+	before := last
+	inOneTransaction(t, s,
+		func(tx store.Tx) error { _, err := file(tx); return err },
+		func(tx store.Tx) error { return tx.UpdateUser(hpcsera.User{Name: "alice"}) },
+		func(tx store.Tx) error { return tx.UpdateUser(hpcsera.User{Name: "nobody"}) })
+	if now, _ := s.AccessVersion(); now == before {
+		t.Error("a change among others: the version stayed")
 	}
 }
 
 func tokenRow(id, user string, at time.Duration) hpcsera.Token {
 	return hpcsera.Token{
 		ID: id, User: user, Project: "cfd", Client: "ci", Site: "gwdg", Scope: hpcsera.ClientScope, Roles: hpcsera.Roles(255),
-		Created: day.Add(at), Expires: day.Add(at + time.Hour),
+		Created: day.Add(at), NotBefore: day.Add(at + time.Minute), Expires: day.Add(at + time.Hour),
 	}
 }
 

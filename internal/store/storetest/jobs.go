@@ -108,6 +108,7 @@ func testNoJob(t *testing.T, d Database) {
 			"Jobs":             func() (int, error) { l, err := r.Jobs(store.JobFilter{}); return len(l), err },
 			"Orders":           func() (int, error) { l, err := r.Orders("none", 0, 10); return len(l), err },
 			"Ready":            func() (int, error) { l, err := r.Ready("none", "none", []string{"none"}, 10); return len(l), err },
+			"Awaited":          func() (int, error) { l, err := r.Awaited(10); return len(l), err },
 			"AwaitingApproval": func() (int, error) { l, err := r.AwaitingApproval("none", "none", "none"); return len(l), err },
 			"Dependents":       func() (int, error) { l, err := r.Dependents("none"); return len(l), err },
 			"Unfinished":       func() (int, error) { return r.UnfinishedByAgent("none") },
@@ -221,6 +222,10 @@ func testAwaiting(t *testing.T, d Database) {
 	wantNames(t, "at first", awaiting(), []string{"a", "b"})
 	update(t, s, a.ID, func(j *store.Job) { j.Reason, j.Ready = hpcsera.WaitingForAgent, true })
 	wantNames(t, "after one was approved", awaiting(), []string{"b"})
+	awaited := get(t, s, func(r store.Reader) ([]store.Awaited, error) { return r.Awaited(100) })
+	if len(awaited) == 0 || !slices.Contains(awaited, store.Awaited{User: "alice", Project: "cfd", Digest: digest("1")}) {
+		t.Errorf("Awaited: got %v, want alice's code 1 in cfd among them", awaited)
+	}
 	none := get(t, s, func(r store.Reader) ([]*store.Job, error) { return r.AwaitingApproval("alice", "cfd", "") })
 	wantNames(t, "of no code", names(none), []string{})
 }

@@ -82,6 +82,16 @@ func (r *reader) Projects() ([]*hpcsera.Project, error) {
 	return each(rows, convert, func(p *hpcsera.Project) string { return p.Name }), nil
 }
 
+// Memberships returns the projects of which a user is a member, by name.
+func (r *reader) Memberships(user string) ([]string, error) {
+	list, err := r.q.Memberships(r.ctx, user)
+	if err != nil {
+		return nil, r.failed(err, "memberships of %s", user)
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
 // Client returns a client.
 func (r *reader) Client(name string) (*hpcsera.Client, error) {
 	row, err := r.q.Client(r.ctx, name)

@@ -22,7 +22,7 @@ func (t *tx) inserted(n int64, err error, what, name string) error {
 
 // InsertUser files a user.
 func (t *tx) InsertUser(u hpcsera.User) error {
-	if err := t.touch(); err != nil {
+	if err := t.touchAccess(); err != nil {
 		return err
 	}
 	n, err := t.q.InsertUser(t.ctx, gen.InsertUserParams{Name: u.Name, Operator: u.Operator, Disabled: u.Disabled, Created: micros(u.Created)})
@@ -31,7 +31,7 @@ func (t *tx) InsertUser(u hpcsera.User) error {
 
 // UpdateUser stores a user's flags.
 func (t *tx) UpdateUser(u hpcsera.User) error {
-	if err := t.touch(); err != nil {
+	if err := t.touchAccess(); err != nil {
 		return err
 	}
 	n, err := t.q.UpdateUser(t.ctx, gen.UpdateUserParams{Operator: u.Operator, Disabled: u.Disabled, Name: u.Name})
@@ -40,7 +40,7 @@ func (t *tx) UpdateUser(u hpcsera.User) error {
 
 // InsertProject files a project with its members, who have to exist.
 func (t *tx) InsertProject(p hpcsera.Project) error {
-	if err := t.touch(); err != nil {
+	if err := t.touchAccess(); err != nil {
 		return err
 	}
 	n, err := t.q.InsertProject(t.ctx, gen.InsertProjectParams{Name: p.Name, Created: micros(p.Created)})
@@ -58,7 +58,7 @@ func (t *tx) InsertProject(p hpcsera.Project) error {
 // SetMember gives a user a role in a project, or takes it with role "". Both
 // have to exist.
 func (t *tx) SetMember(project, user string, role hpcsera.MemberRole) error {
-	if err := t.touch(); err != nil {
+	if err := t.touchAccess(); err != nil {
 		return err
 	}
 	if _, err := t.q.Project(t.ctx, project); err != nil {
@@ -81,7 +81,7 @@ func (t *tx) SetMember(project, user string, role hpcsera.MemberRole) error {
 
 // InsertClient files a client.
 func (t *tx) InsertClient(c hpcsera.Client) error {
-	if err := t.touch(); err != nil {
+	if err := t.touchAccess(); err != nil {
 		return err
 	}
 	n, err := t.q.InsertClient(t.ctx, gen.InsertClientParams{Name: c.Name, Owner: c.Owner, Disabled: c.Disabled, Created: micros(c.Created)})
@@ -90,7 +90,7 @@ func (t *tx) InsertClient(c hpcsera.Client) error {
 
 // UpdateClient stores a client's flags.
 func (t *tx) UpdateClient(c hpcsera.Client) error {
-	if err := t.touch(); err != nil {
+	if err := t.touchAccess(); err != nil {
 		return err
 	}
 	n, err := t.q.UpdateClient(t.ctx, gen.UpdateClientParams{Disabled: c.Disabled, Name: c.Name})
@@ -99,7 +99,7 @@ func (t *tx) UpdateClient(c hpcsera.Client) error {
 
 // InsertSite files a site.
 func (t *tx) InsertSite(s hpcsera.Site) error {
-	if err := t.touch(); err != nil {
+	if err := t.touchAccess(); err != nil {
 		return err
 	}
 	n, err := t.q.InsertSite(t.ctx, gen.InsertSiteParams{Name: s.Name, Disabled: s.Disabled, Created: micros(s.Created)})
@@ -108,7 +108,7 @@ func (t *tx) InsertSite(s hpcsera.Site) error {
 
 // UpdateSite stores a site's flags.
 func (t *tx) UpdateSite(s hpcsera.Site) error {
-	if err := t.touch(); err != nil {
+	if err := t.touchAccess(); err != nil {
 		return err
 	}
 	n, err := t.q.UpdateSite(t.ctx, gen.UpdateSiteParams{Disabled: s.Disabled, Name: s.Name})

@@ -112,6 +112,19 @@ func (r *reader) AwaitingApproval(user, project, digest string) ([]*store.Job, e
 	return decodeJobs(r, rows, func(row gen.AwaitingApprovalRow) (string, string) { return row.Doc, row.Own })
 }
 
+// Awaited returns for which code jobs wait for an approval.
+func (r *reader) Awaited(limit int) ([]store.Awaited, error) {
+	rows, err := r.q.Awaited(r.ctx, int32(limited(limit, maxJobs)))
+	if err != nil {
+		return nil, r.failed(err, "code that is awaited")
+	}
+	list := make([]store.Awaited, len(rows))
+	for i, row := range rows {
+		list[i] = store.Awaited{User: row.User, Project: row.Project, Digest: row.Awaits}
+	}
+	return list, nil
+}
+
 // Dependents returns the unfinished jobs that depend on a job.
 func (r *reader) Dependents(job string) ([]*store.Job, error) {
 	rows, err := r.q.Dependents(r.ctx, job)

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -41,6 +42,7 @@ type Store struct {
 	once    sync.Once
 
 	readers *pool
+	access  atomic.Int64 // see AccessVersion
 	feed    *publisher
 	stats   counters
 }
@@ -186,6 +188,12 @@ func scheme(databaseURL string) string {
 
 // Feed wakes waiters after commits.
 func (s *Store) Feed() *store.Feed { return s.feed.Feed }
+
+// AccessVersion counts the transactions that changed who there is. Only SQLite
+// is ours alone: its lock keeps other servers out.
+func (s *Store) AccessVersion() (version int64, exact bool) {
+	return s.access.Load(), !s.dialect.lockFirst
+}
 
 // Close lets the transaction in progress finish, refuses what waits, and
 // closes the database. It may be called twice.

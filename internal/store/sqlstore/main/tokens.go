@@ -24,7 +24,7 @@ func tokenOf(row gen.Token) hpcsera.Token {
 	return hpcsera.Token{
 		ID: row.ID, User: row.User, Project: row.Project, Client: row.Client, Site: row.Site,
 		Scope: hpcsera.Scope(row.Scope), Roles: hpcsera.Roles(row.Roles),
-		Created: moment(row.Created), Expires: moment(row.Expires), Revoked: momentOrNil(row.Revoked), Used: momentOrNil(row.Used),
+		Created: moment(row.Created), NotBefore: moment(row.NotBefore), Expires: moment(row.Expires), Revoked: momentOrNil(row.Revoked), Used: momentOrNil(row.Used),
 	}
 }
 
@@ -57,7 +57,7 @@ func (r *reader) Principal(token string) (*store.Principal, error) {
 
 // InsertToken files a token.
 func (t *tx) InsertToken(token hpcsera.Token, hash []byte) error {
-	if err := t.touch(); err != nil {
+	if err := t.touchAccess(); err != nil {
 		return err
 	}
 	var revoked int64
@@ -67,14 +67,14 @@ func (t *tx) InsertToken(token hpcsera.Token, hash []byte) error {
 	n, err := t.q.InsertToken(t.ctx, gen.InsertTokenParams{
 		ID: token.ID, User: token.User, Project: token.Project, Client: token.Client, Site: token.Site,
 		Scope: string(token.Scope), Roles: int64(token.Roles),
-		Created: micros(token.Created), Expires: micros(token.Expires), Revoked: revoked, Hash: nonNil(hash),
+		Created: micros(token.Created), NotBefore: micros(token.NotBefore), Expires: micros(token.Expires), Revoked: revoked, Hash: nonNil(hash),
 	})
 	return t.inserted(n, err, "token", token.ID)
 }
 
 // RevokeToken ends a token; the time of its first revocation stays.
 func (t *tx) RevokeToken(id string, at time.Time) error {
-	if err := t.touch(); err != nil {
+	if err := t.touchAccess(); err != nil {
 		return err
 	}
 	n, err := t.q.RevokeToken(t.ctx, gen.RevokeTokenParams{Revoked: micros(at), ID: id})

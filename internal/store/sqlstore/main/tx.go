@@ -18,6 +18,7 @@ type tx struct {
 	// is not to blame.
 	spoilt error
 
+	access      bool // a closure changed who there is, or tried to
 	locked      bool
 	start, last int64 // the counter: as found, and the last number taken
 
@@ -74,6 +75,12 @@ func (t *tx) touch() error {
 	}
 	t.wrote = true
 	return nil
+}
+
+// touchAccess is touch for changes of who there is.
+func (t *tx) touchAccess() error {
+	t.access = true
+	return t.touch()
 }
 
 // lockCounter reads the counter; writing the row keeps other replicas out

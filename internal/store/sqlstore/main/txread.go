@@ -38,6 +38,14 @@ func (t *tx) Ready(user, site string, projects []string, limit int) ([]*store.Jo
 	return t.reader.Ready(user, site, projects, limit)
 }
 
+// Awaited returns for which code jobs wait for an approval.
+func (t *tx) Awaited(limit int) ([]store.Awaited, error) {
+	if err := t.settle(); err != nil {
+		return nil, err
+	}
+	return t.reader.Awaited(limit)
+}
+
 // AwaitingApproval returns the pending jobs that wait for approval of a code.
 func (t *tx) AwaitingApproval(user, project, digest string) ([]*store.Job, error) {
 	if err := t.settle(); err != nil {

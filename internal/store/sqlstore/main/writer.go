@@ -238,14 +238,26 @@ func (w *writer) commit(t *tx, g *group) *group {
 	if err := t.finish(); err != nil {
 		return w.failed(g, t, err, false)
 	}
-	failpoint.Hit("server.before-commit")
-	if err := t.db.exec(t.ctx, w.dialect.commit(t.changes, w.feed.self)); err != nil {
+	hitEach("server.before-commit", t.changes)
+	err := t.db.exec(t.ctx, w.dialect.commit(t.changes, w.feed.self))
+	if t.access {
+		w.access.Add(1) // also where nobody knows how it ended
+	}
+	if err != nil {
 		return w.failed(g, t, err, true)
 	}
-	failpoint.Hit("server.after-commit")
+	hitEach("server.after-commit", t.changes)
 	w.stats.commits.Add(1)
 	w.stats.writes.Add(int64(len(g.calls)))
 	return g
+}
+
+// hitEach passes a failpoint with each change, so that a kill test can name the
+// commit that it means.
+func hitEach(point string, changes []store.Change) {
+	for i := range changes {
+		failpoint.Hit(point, changes[i].Type, string(changes[i].State))
+	}
 }
 
 // failed ends a transaction that err stopped; t is nil if it never began.

@@ -243,22 +243,23 @@ func (q *Queries) InsertSite(ctx context.Context, arg InsertSiteParams) (int64, 
 }
 
 const insertToken = `-- name: InsertToken :execrows
-INSERT INTO tokens (id, "user", project, client, site, scope, roles, created, expires, revoked, hash, used)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0) ON CONFLICT DO NOTHING
+INSERT INTO tokens (id, "user", project, client, site, scope, roles, created, not_before, expires, revoked, hash, used)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0) ON CONFLICT DO NOTHING
 `
 
 type InsertTokenParams struct {
-	ID      string
-	User    string
-	Project string
-	Client  string
-	Site    string
-	Scope   string
-	Roles   int64
-	Created int64
-	Expires int64
-	Revoked int64
-	Hash    []byte
+	ID        string
+	User      string
+	Project   string
+	Client    string
+	Site      string
+	Scope     string
+	Roles     int64
+	Created   int64
+	NotBefore int64
+	Expires   int64
+	Revoked   int64
+	Hash      []byte
 }
 
 func (q *Queries) InsertToken(ctx context.Context, arg InsertTokenParams) (int64, error) {
@@ -271,6 +272,7 @@ func (q *Queries) InsertToken(ctx context.Context, arg InsertTokenParams) (int64
 		arg.Scope,
 		arg.Roles,
 		arg.Created,
+		arg.NotBefore,
 		arg.Expires,
 		arg.Revoked,
 		arg.Hash,
@@ -332,8 +334,35 @@ func (q *Queries) Members(ctx context.Context, project string) ([]Member, error)
 	return items, nil
 }
 
+const memberships = `-- name: Memberships :many
+SELECT project FROM members WHERE "user" = $1
+`
+
+func (q *Queries) Memberships(ctx context.Context, user string) ([]string, error) {
+	rows, err := q.db.QueryContext(ctx, memberships, user)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var project string
+		if err := rows.Scan(&project); err != nil {
+			return nil, err
+		}
+		items = append(items, project)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const principal = `-- name: Principal :one
-SELECT t.id, t."user", t.project, t.client, t.site, t.scope, t.roles, t.created, t.expires, t.revoked, t.hash, t.used, coalesce(u.disabled, TRUE) AS user_disabled, coalesce(c.disabled, TRUE) AS client_disabled,
+SELECT t.id, t."user", t.project, t.client, t.site, t.scope, t.roles, t.created, t.not_before, t.expires, t.revoked, t.hash, t.used, coalesce(u.disabled, TRUE) AS user_disabled, coalesce(c.disabled, TRUE) AS client_disabled,
     coalesce(m.role, '') AS member
 FROM tokens t
 LEFT JOIN users u ON u.name = t."user"
@@ -361,6 +390,7 @@ func (q *Queries) Principal(ctx context.Context, id string) (PrincipalRow, error
 		&i.Token.Scope,
 		&i.Token.Roles,
 		&i.Token.Created,
+		&i.Token.NotBefore,
 		&i.Token.Expires,
 		&i.Token.Revoked,
 		&i.Token.Hash,
@@ -483,7 +513,7 @@ func (q *Queries) Sites(ctx context.Context) ([]Site, error) {
 }
 
 const token = `-- name: Token :one
-SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash, used FROM tokens WHERE id = $1
+SELECT id, "user", project, client, site, scope, roles, created, not_before, expires, revoked, hash, used FROM tokens WHERE id = $1
 `
 
 func (q *Queries) Token(ctx context.Context, id string) (Token, error) {
@@ -498,6 +528,7 @@ func (q *Queries) Token(ctx context.Context, id string) (Token, error) {
 		&i.Scope,
 		&i.Roles,
 		&i.Created,
+		&i.NotBefore,
 		&i.Expires,
 		&i.Revoked,
 		&i.Hash,
@@ -507,7 +538,7 @@ func (q *Queries) Token(ctx context.Context, id string) (Token, error) {
 }
 
 const tokens = `-- name: Tokens :many
-SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash, used FROM tokens
+SELECT id, "user", project, client, site, scope, roles, created, not_before, expires, revoked, hash, used FROM tokens
 WHERE ("user" = $1 OR $1 = '') ORDER BY created DESC, id
 `
 
@@ -529,6 +560,7 @@ func (q *Queries) Tokens(ctx context.Context, user string) ([]Token, error) {
 			&i.Scope,
 			&i.Roles,
 			&i.Created,
+			&i.NotBefore,
 			&i.Expires,
 			&i.Revoked,
 			&i.Hash,

@@ -37,6 +37,39 @@ func (q *Queries) Answer(ctx context.Context, arg AnswerParams) (AnswerRow, erro
 	return i, err
 }
 
+const awaited = `-- name: Awaited :many
+SELECT DISTINCT "user", project, awaits FROM jobs WHERE awaits <> '' ORDER BY "user", project, awaits LIMIT $1
+`
+
+type AwaitedRow struct {
+	User    string
+	Project string
+	Awaits  string
+}
+
+func (q *Queries) Awaited(ctx context.Context, limit int32) ([]AwaitedRow, error) {
+	rows, err := q.db.QueryContext(ctx, awaited, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AwaitedRow
+	for rows.Next() {
+		var i AwaitedRow
+		if err := rows.Scan(&i.User, &i.Project, &i.Awaits); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const awaitingApproval = `-- name: AwaitingApproval :many
 SELECT doc, own FROM jobs
 WHERE "user" = $1 AND project = $2 AND awaits = $3 AND awaits <> ''

@@ -39,18 +39,19 @@ type Site struct {
 }
 
 type Token struct {
-	ID      string
-	User    string
-	Project string
-	Client  string
-	Site    string
-	Scope   string
-	Roles   int64
-	Created int64
-	Expires int64
-	Revoked int64
-	Hash    []byte
-	Used    int64
+	ID        string
+	User      string
+	Project   string
+	Client    string
+	Site      string
+	Scope     string
+	Roles     int64
+	Created   int64
+	NotBefore int64
+	Expires   int64
+	Revoked   int64
+	Hash      []byte
+	Used      int64
 }
 
 type User struct {

@@ -129,6 +129,7 @@ CREATE TABLE members (
     role    TEXT NOT NULL,
     PRIMARY KEY (project, "user")
 );
+CREATE INDEX members_user ON members ("user", project);
 
 CREATE TABLE clients (
     name     TEXT PRIMARY KEY,
@@ -144,18 +145,19 @@ CREATE TABLE sites (
 );
 
 CREATE TABLE tokens (
-    id      TEXT PRIMARY KEY,
-    "user"  TEXT NOT NULL,
-    project TEXT NOT NULL,
-    client  TEXT NOT NULL,
-    site    TEXT NOT NULL,
-    scope   TEXT NOT NULL,
-    roles   BIGINT NOT NULL,
-    created BIGINT NOT NULL,
-    expires BIGINT NOT NULL,
-    revoked BIGINT NOT NULL,
-    hash    BYTEA NOT NULL, -- SHA-256 of the secret
-    used    BIGINT NOT NULL -- when it was last used
+    id         TEXT PRIMARY KEY,
+    "user"     TEXT NOT NULL,
+    project    TEXT NOT NULL,
+    client     TEXT NOT NULL,
+    site       TEXT NOT NULL,
+    scope      TEXT NOT NULL,
+    roles      BIGINT NOT NULL,
+    created    BIGINT NOT NULL,
+    not_before BIGINT NOT NULL,
+    expires    BIGINT NOT NULL,
+    revoked    BIGINT NOT NULL,
+    hash       BYTEA NOT NULL, -- SHA-256 of the secret
+    used       BIGINT NOT NULL -- when it was last used
 );
 CREATE INDEX tokens_user ON tokens ("user", created);
 

@@ -25,6 +25,9 @@ SELECT project, "user", role FROM members WHERE project = $1;
 -- name: AllMembers :many
 SELECT project, "user", role FROM members;
 
+-- name: Memberships :many
+SELECT project FROM members WHERE "user" = $1;
+
 -- name: SetMember :exec
 INSERT INTO members (project, "user", role) VALUES ($1, $2, $3)
 ON CONFLICT (project, "user") DO UPDATE SET role = excluded.role;
@@ -57,15 +60,15 @@ INSERT INTO sites (name, disabled, created) VALUES ($1, $2, $3) ON CONFLICT DO N
 UPDATE sites SET disabled = $1 WHERE name = $2;
 
 -- name: Token :one
-SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash, used FROM tokens WHERE id = $1;
+SELECT id, "user", project, client, site, scope, roles, created, not_before, expires, revoked, hash, used FROM tokens WHERE id = $1;
 
 -- name: Tokens :many
-SELECT id, "user", project, client, site, scope, roles, created, expires, revoked, hash, used FROM tokens
+SELECT id, "user", project, client, site, scope, roles, created, not_before, expires, revoked, hash, used FROM tokens
 WHERE ("user" = $1 OR $1 = '') ORDER BY created DESC, id;
 
 -- name: InsertToken :execrows
-INSERT INTO tokens (id, "user", project, client, site, scope, roles, created, expires, revoked, hash, used)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0) ON CONFLICT DO NOTHING;
+INSERT INTO tokens (id, "user", project, client, site, scope, roles, created, not_before, expires, revoked, hash, used)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0) ON CONFLICT DO NOTHING;
 
 -- name: RevokeToken :execrows
 -- The first revocation's time stays.

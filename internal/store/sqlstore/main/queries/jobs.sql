@@ -58,3 +58,6 @@ SELECT body_sha256, status, body, created FROM answers WHERE scope = $1 AND key 
 
 -- name: DropAnswers :exec
 DELETE FROM answers WHERE created < $1;
+
+-- name: Awaited :many
+SELECT DISTINCT "user", project, awaits FROM jobs WHERE awaits <> '' ORDER BY "user", project, awaits LIMIT $1;

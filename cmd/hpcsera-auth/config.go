@@ -1,0 +1,191 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/session"
+	"github.com/hpcsera/hpcsera/internal/settings"
+)
+
+// config is every setting of the Auth app. Its JSON names are the keys of the
+// file; in upper case, joined with _ and behind HPCSERA_AUTH_, they are the
+// environment variables, which win over the file.
+type config struct {
+	Listen       string        `json:"listen"`       // HOST:PORT
+	PublicURL    string        `json:"public_url"`   // "" is the listener's, as localhost
+	BehindProxy  bool          `json:"behind_proxy"` // a proxy in front does TLS, and says where requests come from
+	TLS          tlsConfig     `json:"tls"`
+	DataDir      string        `json:"data_dir"`
+	Database     string        `json:"database"` // "" is DATA_DIR/auth.db
+	KeyFile      string        `json:"key_file"` // "" is DATA_DIR/auth.key
+	AdminSocket  string        `json:"admin_socket"`
+	Product      string        `json:"product"` // the name above every page
+	Mail         mailConfig    `json:"mail"`
+	Institutions []institution `json:"institutions"`
+	Limits       limits        `json:"limits"`
+	Log          settings.Log  `json:"log"`
+
+	keyGiven bool // key_file is set, and not by default
+}
+
+type tlsConfig struct {
+	Certificate string `json:"certificate"`
+	Key         string `json:"key"`
+}
+
+// mailConfig is how notices reach people. Without a server nobody gets any.
+type mailConfig struct {
+	Server       string `json:"server"` // HOST:PORT
+	From         string `json:"from"`
+	User         string `json:"user"`
+	PasswordFile string `json:"password_file"`
+}
+
+// institution is an OpenID provider through which people sign in.
+type institution struct {
+	Name             string            `json:"name"`
+	Title            string            `json:"title"`
+	Issuer           string            `json:"issuer"`
+	ClientID         string            `json:"client_id"`
+	ClientSecretFile string            `json:"client_secret_file"`
+	Scopes           []string          `json:"scopes,omitempty"`
+	UserClaim        string            `json:"user_claim,omitempty"`
+	Domain           string            `json:"domain,omitempty"`
+	ProjectsClaim    string            `json:"projects_claim,omitempty"`
+	Projects         map[string]string `json:"projects,omitempty"`
+	RequireClaim     string            `json:"require_claim,omitempty"`
+	Require          []string          `json:"require,omitempty"`
+}
+
+type limits struct {
+	Grace hpcsera.Duration `json:"grace"` // for requests in flight when the program stops
+}
+
+// defaults is what holds where neither file nor environment says otherwise.
+func defaults() config {
+	return config{
+		Listen: "127.0.0.1:8471", DataDir: "data", Product: "HPCSerA",
+		Limits: limits{Grace: hpcsera.Duration(30 * time.Second)},
+		Log:    settings.Log{Format: "text", Level: "info"},
+	}
+}
+
+// loadConfig reads and checks the settings. Relative paths are relative to the
+// file's folder.
+func (p *program) loadConfig() (config, error) {
+	c := defaults()
+	source := settings.Source{
+		Prefix: "HPCSERA_AUTH_", Environ: p.environ, File: p.config,
+		Usual: []string{"hpcsera-auth.yaml", "/etc/hpcsera/hpcsera-auth.yaml"},
+	}
+	dir, err := source.Load(&c)
+	if err != nil {
+		return c, err
+	}
+	c.locate(dir)
+	return c, c.check()
+}
+
+// locate makes paths absolute and fills in those that follow from others.
+func (c *config) locate(dir string) {
+	abs := func(path *string, name string) {
+		switch {
+		case *path == "":
+			*path = filepath.Join(c.DataDir, name)
+		case !filepath.IsAbs(*path):
+			*path = filepath.Join(dir, *path)
+		}
+	}
+	c.keyGiven = c.KeyFile != ""
+	abs(&c.DataDir, "")
+	abs(&c.KeyFile, "auth.key")
+	abs(&c.AdminSocket, "admin.sock")
+	if !settings.Elsewhere(c.Database) {
+		c.Database = strings.TrimPrefix(c.Database, "sqlite:")
+		abs(&c.Database, "auth.db")
+	}
+	for _, path := range append([]*string{&c.TLS.Certificate, &c.TLS.Key, &c.Mail.PasswordFile}, c.secretFiles()...) {
+		if *path != "" {
+			abs(path, "")
+		}
+	}
+}
+
+func (c *config) secretFiles() []*string {
+	var list []*string
+	for i := range c.Institutions {
+		list = append(list, &c.Institutions[i].ClientSecretFile)
+	}
+	return list
+}
+
+func (c *config) check() error {
+	refuse := func(field, format string, args ...any) *hpcsera.Error {
+		return hpcsera.Errorf(hpcsera.InvalidField, format, args...).At(field)
+	}
+	if err := settings.CheckDatabase(c.Database); err != nil {
+		return err
+	}
+	if c.PublicURL != "" {
+		u, err := url.Parse(c.PublicURL)
+		switch {
+		case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+			return refuse("public_url", "%q is not a URL like https://auth.example.org.", c.PublicURL)
+		case net.ParseIP(u.Hostname()) != nil:
+			return refuse("public_url", "%q names an address, and passkeys are bound to a name.", c.PublicURL).Hint("For a trial write http://localhost:PORT.")
+		case u.Scheme == "http" && u.Hostname() != "localhost":
+			return refuse("public_url", "%q would send passwords without TLS, and browsers allow no passkeys there.", c.PublicURL).Hint("Write https://…")
+		}
+		c.PublicURL = strings.TrimRight(c.PublicURL, "/")
+	}
+	switch {
+	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
+		return refuse("tls", "certificate and key are needed both.")
+	case c.TLS.Certificate != "" && c.BehindProxy:
+		return refuse("behind_proxy", "with tls the program needs no proxy to encrypt.")
+	case (c.Mail.Server == "") != (c.Mail.From == ""):
+		return refuse("mail", "server and from are needed both.")
+	}
+	return c.Log.Check()
+}
+
+// mailer returns what sends mails, nil for nobody.
+func (c *config) mailer() (session.Mailer, error) {
+	if c.Mail.Server == "" {
+		return nil, nil //nolint:nilnil // no mails are a choice
+	}
+	m := &session.SMTP{Server: c.Mail.Server, From: c.Mail.From, User: c.Mail.User, Now: time.Now}
+	if c.Mail.PasswordFile != "" {
+		var err error
+		if m.Password, err = settings.Private(c.Mail.PasswordFile); err != nil {
+			return nil, fmt.Errorf("mail.password_file: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// institutions returns where people sign in besides here.
+func (c *config) institutions() ([]session.Institution, error) {
+	var list []session.Institution
+	for _, i := range c.Institutions {
+		secret := ""
+		if i.ClientSecretFile != "" {
+			var err error
+			if secret, err = settings.Private(i.ClientSecretFile); err != nil {
+				return nil, fmt.Errorf("institutions.%s.client_secret_file: %w", i.Name, err)
+			}
+		}
+		list = append(list, session.Institution{
+			Name: i.Name, Title: i.Title, Issuer: i.Issuer, ClientID: i.ClientID, ClientSecret: secret, Scopes: i.Scopes,
+			UserClaim: i.UserClaim, Domain: i.Domain, ProjectsClaim: i.ProjectsClaim, Projects: i.Projects,
+			RequireClaim: i.RequireClaim, Require: i.Require,
+		})
+	}
+	return list, nil
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"encoding/json"
+	"log/slog"
+	"log/syslog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/admin"
+	"github.com/hpcsera/hpcsera/internal/audit"
+)
+
+// openSyslog opens a syslog socket for heads of the audit log, nil where there
+// is none. A host without syslog is told in the log, where heads go as well.
+func openSyslog(path string, log *slog.Logger) audit.Syslog {
+	if path == "none" {
+		return nil
+	}
+	if path == "" {
+		path = "/dev/log"
+		if _, err := os.Stat(path); err != nil {
+			log.Warn("no syslog on this host; heads of the audit log stand in this log only")
+			return nil
+		}
+	}
+	w, err := syslog.Dial("unixgram", path, syslog.LOG_AUTH|syslog.LOG_NOTICE, "hpcserad")
+	if err != nil {
+		log.Error("syslog cannot be used; heads of the audit log stand in this log only", "socket", path, "err", err)
+		return nil
+	}
+	return w
+}
+
+func (p *program) auditCommand() *cobra.Command {
+	var check audit.Verification
+	verify := &cobra.Command{
+		Use: "verify", Short: "Check that no line of the audit log was changed, dropped or made anew", Args: exactly(0),
+		Long: "Checks the whole chain. A chain that was made anew as a whole is consistent: give a head\n" +
+			"that went to syslog, and the log must hold it.",
+		Example: "  hpcserad audit verify\n  hpcserad audit verify --head 4711:9f2c…",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return ask(p, c, admin.OpVerifyAudit, check, func(v audit.Verified) table {
+				return table{head: []string{"LINES", "HEAD"}, rows: [][]string{{number(v.Lines), v.Head}}, below: "Every line is as it was written.\n"}
+			})
+		},
+	}
+	verify.Flags().StringVar(&check.Head, "head", "", "NUMBER:HASH, as it went to syslog")
+
+	var pages audit.Pages
+	export := &cobra.Command{
+		Use: "export", Short: "Print the audit log, one JSON object per line", Args: exactly(0),
+		Example: "  hpcserad audit export > audit.jsonl\n  hpcserad audit export --after 4711",
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := p.loadConfig()
+			if err != nil {
+				return err
+			}
+			out := json.NewEncoder(p.stdout)
+			for {
+				lines, err := admin.Call[[]hpcsera.AuditLine](c.Context(), cfg.AdminSocket, admin.OpAudit, pages)
+				if err != nil || len(lines) == 0 {
+					return err
+				}
+				for _, line := range lines {
+					if err := out.Encode(line); err != nil {
+						return err
+					}
+				}
+				pages.After = lines[len(lines)-1].Number
+			}
+		},
+	}
+	export.Flags().Int64Var(&pages.After, "after", 0, "only lines after this number")
+	return group("audit", "The audit log", verify, export)
+}

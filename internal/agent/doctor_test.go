@@ -1,0 +1,189 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/client"
+	"github.com/hpcsera/hpcsera/internal/agent/spool"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
+)
+
+// ward is a site as the doctor finds it: a server and a batch system of one
+// job.
+type ward struct {
+	ahead  time.Duration // of the server's clock
+	health int           // status of /healthz
+	answer int           // status to a request with the credential
+	says   string        // its WWW-Authenticate
+
+	dead     error // of the batch system
+	wait     time.Duration
+	unshared bool   // what the job writes never comes back
+	silent   bool   // its doorbell does not ring
+	failure  string // why the job could do nothing
+	submit   error
+	queued   bool // forever
+	acts     []scheduler.Action
+	ran      atomic.Bool
+}
+
+func (w *ward) RoundTrip(req *http.Request) (*http.Response, error) {
+	res := &http.Response{Header: http.Header{"Date": {time.Now().Add(w.ahead).UTC().Format(http.TimeFormat)}}, Body: io.NopCloser(strings.NewReader("")), Request: req}
+	res.StatusCode = w.health
+	if req.URL.Path != "/healthz" {
+		res.StatusCode = w.answer
+		if w.says != "" {
+			res.Header.Set("WWW-Authenticate", w.says)
+		}
+	}
+	res.Status = http.StatusText(res.StatusCode)
+	return res, nil
+}
+
+func (w *ward) System() string                     { return "slurm" }
+func (w *ward) Environment() scheduler.Environment { return scheduler.Environment{} }
+
+func (w *ward) Probe(context.Context) (hpcsera.Facts, error) {
+	return hpcsera.Facts{Version: "22.05.8", Queues: []hpcsera.Queue{{Name: "medium"}}}, w.dead
+}
+
+// Submit runs the job as a compute node would.
+func (w *ward) Submit(_ context.Context, sub scheduler.Submission) (scheduler.Ref, error) {
+	if w.submit != nil {
+		return scheduler.Ref{}, w.submit
+	}
+	dir := filepath.Dir(filepath.Dir(filepath.Dir(sub.Script)))
+	if w.queued {
+		return scheduler.Ref{ID: "7", Tag: sub.Tag}, nil
+	}
+	go func() {
+		sleep(context.Background(), w.wait)
+		w.ran.Store(true)
+		s, err := spool.Open(dir)
+		if err != nil || w.unshared {
+			return
+		}
+		read, err := s.Submission(sub.Tag)
+		if err != nil {
+			return
+		}
+		job := read.Members[0].Job
+		if _, _, err := s.Take(job, 0, 1, spool.Claim{Owner: spool.OwnerWrapper, Tag: sub.Tag, Host: "n1"}); err != nil {
+			return
+		}
+		if w.silent {
+			_ = os.RemoveAll(filepath.Join(dir, "inbox")) // so that it cannot ring
+		}
+		_ = s.Finish(job, 0, 1, spool.End{Host: "n1", Ended: time.Now(), Failure: w.failure})
+		if w.silent {
+			_ = os.Mkdir(filepath.Join(dir, "inbox"), 0o700)
+		}
+	}()
+	return scheduler.Ref{ID: "7", Tag: sub.Tag}, nil
+}
+
+func (w *ward) Statuses(_ context.Context, refs []scheduler.Ref) (map[scheduler.Ref]scheduler.Status, error) {
+	phase := scheduler.PhaseQueued
+	if w.ran.Load() {
+		phase = scheduler.PhaseEnded
+	}
+	return map[scheduler.Ref]scheduler.Status{refs[0]: {Ref: refs[0], Phase: phase, Native: "PENDING", Message: "Priority"}}, nil
+}
+
+func (w *ward) Act(_ context.Context, action scheduler.Action, _ []scheduler.Ref) error {
+	w.acts = append(w.acts, action)
+	return nil
+}
+
+func TestTheDoctorFindsWhatIsWrong(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		ward  *ward
+		check string // the one that is not OK, "" for none
+		want  string // what is found or advised
+	}{
+		{"all is well", &ward{wait: 3 * time.Second}, "", ""},
+		{"the server is ill", &ward{health: 500}, "server", "Tell the operator"},
+		{"the server's clock is ahead", &ward{ahead: 5 * time.Minute}, "clock", "NTP"},
+		{"the server's clock is behind", &ward{ahead: -5 * time.Minute}, "clock", "differ by 5m"},
+		{"the agent was removed", &ward{answer: 401, says: `DPoP algs="EdDSA ES256", error="invalid_token"`}, "credential", "hpcsera-agent enroll"},
+		{"the key is another one", &ward{answer: 401, says: `DPoP algs="EdDSA ES256", error="invalid_dpop_proof"`}, "credential", "public_url"},
+		{"the scheduler is dead", &ward{dead: errors.New("Unable to contact slurm controller")}, "scheduler", "Unable to contact slurm controller"},
+		{"the scheduler takes no job", &ward{submit: &scheduler.Refused{Message: "Invalid account"}}, "spool shared", "Invalid account"},
+		{"the spool is not shared", &ward{unshared: true}, "spool shared", "left no record"},
+		{"the work root is not shared", &ward{failure: "chdir /work: no such file or directory"}, "spool shared", "work_root must be"},
+		{"the doorbell is not heard", &ward{silent: true}, "spool shared", "doorbell was not heard"},
+		{"the queue is long", &ward{queued: true}, "spool shared", "still PENDING (Priority)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			key, err := client.LoadKey(filepath.Join(dir, "key.pem"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			state := filepath.Join(dir, "state")
+			if err := errors.Join(os.Mkdir(state, 0o700), os.WriteFile(filepath.Join(state, "credential"), nil, 0o600),
+				os.WriteFile(filepath.Join(dir, "agent"), nil, 0o700)); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				w := c.ward
+				w.health, w.answer = first(w.health, 200), first(w.answer, 404)
+				secret, _ := hpcsera.NewSecret(agentID)
+				api, err := client.NewAgent(theServer, secret, key, w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var told []Finding
+				d := &Doctor{
+					Config: Config{Server: theServer, StateDir: state, SpoolDir: filepath.Join(state, "spool"), WorkRoot: filepath.Join(state, "work")},
+					HTTP:   w, API: api, Batch: w, Binary: filepath.Join(dir, "agent"), Submit: true, Tell: func(f Finding) { told = append(told, f) },
+				}
+				well := d.Examine(t.Context())
+				synctest.Wait()
+				if well != (c.check == "") {
+					t.Errorf("all is well: got %v, told %+v", well, told)
+				}
+				missing := map[string]bool{"state": true, "server": c.check != "clock", "credential": true, "scheduler": true, "spool": true, "spool shared": true, c.check: c.check != ""}
+				for _, f := range told {
+					delete(missing, f.Check)
+					if f.OK == (f.Check == c.check) {
+						t.Errorf("%s: OK is %v: %s", f.Check, f.OK, f.Found)
+					}
+					if !f.OK && (f.Advice == "" || !strings.Contains(f.Found+" "+f.Advice, c.want)) {
+						t.Errorf("%s: found %q, advised %q, want %q", f.Check, f.Found, f.Advice, c.want)
+					}
+				}
+				for check, wanted := range missing {
+					if wanted {
+						t.Errorf("nothing was told of %s", check)
+					}
+				}
+				if c.ward.queued != (len(w.acts) == 1 && w.acts[0] == scheduler.Cancel) {
+					t.Errorf("acted: %v, want a cancel of the job that waits, and of no other", w.acts)
+				}
+				if left, _ := filepath.Glob(filepath.Join(state, "spool", "doctor-*")); len(left) > 0 {
+					t.Errorf("left behind: %v", left)
+				}
+			})
+		})
+	}
+}
+
+func first(a, b int) int {
+	if a != 0 {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,188 @@
+package policy
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/approval"
+)
+
+// The status lists of a pinned Auth app are files beside the trust file, in
+// status-lists/ISSUER'S HASH/NUMBER.jws. The highest number counts. A file is
+// written whole and never changed, and only lower ones are removed: so the
+// number cannot go back, whichever instance writes, and whenever it dies.
+func statusDir(trust, issuer string) string {
+	sum := sha256.Sum256([]byte(issuer))
+	return filepath.Join(filepath.Dir(trust), "status-lists", hex.EncodeToString(sum[:8]))
+}
+
+const listSuffix = ".jws"
+
+// TakeStatus keeps the list that the server sent, if the trust file at path pins
+// the Auth app that signed it. It returns nil where no Auth app is pinned, since
+// then no list counts. A [Refusal] says that the list is forged, or older than
+// one that was seen, so the server hides withdrawals; other errors are this
+// host's troubles.
+func TakeStatus(path, jws string) error {
+	t, err := Load(path)
+	if err != nil || t.AuthApp == nil {
+		return err
+	}
+	list, err := t.AuthApp.verify(jws)
+	if err != nil {
+		return forgedBy(err)
+	}
+	dir := statusDir(path, list.Issuer)
+	highest, known, err := highestStatus(dir)
+	if err != nil {
+		return err
+	}
+	switch {
+	case list.Number < highest:
+		return forged("the server sent status list %d of %s after it had sent %d, so it hides withdrawals.", list.Number, list.Issuer, highest)
+	case list.Number == highest && known == jws:
+		return nil
+	case list.Number == highest && t.AuthApp.signed(known):
+		return forged("there are two status lists %d of %s.", list.Number, list.Issuer)
+	}
+	return keepStatus(dir, list.Number, jws)
+}
+
+func (a AuthApp) verify(jws string) (approval.StatusList, error) {
+	key, err := approval.ParseAuthKey(a.Key)
+	if err != nil {
+		return approval.StatusList{}, err
+	}
+	list, err := approval.VerifyStatus(ed25519.PublicKey(key), jws)
+	if err == nil && list.Issuer != a.Issuer {
+		err = hpcsera.Errorf(hpcsera.ApprovalRefused, "the status list is of %s; pinned is %s.", list.Issuer, a.Issuer)
+	}
+	return list, err
+}
+
+// signed reports whether the pinned key signed a list: after a new key was
+// pinned, the number of the last list under the old one holds, its text not.
+func (a AuthApp) signed(jws string) bool {
+	_, err := a.verify(jws)
+	return err == nil
+}
+
+// Lists remembers the list that was verified last, since a long one takes
+// longer than all the rest of a judgement. The zero value and nil are ready. It
+// may be used concurrently.
+type Lists struct {
+	mu   sync.Mutex
+	app  AuthApp
+	jws  string
+	list approval.StatusList
+}
+
+func (l *Lists) verify(app AuthApp, jws string) (approval.StatusList, error) {
+	if l == nil {
+		return app.verify(jws)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.app == app && l.jws == jws {
+		return l.list, nil
+	}
+	list, err := app.verify(jws)
+	if err == nil {
+		l.app, l.jws, l.list = app, jws, list
+	}
+	return list, err
+}
+
+// highestStatus returns the newest list in dir; number 0 where there is none.
+func highestStatus(dir string) (number int64, jws string, err error) {
+	names, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, "", nil
+	}
+	if err != nil {
+		return 0, "", unavailable(err)
+	}
+	for _, entry := range names {
+		if n, ok := listNumber(entry.Name()); ok {
+			number = max(number, n)
+		}
+	}
+	if number == 0 {
+		return 0, "", nil
+	}
+	text, err := readOwned(filepath.Join(dir, listName(number)))
+	if err == nil && text == nil {
+		err = fmt.Errorf("status list %d is gone", number) // another instance is ahead
+	}
+	if err != nil {
+		return 0, "", unavailable(err)
+	}
+	return number, string(text), nil
+}
+
+func listName(number int64) string { return strconv.FormatInt(number, 10) + listSuffix }
+
+func listNumber(name string) (int64, bool) {
+	text, ok := strings.CutSuffix(name, listSuffix)
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, ok && err == nil && n > 0
+}
+
+// keepStatus makes a list durable, and then forgets the older ones.
+func keepStatus(dir string, number int64, jws string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return unavailable(err)
+	}
+	if err := replaceFile(filepath.Join(dir, listName(number)), []byte(jws)); err != nil {
+		return unavailable(err)
+	}
+	if err := syncDirectory(filepath.Dir(dir)); err != nil {
+		return unavailable(err)
+	}
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return unavailable(err)
+	}
+	for _, entry := range names {
+		if n, ok := listNumber(entry.Name()); ok && n < number {
+			_ = os.Remove(filepath.Join(dir, entry.Name())) // it counts no more; the next list tries again
+		}
+	}
+	return nil
+}
+
+// currentStatus returns the list that holds now. Without one the job waits:
+// whoever keeps the list from the agent could keep a withdrawal from it.
+func currentStatus(trust string, app AuthApp, now time.Time, seen *Lists) (approval.StatusList, error) {
+	number, jws, err := highestStatus(statusDir(trust, app.Issuer))
+	if err != nil {
+		return approval.StatusList{}, err
+	}
+	if number == 0 {
+		return approval.StatusList{}, wait(hpcsera.WaitingForApproval,
+			"the server sent no status list of %s yet, so nobody can say whether the approval still stands. Nothing starts without.", app.Issuer)
+	}
+	list, err := seen.verify(app, jws)
+	switch {
+	case err != nil:
+		return list, wait(hpcsera.WaitingForApproval, "no status list by the pinned key of %s came yet. Nothing starts without.", app.Issuer)
+	case !now.Before(list.NextUpdate):
+		return list, wait(hpcsera.WaitingForApproval, "the status list of %s ended at %s, and the server sent no newer one. Nothing starts without.",
+			app.Issuer, list.NextUpdate.Format(time.RFC3339))
+	case now.Add(clockTolerance).Before(list.Issued):
+		return list, wait(hpcsera.WaitingForApproval, "the status list of %s was issued at %s; it is %s here. Nothing starts before.",
+			app.Issuer, list.Issued.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	return list, nil
+}

@@ -1,0 +1,88 @@
+package page
+
+import (
+	"fmt"
+	"html/template"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+func (f *Frame) functions() template.FuncMap {
+	return template.FuncMap{
+		"path": f.Path,
+		"asset": func(name string) (string, error) {
+			hashed, ok := f.names[name]
+			if !ok {
+				return "", fmt.Errorf("no file %s", name)
+			}
+			return f.Path("/assets/" + hashed), nil
+		},
+		"show":     Show,
+		"showText": showText,
+		"when":     when,
+		"count":    count,
+	}
+}
+
+// Show returns text of others with every character visible that could hide,
+// move or recolour what stands around it: control characters (so terminal
+// sequences), direction marks, zero-width and private ones. It is not HTML;
+// templates escape it.
+func Show(s string) string { return visible(s, "") }
+
+// showText keeps the line ends and tabs of longer text.
+func showText(s string) string { return visible(strings.ReplaceAll(s, "\r\n", "\n"), "\n\t") }
+
+func visible(s, keep string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		c, n := utf8.DecodeRuneInString(s)
+		switch {
+		case c == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		case strings.ContainsRune(keep, c):
+			b.WriteRune(c)
+		case unicode.In(c, unicode.Cc, unicode.Cf, unicode.Co, unicode.Zl, unicode.Zp), invisible(c):
+			fmt.Fprintf(&b, `\u{%x}`, c)
+		default:
+			b.WriteRune(c)
+		}
+		s = s[n:]
+	}
+	return b.String()
+}
+
+// invisible reports whether a character that counts as a letter or a mark
+// shows nothing: fillers, and selectors of variants.
+func invisible(c rune) bool {
+	return c == 0x115f || c == 0x1160 || c == 0x3164 || c == 0xffa0 || c == 0x034f || c == 0x2800 ||
+		c >= 0xfe00 && c <= 0xfe0e || c >= 0xe0100 && c <= 0xe01ef
+}
+
+// when shows a time to people and programs alike, in UTC: a server does not
+// know where its reader sits, and says so.
+func when(t any) template.HTML {
+	var at time.Time
+	switch t := t.(type) {
+	case time.Time:
+		at = t
+	case *time.Time:
+		if t != nil {
+			at = *t
+		}
+	}
+	if at.IsZero() {
+		return "never"
+	}
+	at = at.UTC()
+	return template.HTML(`<time datetime="` + at.Format(time.RFC3339) + `">` + at.Format("2 Jan 2006, 15:04") + ` UTC</time>`)
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

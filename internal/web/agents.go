@@ -1,0 +1,77 @@
+package web
+
+import (
+	"cmp"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/access"
+)
+
+// agentRow is an agent in the list.
+type agentRow struct {
+	*hpcsera.Agent
+	State, Kind string
+	Soon        bool // its enrolment ends soon
+}
+
+// seenLately is how long after its last poll an agent counts as running. It
+// polls at least once a minute.
+const seenLately = 5 * time.Minute
+
+func (s *Site) agents(v *visit) error {
+	user := v.subject()
+	all, err := s.cfg.Access.Agents(v.Context(), v.by, access.Filter{User: user})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(all, func(a, b *hpcsera.Agent) int { return cmp.Or(cmp.Compare(a.Site, b.Site), cmp.Compare(a.ID, b.ID)) })
+	now := s.cfg.Now()
+	var rows []agentRow
+	for _, a := range all {
+		row := agentRow{Agent: a, Soon: a.Expires.Sub(now) < agentSoon}
+		switch {
+		case !now.Before(a.Expires):
+			row.State, row.Kind = "ended", "bad"
+		case a.LastSeen == nil:
+			row.State, row.Kind = "never seen", "warn"
+		case now.Sub(*a.LastSeen) < seenLately:
+			row.State, row.Kind = "running", "ok"
+		case a.Facts != nil && a.Facts.FromCron:
+			row.State = "comes from cron"
+		default:
+			row.State, row.Kind = "silent", "warn"
+		}
+		rows = append(rows, row)
+	}
+	return s.show(v, "agents", struct {
+		Other, Server string
+		Agents        []agentRow
+	}{other(v, user), s.cfg.URL, rows})
+}
+
+// askRemove says what removing an agent ends.
+func (s *Site) askRemove(v *visit) error {
+	a, err := s.cfg.Access.Agent(v.Context(), v.by, v.PathValue("agent"))
+	if err != nil {
+		return err
+	}
+	return s.show(v, "agent_remove", struct {
+		access.AgentState
+		Other string
+	}{a, other(v, a.User)})
+}
+
+func (s *Site) removeAgent(v *visit) error {
+	gone, err := s.cfg.Access.RemoveAgent(v.Context(), v.by, access.Removal{ID: v.PathValue("agent"), Abandon: v.text("abandon") == "yes"})
+	if err != nil {
+		return err
+	}
+	to := "/agents"
+	if name := other(v, gone.User); name != "" {
+		to += "?" + url.Values{"user": {name}}.Encode()
+	}
+	return s.done(v, "agent-removed", to)
+}
