@@ -61,7 +61,7 @@ func newSite(t *testing.T) *site {
 		Interval: time.Second, Log: log,
 	})
 	s.must(err)
-	edge, err := httpapi.New(httpapi.Config{Auth: who, Access: s.access, Grants: s.grants, RequestID: server.RequestID, Note: server.Note, Log: log})
+	edge, err := httpapi.New(httpapi.Config{Auth: who, Access: s.access, Grants: s.grants, RequestID: server.RequestID, Note: server.Note, Refused: func(hpcsera.AuditLine) {}, Log: log})
 	s.must(err)
 	mux := http.NewServeMux()
 	mux.Handle("/", edge)
