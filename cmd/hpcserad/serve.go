@@ -144,6 +144,7 @@ func (p *parts) run(ctx context.Context, on listeners, who *people, feed *store.
 	work.Go(func() error { return on.operator.Serve(stopping, admin.New(p.access, p.audit, log)) })
 	work.Go(func() error { return who.run(beside) })
 	work.Go(func() error { return p.grants.Run(beside) })
+	work.Go(func() error { return p.access.Run(beside) })
 	work.Go(func() error { return p.inquiry.Run(beside) })
 	work.Go(func() error { return p.sessions.Listen(beside, who.inbox) })
 	if on.metrics != nil {

@@ -29,7 +29,7 @@ func (w *wishes) Ask(_ context.Context, by *auth.Principal, t hpcsera.Token) (hp
 // login makes a session of a user and returns a client that has it.
 func (d *deployment) login(user string) *client.Client {
 	d.t.Helper()
-	key, err := client.LoadKey(filepath.Join(d.dir, user+".key"))
+	key, err := client.LoadKey(filepath.Join(d.dir, user+"-session.key"))
 	must(d.t, err)
 	var secret string
 	must(d.t, d.db.Write(d.t.Context(), func(tx store.Tx) error {
@@ -168,7 +168,8 @@ func TestAWishIsFiledAndGrantsNothing(t *testing.T) {
 
 func TestAnAgentRenewsItsCredentialByItsKey(t *testing.T) {
 	d := newDeployment(t)
-	agent := d.agent()
+	enrolled := d.enrolled("alice", "cfd")
+	agent, key := enrolled.agent(), enrolled.key
 	d.call(d.token(everyone), "POST", "/api/v1/agents/"+agent.ID()+"/renew", nil).refused(t, 404, hpcsera.NotFound, "")
 	instance, term, epoch := hpcsera.NewID("i"), int64(0), int64(0)
 	work := func(a *client.Agent) error {
@@ -181,8 +182,6 @@ func TestAnAgentRenewsItsCredentialByItsKey(t *testing.T) {
 	renewed, err := agent.Renew(t.Context())
 	must(t, err)
 	must(t, work(agent))
-	key, err := client.LoadKey(filepath.Join(d.dir, "agent.key"))
-	must(t, err)
 	next, err := client.NewAgent(d.url, renewed.Credential, key, http.DefaultTransport)
 	must(t, err)
 	must(t, work(next))

@@ -195,7 +195,7 @@ func newTargets(t *testing.T, d *deployment, own string, agent *enrolment) targe
 	const nope = `"values":{"nope":1}`
 	return targets{
 		path: map[string]string{
-			"id": done.ID, "retryJob": open.ID, "getApproval": approval.ID, "postWork": agent.id, "postReports": agent.id,
+			"id": done.ID, "retryJob": open.ID, "getApproval": approval.ID, "postWork": agent.id, "postReports": agent.id, "renewAgent": agent.id, "removeAgent": agent.id,
 			"digest": open.Code.Digest, "headBlob": artifact.Digest, "getBlob": artifact.Digest, "putBlob": hpcsera.DigestOf([]byte("absent")),
 			"stream": "stdout", "path": artifact.Path, "name": "lab",
 		},
@@ -218,6 +218,7 @@ func newTargets(t *testing.T, d *deployment, own string, agent *enrolment) targe
 			"postWork":        {body: hpcsera.WorkRequest{Instance: run.instance, Term: run.term}},
 			"postReports":     {body: hpcsera.ReportRequest{Instance: hpcsera.NewID("i"), Term: run.term, Reports: []hpcsera.Report{}}},
 			"listSites":       {shows: `"lab"`},
+			"requestToken":    {body: hpcsera.TokenWish{Project: "cfd", Client: "cli", For: "ci"}},
 		},
 	}
 }
@@ -282,10 +283,12 @@ func dead(t *testing.T, d *deployment, alice hpcsera.Token) map[string]*tokens {
 	return all
 }
 
-// session is the credential of an `hpcsera login` session. There are none yet:
-// this is the one place to make a real one, and the row session of the table
-// says what it is answered.
-func session(token string) string { return strings.Replace(token, "hpcsera_t", "hpcsera_s", 1) }
+// session is the credential of an `hpcsera login` session as a thief has it,
+// without its key. What it opens with the key is in person_test.go.
+func session(string) string {
+	text, _ := hpcsera.NewSecret(hpcsera.NewID("ls"))
+	return text
+}
 
 // direct makes a request without network and chassis.
 func (d *deployment) direct(authorization []string, method, target string, p probe) answer {
