@@ -55,6 +55,10 @@ func TestWhatIsDoneInPersonNeedsAPersonAndOnlyTheirs(t *testing.T) {
 		}
 	}
 	d.call(token, "POST", "/api/v1/tokens", hpcsera.TokenWish{Project: "cfd", Client: "cli", For: "ci"}).refused(t, 404, hpcsera.NotFound, "")
+	// Nothing is looked at before that: not even whether the wish makes sense.
+	d.call(token, "POST", "/api/v1/tokens", `{"project":"cfd","client":"cli","for":"ci","days":999}`).refused(t, 404, hpcsera.NotFound, "")
+	d.call(token, "POST", "/api/v1/tokens", `{"project":`).refused(t, 404, hpcsera.NotFound, "")
+	d.call(token, "GET", "/api/v1/audit?before=x", nil).refused(t, 404, hpcsera.NotFound, "")
 
 	_, err = bob.RevokeToken(t.Context(), id, false)
 	refusedWith(t, "bob revokes alice's token", err, hpcsera.NotFound)
