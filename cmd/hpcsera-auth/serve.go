@@ -111,7 +111,8 @@ func assemble(ctx context.Context, cfg config, secret []byte, db records.Store, 
 	}
 	c := authapp.Config{
 		Store: db, URL: cfg.PublicURL, Product: cfg.Product, Secret: secret, Institutions: institutions, Mailer: mailer,
-		Stopping: front.Stopping(), Log: log,
+		CheckEvery: time.Duration(cfg.Limits.InstitutionCheck),
+		Stopping:   front.Stopping(), Log: log,
 		// Deployments are where the operator says; a redirect would be somewhere
 		// else.
 		Push: &http.Client{Timeout: 15 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
