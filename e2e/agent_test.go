@@ -75,7 +75,7 @@ func newLoginIn(t *testing.T, d *deployment, scheduler, dir string, settings ...
 	}
 	l.thumbprint = status.Thumbprint
 	credential := secretIn(t, d.admin("agent", "create", "--user", "alice", "--site", "lab", "--project", "cfd", "--thumbprint", l.thumbprint))
-	l.command(t, credential+"\n", "enroll")
+	l.command(t, credential+"\n", "enroll", "--credential", "-")
 	l.makeKey(t)
 	return l
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/consent"
@@ -101,12 +100,10 @@ func (p *people) host(ctx context.Context, cfg config, key decision.Key, front *
 
 // run does what nobody asks for until ctx ends.
 func (p *people) run(ctx context.Context) error {
-	work, ctx := errgroup.WithContext(ctx)
-	work.Go(func() error { return p.list.Run(ctx) })
 	if p.app != nil {
-		work.Go(func() error { return p.app.Run(ctx) })
+		return p.app.Run(ctx) // it signs no list: nobody would believe a server about itself
 	}
-	return work.Wait()
+	return p.list.Run(ctx)
 }
 
 // firstLink returns the one-time link for the first account, "" where there is

@@ -124,29 +124,37 @@ func (p *program) serve(ctx context.Context, cfg config, addressFile string) (er
 	if err := p.announce(front.URL(), cfg, first, addressFile); err != nil {
 		return err
 	}
-	// What runs beside the requests ends after them.
+	err = all.run(ctx, listeners{front, operator, page}, who, db.Feed(), log)
+	log.Info("stopped")
+	return err
+}
+
+// listeners are where the server is reached; metrics may be nil.
+type listeners struct{ front, operator, metrics *server.Server }
+
+// run serves until ctx ends. What runs beside the requests ends after them.
+func (p *parts) run(ctx context.Context, on listeners, who *people, feed *store.Feed, log *slog.Logger) error {
 	work, stopping := errgroup.WithContext(ctx)
 	beside, endBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer endBeside()
-	work.Go(func() error { return all.sightings.Run(beside) })
-	work.Go(func() error { return all.jobs.Run(beside) })
-	work.Go(func() error { return all.audit.Run(beside) })
-	work.Go(func() error { return all.metrics.Watch(beside, db.Feed()) })
-	work.Go(func() error { return operator.Serve(stopping, admin.New(all.access, all.audit, log)) })
+	work.Go(func() error { return p.sightings.Run(beside) })
+	work.Go(func() error { return p.jobs.Run(beside) })
+	work.Go(func() error { return p.audit.Run(beside) })
+	work.Go(func() error { return p.metrics.Watch(beside, feed) })
+	work.Go(func() error { return on.operator.Serve(stopping, admin.New(p.access, p.audit, log)) })
 	work.Go(func() error { return who.run(beside) })
-	work.Go(func() error { return all.grants.Run(beside) })
-	work.Go(func() error { return all.inquiry.Run(beside) })
-	work.Go(func() error { return all.sessions.Listen(beside, who.inbox) })
-	if page != nil {
-		work.Go(func() error { return page.Serve(stopping, all.metrics.Handler()) })
+	work.Go(func() error { return p.grants.Run(beside) })
+	work.Go(func() error { return p.access.Run(beside) })
+	work.Go(func() error { return p.inquiry.Run(beside) })
+	work.Go(func() error { return p.sessions.Listen(beside, who.inbox) })
+	if on.metrics != nil {
+		work.Go(func() error { return on.metrics.Serve(stopping, p.metrics.Handler()) })
 	}
 	work.Go(func() error {
 		defer endBeside()
-		return front.Serve(stopping, all.handler())
+		return on.front.Serve(stopping, p.handler())
 	})
-	err = work.Wait()
-	log.Info("stopped")
-	return err
+	return work.Wait()
 }
 
 // parts are what the server is made of, above its storage.

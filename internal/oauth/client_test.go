@@ -86,6 +86,7 @@ func TestAClientThatDoesNotProveWhoItIsGetsNothing(t *testing.T) {
 		{"one that is disabled", func(_ *http.Request, f url.Values) { f.Set("client_id", "pinged") }, 401, "invalid_client"},
 		{"a confidential one without its secret", func(_ *http.Request, f url.Values) { f.Set("client_id", "gitlab") }, 401, "invalid_client"},
 		{"a wrong secret", func(r *http.Request, _ url.Values) { r.SetBasicAuth("gitlab", secret+"x") }, 401, "invalid_client"},
+		{"an empty secret", func(r *http.Request, _ url.Values) { r.SetBasicAuth("gitlab", "") }, 401, "invalid_client"},
 		{"another's secret", func(r *http.Request, _ url.Values) { r.SetBasicAuth("lake", secret) }, 401, "invalid_client"},
 		{"a public one with a secret", func(r *http.Request, _ url.Values) { r.SetBasicAuth("tool", "x") }, 401, "invalid_client"},
 		{"a confidential one with an empty secret", func(r *http.Request, _ url.Values) { r.SetBasicAuth("gitlab", "") }, 401, "invalid_client"},
@@ -122,7 +123,8 @@ func TestAClientThatDoesNotProveWhoItIsGetsNothing(t *testing.T) {
 			f.Set("client_id", "gitlab")
 			f.Set("client_secret", secret)
 		},
-		"public": func(_ *http.Request, f url.Values) { f.Set("client_id", "tool") },
+		"public, with an empty secret": func(r *http.Request, _ url.Values) { r.SetBasicAuth("tool", "") },
+		"public":                       func(_ *http.Request, f url.Values) { f.Set("client_id", "tool") },
 	} {
 		if got := ask(edit); got.status != http.StatusOK {
 			t.Errorf("%s: got %d %s, want 200", name, got.status, got.text)
