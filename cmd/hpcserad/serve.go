@@ -166,7 +166,7 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, front
 	if err != nil {
 		return nil, err
 	}
-	p.access = access.New(access.Config{Store: db, Jobs: p.jobs, Sightings: p.sightings, Log: log})
+	p.access = access.New(access.Config{Store: db, Jobs: p.jobs, Sightings: p.sightings, Refused: p.audit.Refused, Log: log})
 	if p.grants, err = p.onDemand(cfg, key, db, who, log); err != nil {
 		return nil, err
 	}
@@ -194,7 +194,7 @@ func (p *parts) onDemand(cfg config, key []byte, db store.Store, who *auth.Servi
 	return oauth.New(oauth.Config{
 		Store: db, Auth: who, Access: p.access, Revoke: p.jobs.RevokeToken, Inbox: authApp(cfg, own, noAuthApp()),
 		Issuer: cfg.authIssuer(), Deployment: cfg.Auth.Name, PublicURL: cfg.PublicURL, Key: key,
-		Notify: callback.NewClient(callback.Config{Private: private}), Address: cfg.sender, Log: log,
+		Notify: callback.NewClient(callback.Config{Private: private}), Address: cfg.sender, Refused: p.audit.Refused, Log: log,
 	})
 }
 
