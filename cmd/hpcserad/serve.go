@@ -203,7 +203,7 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, peopl
 	if err != nil {
 		return nil, err
 	}
-	p.access = access.New(access.Config{Store: db, Jobs: p.jobs, Sightings: p.sightings, Log: log})
+	p.access = access.New(access.Config{Store: db, Jobs: p.jobs, Sightings: p.sightings, Refused: p.audit.Refused, Log: log})
 	p.inquiry = inquiry.New(inquiry.Config{Store: db, Blobs: files, Inbox: people.inbox, Code: codes, Jobs: p.jobs, Deployment: cfg.PublicURL, Log: log})
 	private, err := callback.ParseNetworks(cfg.Auth.PrivateNetworks)
 	if err != nil {
@@ -212,7 +212,7 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, peopl
 	p.grants, err = oauth.New(oauth.Config{
 		Store: db, Auth: who, Access: p.access, Revoke: p.jobs.RevokeToken, Inbox: people.inbox, Consent: p.inquiry.Decided,
 		Issuer: people.url, Deployment: cfg.Auth.Name, PublicURL: cfg.PublicURL, Key: key,
-		Notify: callback.NewClient(callback.Config{Private: private}), Address: cfg.sender, Log: log,
+		Notify: callback.NewClient(callback.Config{Private: private}), Address: cfg.sender, Refused: p.audit.Refused, Log: log,
 	})
 	if err != nil {
 		return nil, err

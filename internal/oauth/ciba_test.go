@@ -157,7 +157,16 @@ func TestAUserIsNotBombedWithRequests(t *testing.T) {
 			t.Fatalf("%d: got %d %s", i, got.status, got.text)
 		}
 	}
+	lines := len(w.lines())
 	w.refused("one too many", w.ciba("gitlab"), 429, "slow_down")
+	w.refused("and another", w.ciba("gitlab"), 429, "slow_down")
+	// A refusal is told and not written at once: whoever is refused may go on.
+	if n := len(w.lines()); n != lines {
+		t.Errorf("%d lines for what was refused, want none", n-lines)
+	}
+	if r := w.refusals; len(r) != 2 || r[0] != r[1] || r[0].Refused != hpcsera.QuotaExceeded || r[0].User != "alice" || r[0].About != "client gitlab" {
+		t.Errorf("the audit log was told %+v", r)
+	}
 	if n := len(w.app.posted); n != 5 {
 		t.Errorf("alice was asked %d times, want 5", n)
 	}

@@ -130,8 +130,7 @@ func (s *Service) open(ctx context.Context, g grant, actor string) error {
 		return tx.Note(line)
 	})
 	if errors.Is(err, errTooMany) {
-		line.Refused, line.Detail = hpcsera.QuotaExceeded, "too many open requests"
-		s.note(ctx, line)
+		s.refused(g, actor, hpcsera.QuotaExceeded, "too many open requests")
 		return fault{429, slowDown, "too many requests wait for a decision"}
 	}
 	if err != nil {
@@ -198,9 +197,13 @@ func (s *Service) line(g grant, action, actor string) hpcsera.AuditLine {
 	return line
 }
 
-// note leaves a line about something that changed nothing.
-func (s *Service) note(ctx context.Context, line hpcsera.AuditLine) {
-	if err := s.cfg.Store.Write(ctx, func(tx store.Tx) error { return tx.Note(line) }); err != nil {
-		s.cfg.Log.Warn("a refusal was not noted", "request", line.About, "err", err)
+// refused tells the audit log of a request that was refused. It never had an
+// id that anybody knows; its client is what such lines are counted by.
+func (s *Service) refused(g grant, actor string, code hpcsera.Code, why string) {
+	line := s.line(g, "grant.ask", actor)
+	line.About, line.Refused = "client "+g.Client, code
+	if why != "" {
+		line.Detail = why
 	}
+	s.cfg.Refused(line)
 }
