@@ -61,6 +61,10 @@ func (s *Site) home(v *visit) error {
 	if err != nil {
 		return err
 	}
+	sites, err := s.cfg.Access.Sites(ctx, v.by, access.Filter{})
+	if err != nil {
+		return err
+	}
 	o := overview{User: v.user(), Operator: v.operator(), Projects: len(projects), Agents: agents, Inbox: s.cfg.AuthURL + "/", Server: s.cfg.URL}
 	now := s.cfg.Now()
 	for _, t := range tokens {
@@ -75,6 +79,12 @@ func (s *Site) home(v *visit) error {
 		o.Todo = append(o.Todo, needs(a, now)...)
 	}
 	o.Steps = steps(projects, agents, clients, o.Tokens, s.cfg.URL)
+	if v.operator() && len(sites) == 0 {
+		o.Steps = append([]step{{
+			Title: "Register a site", Path: "/sites", Press: "Register a site",
+			Text: "A site is an HPC system. Users enrol their agents for it, so it comes before everything else.",
+		}}, o.Steps...)
+	}
 	return s.show(v, "home", o)
 }
 

@@ -269,7 +269,7 @@ func TestEveryEmptyPageSaysWhatToDoFirst(t *testing.T) {
 		}
 	}
 	root := newWorld(t).operator()
-	for path, says := range map[string]string{"/users": "You are alone here", "/sites": "Register the first HPC system"} {
+	for path, says := range map[string]string{"/users": "You are alone here", "/": "it comes before everything else", "/sites": "Register the first HPC system"} {
 		if a := root.get(path); !strings.Contains(a.body, says) {
 			t.Errorf("%s: want %q in:\n%s", path, says, a.body)
 		}
