@@ -231,9 +231,13 @@ func testAwaiting(t *testing.T, d Database) {
 		}
 		awaited = append(awaited, page...)
 	}
-	of := func(user, project, code string) store.Awaited { return store.Awaited{User: user, Project: project, Digest: digest(code)} }
+	of := func(user, project, code string) store.Awaited {
+		return store.Awaited{User: user, Project: project, Digest: digest(code)}
+	}
 	want := []store.Awaited{of("alice", "bio", "1"), of("alice", "cfd", "1"), of("alice", "cfd", "2"), of("bob", "cfd", "1")}
-	slices.SortFunc(want, func(a, b store.Awaited) int { return strings.Compare(a.User+a.Project+a.Digest, b.User+b.Project+b.Digest) })
+	slices.SortFunc(want, func(a, b store.Awaited) int {
+		return strings.Compare(a.User+a.Project+a.Digest, b.User+b.Project+b.Digest)
+	})
 	if !slices.Equal(awaited, want) {
 		t.Errorf("Awaited, page by page: got %v, want %v", awaited, want)
 	}
