@@ -90,6 +90,11 @@ func (s *Service) file(tx store.Tx, ledger *store.Ledger, p *auth.Principal, st 
 	if err := note(tx, p, st.Project, row.Filed, "code.approve", st.ID, st.Name+" "+st.Code); err != nil {
 		return row, err
 	}
+	if s.cfg.Filed != nil && p.Token != nil {
+		if err := s.cfg.Filed(tx, row); err != nil {
+			return row, err
+		}
+	}
 	return row, s.release(tx, ledger, st)
 }
 
