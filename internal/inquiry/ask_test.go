@@ -79,24 +79,31 @@ func TestJobsOfAnotherUsersCodeAskTheirOwnUser(t *testing.T) {
 
 func TestTwoReplicasAskOnce(t *testing.T) {
 	w := newWorld(t)
-	job := w.wait(w.token("alice", "cfd"), hello("echo\n"))
+	alice := w.token("alice", "cfd")
+	w.upload(alice, "text")
+	job := w.wait(alice, with(hello("echo\n"), "file", "text"))
 	second := w.replica()
-	w.inbox.beside = func() { // while the first one posts
+	looks := func() {
 		if _, err := second.Look(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
+	w.files.beside = looks // while the first one reads what to ask
+	w.look()
+	other := w.wait(alice, hello("echo other\n"))
+	w.inbox.beside = looks // while it posts
 	w.look()
 	if _, err := second.Look(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.look()
-	if w.inbox.posts != 1 {
-		t.Errorf("%d requests, want 1", w.inbox.posts)
+	if w.inbox.posts != 2 {
+		t.Errorf("%d requests about two kinds of code", w.inbox.posts)
 	}
-	if n := w.audited("code.ask"); n != 1 {
-		t.Errorf("audit: got %d lines code.ask, want 1", n)
+	if n := w.audited("code.ask"); n != 2 {
+		t.Errorf("audit: got %d lines code.ask, want 2", n)
 	}
+	w.request(other)
 	d := w.inbox.decide(t, w.request(job), withSSH)
 	w.decided(d)
 	if err := second.Decided(t.Context(), d); err != nil {
@@ -170,17 +177,25 @@ func TestAServerThatDiedBeforeItPostedPostsTheSameRequest(t *testing.T) {
 func TestARequestThatWasDecidedMeanwhileIsNotOpenedAgain(t *testing.T) {
 	w := newWorld(t)
 	alice := w.token("alice", "cfd")
-	job := w.wait(alice, hello("echo\n"))
-	w.inbox.lost = true
-	if _, err := w.asks.Look(t.Context()); err == nil {
-		t.Fatal("got no error, want unavailable")
+	w.upload(alice, "text")
+	for name, before := range map[string]func(w *world, do func()){
+		"before it is posted": func(w *world, do func()) { w.files.beside = do }, "while it is posted": func(w *world, do func()) { w.inbox.beside = do },
+	} {
+		job := w.wait(alice, with(hello("echo "+name+"\n"), "file", "text"))
+		w.inbox.lost = true
+		if _, err := w.asks.Look(t.Context()); err == nil {
+			t.Fatal("got no error, want unavailable")
+		}
+		w.inbox.lost = false
+		r, posts := w.inbox.only(t), w.inbox.posts
+		before(w, func() { w.decided(w.inbox.decide(t, r, withSSH)) })
+		w.look()
+		w.expectReady(name, job)
+		w.inbox.expectOpen(t, name, 0)
+		if name == "before it is posted" && w.inbox.posts != posts {
+			t.Errorf("%s: it was posted again", name)
+		}
 	}
-	w.inbox.lost = false
-	r := w.inbox.only(t)
-	w.inbox.beside = func() { w.decided(w.inbox.decide(t, r, withSSH)) }
-	w.look()
-	w.expectReady("the job", job)
-	w.inbox.expectOpen(t, "at the end", 0)
 }
 
 func TestNobodyIsAskedAboutCodeThatNoAgentCouldRun(t *testing.T) {

@@ -2,6 +2,7 @@ package inquiry_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -15,6 +16,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/approval"
 	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/blob"
 	"github.com/hpcsera/hpcsera/internal/blob/fs"
 	"github.com/hpcsera/hpcsera/internal/code"
 	"github.com/hpcsera/hpcsera/internal/decision"
@@ -38,10 +40,24 @@ type world struct {
 	jobs  *jobs.Service
 	asks  *inquiry.Service
 	inbox *inbox
-	files *fs.Store
+	files *files
 
 	mu  sync.Mutex
 	now time.Time
+}
+
+// files are the real ones; beside runs once before the next is opened.
+type files struct {
+	*fs.Store
+	beside func()
+}
+
+func (f *files) Open(ctx context.Context, digest string) (blob.File, error) {
+	if beside := f.beside; beside != nil {
+		f.beside = nil
+		beside()
+	}
+	return f.Store.Open(ctx, digest)
 }
 
 // newWorld has an agent of alice at gwdg.
@@ -60,11 +76,12 @@ func newWorldWithoutAgents(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	files, err := fs.Open(filepath.Join(t.TempDir(), "files"))
+	disk, err := fs.Open(filepath.Join(t.TempDir(), "files"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { files.Close() })
+	t.Cleanup(func() { disk.Close() })
+	files := &files{Store: disk}
 	w := &world{t: t, store: db, inbox: newInbox(), files: files, now: time.Now().UTC().Truncate(time.Second)}
 	w.code = code.New(code.Config{Store: db, Blobs: files, Deployment: deployment, Filed: inquiry.Filed, Log: log, Now: w.clock})
 	key := bytes.Repeat([]byte("k"), 32)
