@@ -19,6 +19,7 @@ type Config struct {
 	Store     store.Store
 	Jobs      Jobs
 	Sightings *auth.Sightings
+	Mailer    Mailer // nil: reminders go to the log
 	Log       *slog.Logger
 	Now       func() time.Time // nil is time.Now
 	// TokenDays is how long a token lives when nobody says, MaxTokenDays how

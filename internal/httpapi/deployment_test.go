@@ -73,7 +73,8 @@ func (l *lines) String() string              { l.mu.Lock(); defer l.mu.Unlock();
 
 func newDeployment(t testing.TB) *deployment {
 	t.Helper()
-	d := &deployment{t: t, dir: t.TempDir(), log: &lines{}, refused: &refusals{}, wishes: &wishes{}, key: bytes.Repeat([]byte{7}, 32), web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
+	d := &deployment{t: t, dir: t.TempDir(), log: &lines{}, refused: &refusals{}, key: bytes.Repeat([]byte{7}, 32), web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
+	d.wishes = &wishes{d: d}
 	d.start()
 	t.Cleanup(func() { d.stop(); d.web.CloseIdleConnections() })
 	d.populate()

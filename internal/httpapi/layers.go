@@ -72,13 +72,13 @@ func (a *API) enter(op *operation, c *call, out *answer) error {
 	default:
 		a.cfg.Note(r.Context(), slog.String("user", p.Token.User), slog.String("project", p.Token.Project), slog.String("token", p.Token.ID))
 	}
-	// Nobody in person is a token or an agent, so no handler of theirs is to
-	// meet one, whatever it does before it asks.
-	if p.Person != nil && op.role.kind != "person" {
+	// Nobody in person is a token or an agent, and neither of these a person: no
+	// handler is to meet one that it is not for, whatever it does before it asks.
+	if (p.Person != nil) != (op.role.kind == "person") {
 		if err := auth.Allow(p, auth.Action(op.id), auth.Target{}); err != nil {
 			return err
 		}
-		return hpcsera.Errorf(hpcsera.NotFound, "the operation is for tokens and agents only.")
+		return hpcsera.Errorf(hpcsera.NotFound, "the operation is not for this credential.")
 	}
 	if err := op.checkParameters(r); err != nil {
 		return err

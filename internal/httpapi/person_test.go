@@ -2,8 +2,6 @@ package httpapi_test
 
 import (
 	"context"
-	"net/http"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -14,32 +12,23 @@ import (
 	"github.com/hpcsera/hpcsera/internal/store"
 )
 
-// wishes remembers what users asked themselves for.
-type wishes struct{ filed []hpcsera.Token }
+// wishes remembers what users asked themselves for. Like internal/oauth it
+// takes only what could be granted.
+type wishes struct {
+	d     *deployment
+	filed []hpcsera.Token
+}
 
 // Ask implements httpapi.Grants.
-func (w *wishes) Ask(_ context.Context, by *auth.Principal, t hpcsera.Token) (hpcsera.AskedToken, error) {
+func (w *wishes) Ask(ctx context.Context, by *auth.Principal, t hpcsera.Token) (hpcsera.AskedToken, error) {
 	if err := auth.Allow(by, auth.RequestToken, auth.Target{User: t.User}); err != nil {
+		return hpcsera.AskedToken{}, err
+	}
+	if err := w.d.db.Read(ctx, func(r store.Reader) error { return w.d.access.Usable(r, t) }); err != nil {
 		return hpcsera.AskedToken{}, err
 	}
 	w.filed = append(w.filed, t)
 	return hpcsera.AskedToken{ID: "rq_1", URL: "https://auth.example.org/rq_1", Expires: t.Expires, Interval: 5, DeviceCode: "x"}, nil
-}
-
-// login makes a session of a user and returns a client that has it.
-func (d *deployment) login(user string) *client.Client {
-	d.t.Helper()
-	key, err := client.LoadKey(filepath.Join(d.dir, user+".key"))
-	must(d.t, err)
-	var secret string
-	must(d.t, d.db.Write(d.t.Context(), func(tx store.Tx) error {
-		_, secret, err = d.access.IssueSession(tx, &auth.Principal{Person: &auth.Person{User: user, SteppedUp: true}},
-			hpcsera.Session{User: user, Thumbprint: key.Thumbprint(), Host: "laptop"})
-		return err
-	}))
-	c, err := client.New(client.Options{Server: d.url, Token: client.NewSecret(secret), Key: key, Transport: d.web.Transport})
-	must(d.t, err)
-	return c
 }
 
 func refusedWith(t *testing.T, name string, err error, want hpcsera.Code) {
@@ -66,6 +55,10 @@ func TestWhatIsDoneInPersonNeedsAPersonAndOnlyTheirs(t *testing.T) {
 		}
 	}
 	d.call(token, "POST", "/api/v1/tokens", hpcsera.TokenWish{Project: "cfd", Client: "cli", For: "ci"}).refused(t, 404, hpcsera.NotFound, "")
+	// Nothing is looked at before that: not even whether the wish makes sense.
+	d.call(token, "POST", "/api/v1/tokens", `{"project":"cfd","client":"cli","for":"ci","days":999}`).refused(t, 404, hpcsera.NotFound, "")
+	d.call(token, "POST", "/api/v1/tokens", `{"project":`).refused(t, 404, hpcsera.NotFound, "")
+	d.call(token, "GET", "/api/v1/audit?before=x", nil).refused(t, 404, hpcsera.NotFound, "")
 
 	_, err = bob.RevokeToken(t.Context(), id, false)
 	refusedWith(t, "bob revokes alice's token", err, hpcsera.NotFound)
@@ -168,7 +161,8 @@ func TestAWishIsFiledAndGrantsNothing(t *testing.T) {
 
 func TestAnAgentRenewsItsCredentialByItsKey(t *testing.T) {
 	d := newDeployment(t)
-	agent := d.agent()
+	enrolled := d.enrolled("alice", "cfd")
+	agent := enrolled.agent()
 	d.call(d.token(everyone), "POST", "/api/v1/agents/"+agent.ID()+"/renew", nil).refused(t, 404, hpcsera.NotFound, "")
 	instance, term, epoch := hpcsera.NewID("i"), int64(0), int64(0)
 	work := func(a *client.Agent) error {
@@ -181,15 +175,12 @@ func TestAnAgentRenewsItsCredentialByItsKey(t *testing.T) {
 	renewed, err := agent.Renew(t.Context())
 	must(t, err)
 	must(t, work(agent))
-	key, err := client.LoadKey(filepath.Join(d.dir, "agent.key"))
-	must(t, err)
-	next, err := client.NewAgent(d.url, renewed.Credential, key, http.DefaultTransport)
+	next, err := client.NewAgent(d.url, renewed.Credential, enrolled.key, d.web.Transport)
 	must(t, err)
 	must(t, work(next))
 	refusedWith(t, "the old credential, after the new one was used", work(agent), hpcsera.TokenInvalid)
-	other, err := client.LoadKey(filepath.Join(d.dir, "other.key"))
-	must(t, err)
-	thief, err := client.NewAgent(d.url, renewed.Credential, other, http.DefaultTransport)
+	other, _ := d.keyed("thief")
+	thief, err := client.NewAgent(d.url, renewed.Credential, other, d.web.Transport)
 	must(t, err)
 	refusedWith(t, "the new credential with another key", work(thief), hpcsera.DPoPRequired)
 	list, err := d.access.Agents(t.Context(), auth.OperatorOnHost(), access.Filter{})

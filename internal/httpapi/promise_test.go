@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +17,13 @@ import (
 
 // promised finds what the contract says about an answer.
 type promised struct {
-	paths map[*regexp.Regexp]*openapi3.PathItem
+	paths []promisedPath // those without placeholders first, as a ServeMux takes them
+}
+
+type promisedPath struct {
+	path    string
+	pattern *regexp.Regexp
+	item    *openapi3.PathItem
 }
 
 var placeholder = regexp.MustCompile(`\\\{[a-z]+\\\}`)
@@ -27,14 +34,15 @@ var contract = sync.OnceValues(func() (*promised, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &promised{paths: map[*regexp.Regexp]*openapi3.PathItem{}}
+	p := &promised{}
 	for path, item := range doc.Paths.Map() {
 		pattern := placeholder.ReplaceAllString(regexp.QuoteMeta(path), `[^/]+`)
 		if strings.HasSuffix(path, "/artifacts/{path}") {
 			pattern = strings.TrimSuffix(pattern, `[^/]+`) + `.+`
 		}
-		p.paths[regexp.MustCompile("^"+pattern+"$")] = item
+		p.paths = append(p.paths, promisedPath{path, regexp.MustCompile("^" + pattern + "$"), item})
 	}
+	slices.SortFunc(p.paths, func(a, b promisedPath) int { return strings.Count(a.path, "{") - strings.Count(b.path, "{") })
 	return p, nil
 })
 
@@ -46,9 +54,9 @@ func kept(t testing.TB, method, target string, a answer) {
 	must(t, err)
 	u, err := url.Parse(target)
 	must(t, err)
-	for pattern, item := range p.paths {
-		op := item.GetOperation(method)
-		if !pattern.MatchString(u.EscapedPath()) || op == nil {
+	for _, at := range p.paths {
+		op := at.item.GetOperation(method)
+		if !at.pattern.MatchString(u.EscapedPath()) || op == nil {
 			continue
 		}
 		response := op.Responses.Status(a.status)

@@ -35,8 +35,8 @@ type roleTable struct {
 
 // row is one operation of the table.
 type row struct {
-	clients, agents string
-	answers         map[string]string // by kind of principal
+	clients, agents, persons string
+	answers                  map[string]string // by kind of principal
 }
 
 func readRoleTable(t *testing.T) roleTable {
@@ -63,18 +63,18 @@ func readRoleTable(t *testing.T) roleTable {
 	}
 	_, rows, _ = strings.Cut(sections["operations"], "\noperation ")
 	head, rows, _ := strings.Cut(rows, "\n")
-	table.columns = strings.Fields(head)[2:] // behind clients and agents
+	table.columns = strings.Fields(head)[3:] // behind clients, agents and persons
 	for line := range strings.Lines(rows) {
 		cells := strings.Fields(line)
 		if len(cells) == 0 {
 			continue
 		}
-		if len(cells) != 3+len(table.columns) || table.rows[cells[0]].answers != nil {
-			t.Fatalf("testdata/roles.txtar: this row is given twice, or has not %d cells: %s", 3+len(table.columns), line)
+		if len(cells) != 4+len(table.columns) || table.rows[cells[0]].answers != nil {
+			t.Fatalf("testdata/roles.txtar: this row is given twice, or has not %d cells: %s", 4+len(table.columns), line)
 		}
-		r := row{clients: cells[1], agents: cells[2], answers: map[string]string{}}
+		r := row{clients: cells[1], agents: cells[2], persons: cells[3], answers: map[string]string{}}
 		for i, kind := range table.columns {
-			r.answers[kind] = cells[3+i]
+			r.answers[kind] = cells[4+i]
 		}
 		table.rows[cells[0]] = r
 	}
@@ -143,6 +143,13 @@ func TestTheRoleTableHasARowForEveryOperationAndNoOther(t *testing.T) {
 		if open := r.answers["agent"] != "404"; open != (r.agents != "-") {
 			t.Errorf("%s: agents need %s, and alice's is answered %s", id, r.agents, r.answers["agent"])
 		}
+		for kind, want := range map[string]bool{
+			"session": r.persons != "-", "another": r.persons == "any" || r.persons == "all", "operator": r.persons == "any" || r.persons == "all" || r.persons == "own,operators",
+		} {
+			if open := r.answers[kind] != "404" && r.answers[kind] != "hidden"; open != want {
+				t.Errorf("%s: it is for persons %s, and %s is answered %s", id, r.persons, kind, r.answers[kind])
+			}
+		}
 		for _, names := range []string{r.clients, r.agents} {
 			for _, name := range strings.FieldsFunc(names, func(c rune) bool { return c == ',' || c == '+' }) {
 				if table.numbers[name] == 0 && name != "any" && name != "all" && name != "-" {
@@ -151,7 +158,7 @@ func TestTheRoleTableHasARowForEveryOperationAndNoOther(t *testing.T) {
 			}
 		}
 	}
-	if len(table.numbers) != 8 || len(table.columns) != 7 || len(table.nobody) != 6 {
+	if len(table.numbers) != 8 || len(table.columns) != 10 || len(table.nobody) != 16 {
 		t.Errorf("the table has %d roles, the columns %v and %d dead credentials", len(table.numbers), table.columns, len(table.nobody))
 	}
 	for name, n := range table.numbers {
@@ -193,9 +200,20 @@ func newTargets(t *testing.T, d *deployment, own string, agent *enrolment) targe
 	}
 	approval := approvals[0]
 	const nope = `"values":{"nope":1}`
+	// What users in person see and take back.
+	spare, err := d.access.CreateAgent(t.Context(), auth.OperatorOnHost(), access.NewAgent{User: "alice", Site: "hlrs", Projects: []string{"cfd"}, Thumbprint: strings.Repeat("A", 43)})
+	must(t, err)
+	must(t, one(d.access.CreateProject(t.Context(), auth.OperatorOnHost(), access.NewProject{Name: "solo", Members: map[string]hpcsera.MemberRole{"alice": hpcsera.Owner}})))
+	session := d.session("alice").id
+	var head hpcsera.AuditLine
+	must(t, d.db.Read(t.Context(), func(r store.Reader) (err error) {
+		head, err = r.AuditHead()
+		return err
+	}))
 	return targets{
 		path: map[string]string{
 			"id": done.ID, "retryJob": open.ID, "getApproval": approval.ID, "postWork": agent.id, "postReports": agent.id,
+			"renewAgent": agent.id, "revokeToken": idOf(d.token("1")), "removeAgent": spare.Agent.ID, "endSession": d.session("alice").id,
 			"digest": open.Code.Digest, "headBlob": artifact.Digest, "getBlob": artifact.Digest, "putBlob": hpcsera.DigestOf([]byte("absent")),
 			"stream": "stdout", "path": artifact.Path, "name": "lab",
 		},
@@ -218,6 +236,13 @@ func newTargets(t *testing.T, d *deployment, own string, agent *enrolment) targe
 			"postWork":        {body: hpcsera.WorkRequest{Instance: run.instance, Term: run.term}},
 			"postReports":     {body: hpcsera.ReportRequest{Instance: hpcsera.NewID("i"), Term: run.term, Reports: []hpcsera.Report{}}},
 			"listSites":       {shows: `"lab"`},
+			"listTokens":      {shows: idOf(own)},
+			"requestToken":    {body: `{"project":"cfd","client":"cli","for":"ci"}`},
+			"listAgents":      {shows: agent.id},
+			"listProjects":    {shows: `"solo"`},
+			"listClients":     {shows: `"cli"`},
+			"listSessions":    {shows: session},
+			"readAudit":       {query: fmt.Sprintf("?limit=1000&before=%d", head.Number), shows: spare.Agent.ID},
 		},
 	}
 }
@@ -264,28 +289,22 @@ func issue(t *testing.T, d *deployment, like hpcsera.Token) *tokens {
 	return &texts
 }
 
-// dead returns the credentials that open nothing, by kind. All are of alice
+// deadTokens returns the tokens that open nothing, by kind. All are of alice
 // and for her own things.
-func dead(t *testing.T, d *deployment, alice hpcsera.Token) map[string]*tokens {
+func deadTokens(t *testing.T, d *deployment, alice hpcsera.Token) map[string]*tokens {
 	t.Helper()
 	now := time.Now().UTC()
 	expired, revoked, later := alice, alice, alice
 	expired.Expires, revoked.Revoked, later.NotBefore = now.Add(-time.Second), &now, now.Add(time.Minute)
 	all := map[string]*tokens{
 		"expired": issue(t, d, expired), "revoked": issue(t, d, revoked), "not-yet": issue(t, d, later),
-		"malformed": {}, "deployment": issue(t, newDeployment(t), alice), "session": {},
+		"malformed": {}, "deployment": issue(t, newDeployment(t), alice),
 	}
 	for set, text := range issue(t, d, alice) {
 		all["malformed"][set] = []string{text[:len(text)-1], text + "0", strings.ToUpper(text), strings.Replace(text, "_t", "_x", 1), text[:40] + "%" + text[41:]}[set%5]
-		all["session"][set] = session(text)
 	}
 	return all
 }
-
-// session is the credential of an `hpcsera login` session. There are none yet:
-// this is the one place to make a real one, and the row session of the table
-// says what it is answered.
-func session(token string) string { return strings.Replace(token, "hpcsera_t", "hpcsera_s", 1) }
 
 // direct makes a request without network and chassis.
 func (d *deployment) direct(authorization []string, method, target string, p probe) answer {
@@ -350,8 +369,13 @@ func TestEveryOperationAnswersEverySetOfRolesAsTheTableSays(t *testing.T) {
 	d := newDeployment(t)
 	must(t, one(d.access.SetMember(t.Context(), auth.OperatorOnHost(), access.NewMember{Project: "bio", User: "alice", Role: hpcsera.Owner})))
 	must(t, one(d.access.SetMember(t.Context(), auth.OperatorOnHost(), access.NewMember{Project: "cfd", User: "bob", Role: hpcsera.Member})))
-	agents := map[string]*enrolment{"agent": d.enrolled("alice", "cfd"), "stranger": d.enrolled("bob", "bio")}
-	world := newTargets(t, d, d.token(everyone), agents["agent"])
+	must(t, one(d.access.CreateUser(t.Context(), auth.OperatorOnHost(), access.NewUser{Name: "root", Operator: true})))
+	agent := d.enrolled("alice", "cfd")
+	world := newTargets(t, d, d.token(everyone), agent)
+	bounds := map[string]attempt{
+		"agent": agent.direct, "stranger": d.enrolled("bob", "bio").direct,
+		"session": d.session("alice").direct, "another": d.session("bob").direct, "operator": d.session("root").direct,
+	}
 
 	alice := hpcsera.Token{User: "alice", Project: "cfd", Client: "cli"}
 	living := func() map[string]*tokens {
@@ -362,7 +386,10 @@ func TestEveryOperationAnswersEverySetOfRolesAsTheTableSays(t *testing.T) {
 		}
 	}
 	kept := living()
-	buried := dead(t, d, alice)
+	buried, closed := deadTokens(t, d, alice), deadSessions(t, d)
+	if got, want := len(buried)+len(closed), len(table.nobody); got != want {
+		t.Errorf("%d kinds of dead credentials are tried, want the table's %d", got, want)
+	}
 	for _, id := range slices.Sorted(maps.Keys(table.rows)) {
 		row, method, path := table.rows[id], all[id][0], all[id][1]
 		if path == "" {
@@ -415,9 +442,22 @@ func TestEveryOperationAnswersEverySetOfRolesAsTheTableSays(t *testing.T) {
 			}
 			close(asked)
 			workers.Wait()
-			for kind, e := range agents {
-				a := e.direct(method, target, p)
+			for kind, ask := range bounds {
+				target := target
+				if id == "endSession" { // each is ended once
+					target = strings.Replace(target, world.path[id], d.session("alice").id, 1)
+				}
+				a := ask(method, target, p)
 				if want := row.answers[kind]; wrong(a, want, p.shows) != "" {
+					t.Errorf("%s: got %d %s, want %s: %s", kind, a.status, a.problem.Code, want, shortened(a.body))
+				}
+			}
+			for kind, ask := range closed {
+				want := strings.Replace(table.nobody[kind], " ", ":", 1)
+				if row.clients == "all" {
+					want = "200"
+				}
+				if a := ask(method, target, p); wrong(a, want, "") != "" {
 					t.Errorf("%s: got %d %s, want %s: %s", kind, a.status, a.problem.Code, want, shortened(a.body))
 				}
 			}
@@ -433,19 +473,4 @@ func (table roleTable) missing(want string, set int) string {
 		}
 	}
 	return ""
-}
-
-// direct makes a request with the agent's credential and a proof.
-func (e *enrolment) direct(method, target string, p probe) answer {
-	ask := func() answer {
-		a := e.d.direct([]string{"Authorization", "DPoP " + e.credential, "DPoP", e.proof(method, target)}, method, target+p.query+p.agentQuery, p)
-		if fresh := a.header.Get("DPoP-Nonce"); fresh != "" {
-			e.nonce = fresh
-		}
-		return a
-	}
-	if a := ask(); a.problem.Code != hpcsera.UseDPoPNonce && a.status != 401 {
-		return a
-	}
-	return ask()
 }
