@@ -84,10 +84,11 @@ func allowAgent(p *Principal, rule Rule, t Target) error {
 const StepUp = 5 * time.Minute
 
 // allowPerson judges somebody in person. The operator on the server's host may
-// make first tokens and agents: the exception that the threat model names.
+// make first tokens and agents: the exception that the threat model names. It
+// covers no consent to code.
 func allowPerson(p *Person, rule Rule, t Target) error {
 	if p.OnHost {
-		if rule.persons == noPerson || rule.persons == projectMembers {
+		if rule.persons == noPerson || rule.persons == projectMembers || rule.Action == ConsentToCode {
 			return unreachable("the operation is not for operators.")
 		}
 		return nil

@@ -38,8 +38,17 @@ func (q *Queries) Answer(ctx context.Context, arg AnswerParams) (AnswerRow, erro
 }
 
 const awaited = `-- name: Awaited :many
-SELECT DISTINCT "user", project, awaits FROM jobs WHERE awaits <> '' ORDER BY "user", project, awaits LIMIT $1
+SELECT DISTINCT "user", project, awaits FROM jobs
+WHERE awaits <> '' AND ("user", project, awaits) > ($1, $2, $3)
+ORDER BY "user", project, awaits LIMIT $4
 `
+
+type AwaitedParams struct {
+	AfterUser    string
+	AfterProject string
+	AfterDigest  string
+	Most         int32
+}
 
 type AwaitedRow struct {
 	User    string
@@ -47,8 +56,13 @@ type AwaitedRow struct {
 	Awaits  string
 }
 
-func (q *Queries) Awaited(ctx context.Context, limit int32) ([]AwaitedRow, error) {
-	rows, err := q.db.QueryContext(ctx, awaited, limit)
+func (q *Queries) Awaited(ctx context.Context, arg AwaitedParams) ([]AwaitedRow, error) {
+	rows, err := q.db.QueryContext(ctx, awaited,
+		arg.AfterUser,
+		arg.AfterProject,
+		arg.AfterDigest,
+		arg.Most,
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -60,4 +60,6 @@ SELECT body_sha256, status, body, created FROM answers WHERE scope = $1 AND key 
 DELETE FROM answers WHERE created < $1;
 
 -- name: Awaited :many
-SELECT DISTINCT "user", project, awaits FROM jobs WHERE awaits <> '' ORDER BY "user", project, awaits LIMIT $1;
+SELECT DISTINCT "user", project, awaits FROM jobs
+WHERE awaits <> '' AND ("user", project, awaits) > (sqlc.arg(after_user), sqlc.arg(after_project), sqlc.arg(after_digest))
+ORDER BY "user", project, awaits LIMIT sqlc.arg(most);
