@@ -108,6 +108,17 @@ func (a *Agent) GetBlob(ctx context.Context, job, digest string, w io.Writer) er
 	return a.send(ctx, http.MethodGet, "/blobs/"+digest+"?job="+job, "", nil, nil, into{w})
 }
 
+// Use makes requests from now on carry another credential of the same agent.
+func (a *Agent) Use(credential string) error {
+	if id, _, ok := hpcsera.ParseSecret(credential); !ok || id != a.id {
+		return errors.New("the credential is not this agent's")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.credential = credential
+	return nil
+}
+
 // Renew returns a new credential for the agent's key. The old one is good until
 // the new one is used, so a lost answer costs nothing; renewing again gives
 // another one.
@@ -206,14 +217,14 @@ func (a *Agent) once(ctx context.Context, method, path, contentType string, head
 		req.Header.Set("Content-Type", contentType)
 	}
 	a.mu.Lock()
-	nonce := a.nonce
+	nonce, credential := a.nonce, a.credential
 	a.mu.Unlock()
 	bare, _, _ := strings.Cut(target, "?")
-	proof, err := a.key.proof(method, bare, a.credential, nonce, time.Now())
+	proof, err := a.key.proof(method, bare, credential, nonce, time.Now())
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Authorization", "DPoP "+a.credential)
+	req.Header.Set("Authorization", "DPoP "+credential)
 	req.Header.Set("DPoP", proof)
 	res, err := a.http.Do(req)
 	if err != nil {

@@ -75,7 +75,7 @@ func newLoginIn(t *testing.T, d *deployment, scheduler, dir string, settings ...
 	}
 	l.thumbprint = status.Thumbprint
 	credential := secretIn(t, d.admin("agent", "create", "--user", "alice", "--site", "lab", "--project", "cfd", "--thumbprint", l.thumbprint))
-	l.command(t, credential+"\n", "enroll")
+	l.command(t, credential+"\n", "enroll", "--credential", "-")
 	l.makeKey(t)
 	return l
 }
@@ -219,14 +219,7 @@ var wide = &hpcsera.Limits{NodeCount: 4, Duration: hpcsera.Duration(time.Hour), 
 // approve signs a code part as the user would and files the statement.
 func (l *login) approve(t *testing.T, m hpcsera.Manifest, options ...func(*approval.Options)) string {
 	t.Helper()
-	o := approval.Options{Deployment: l.d.url, User: "alice", Project: "cfd", Sites: []string{"lab"}, Agents: []string{l.thumbprint}}
-	for _, change := range options {
-		change(&o)
-	}
-	s, err := approval.ForManifest(m, hpcsera.RunPart{}, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := l.statement(t, m, options...)
 	signature, err := approval.SignSSH(l.signer, s)
 	if err != nil {
 		t.Fatal(err)
@@ -235,12 +228,33 @@ func (l *login) approve(t *testing.T, m hpcsera.Manifest, options ...func(*appro
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.file(m, text, signature)
+	return s.Code
+}
+
+// statement is what alice says about a code part for her agent at lab.
+func (l *login) statement(t *testing.T, m hpcsera.Manifest, options ...func(*approval.Options)) approval.Statement {
+	t.Helper()
+	o := approval.Options{Deployment: l.d.url, User: "alice", Project: "cfd", Sites: []string{"lab"}, Agents: []string{l.thumbprint}}
+	for _, change := range options {
+		change(&o)
+	}
+	s, err := approval.ForManifest(m, hpcsera.RunPart{}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// file hands in a code part with a signed statement about it.
+func (l *login) file(m hpcsera.Manifest, text []byte, signature string) hpcsera.Approval {
+	l.d.t.Helper()
 	if res := l.d.call("POST", "/code", m, nil); res.StatusCode/100 != 2 {
-		t.Fatalf("POST /code: %s", res.Status)
+		l.d.t.Fatalf("POST /code: %s", res.Status)
 	}
 	var filed hpcsera.Approval
 	l.d.call("POST", "/approvals", map[string]any{"statement": text, "signature": signature}, &filed)
-	return s.Code
+	return filed
 }
 
 // submit sends a job on approved code and returns its id.

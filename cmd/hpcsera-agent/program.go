@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,6 +33,8 @@ type program struct {
 	stdout, stderr io.Writer
 	file           string // --config
 	output         string // --output
+
+	renewal renewal // of the agent that was wired
 }
 
 func (p *program) execute(ctx context.Context, args []string) int {
@@ -64,11 +66,10 @@ drives the batch system of this site, and reports back. It opens no port.
 
 First steps:
   1. Write ~/.hpcsera/agent.yaml:    server, user, site, projects
-  2. hpcsera-agent status            prints the thumbprint for the operator
-  3. hpcsera-agent enroll            takes the credential that the operator made
-  4. hpcsera-agent trust add KEY.pub says whose signatures count
-  5. hpcsera-agent doctor            looks whether all is well
-  6. hpcsera-agent run               in tmux, screen or systemd --user`,
+  2. hpcsera-agent enroll            asks you, in the browser, to let it in
+  3. hpcsera-agent trust add KEY.pub says whose signatures count
+  4. hpcsera-agent doctor            looks whether all is well
+  5. hpcsera-agent run               in tmux, screen or systemd --user`,
 		SilenceUsage: true, SilenceErrors: true, Version: version,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
@@ -111,7 +112,14 @@ the same files.`,
 			if err != nil {
 				return err
 			}
-			return a.Run(cmd.Context())
+			ctx, stop := context.WithCancel(cmd.Context())
+			defer stop()
+			var beside sync.WaitGroup
+			beside.Go(func() { p.renewal.run(ctx) })
+			err = a.Run(ctx)
+			stop()
+			beside.Wait()
+			return err
 		},
 	}
 }
@@ -130,6 +138,7 @@ Between two runs nothing happens: orders, cancels included, wait for the next.`,
 			if err != nil {
 				return err
 			}
+			p.renewal.now(ctx)
 			return a.Once(ctx)
 		},
 	}
@@ -172,6 +181,7 @@ func (p *program) agent(once bool) (*agent.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.renewal = renewal{config: c, key: key, transport: transport, api: api, log: log}
 	binary, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -209,45 +219,9 @@ func credentialPath(c agent.Config) string { return filepath.Join(c.StateDir, "c
 func readCredential(c agent.Config) (string, error) {
 	b, err := os.ReadFile(credentialPath(c))
 	if err != nil {
-		return "", fmt.Errorf("this agent is not enrolled (%w). Type `hpcsera-agent status` for the thumbprint, have the operator run `hpcserad agent create`, then type `hpcsera-agent enroll`", err)
+		return "", fmt.Errorf("this agent is not enrolled (%w). Type `hpcsera-agent enroll`", err)
 	}
 	return strings.TrimSpace(string(b)), nil
-}
-
-func (p *program) enrollCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "enroll", Short: "Store the credential that the operator made for this agent's key", Args: cobra.NoArgs,
-		Long: `enroll reads the credential from standard input and stores it for you alone. The
-credential is useless without the key on this machine, whose thumbprint
-` + "`hpcsera-agent status`" + ` prints.`,
-		Example: "  hpcsera-agent enroll < credential.txt",
-		RunE: func(*cobra.Command, []string) error {
-			c, err := p.config()
-			if err != nil {
-				return err
-			}
-			if f, ok := p.stdin.(*os.File); ok && isTerminal(f) {
-				fmt.Fprint(p.stderr, "Paste the credential (hpcsera_ag…) and press Enter: ")
-			}
-			line, err := bufio.NewReader(p.stdin).ReadString('\n')
-			if err != nil && !errors.Is(err, io.EOF) {
-				return err
-			}
-			text := strings.TrimSpace(line)
-			key, err := p.key(c)
-			if err != nil {
-				return err
-			}
-			if _, err := client.NewAgent("https://localhost", text, key, nil); err != nil {
-				return err
-			}
-			if err := os.WriteFile(credentialPath(c), []byte(text+"\n"), 0o600); err != nil {
-				return err
-			}
-			fmt.Fprintln(p.stdout, "Stored. Next: hpcsera-agent doctor, then hpcsera-agent run")
-			return nil
-		},
-	}
 }
 
 func (p *program) statusCommand() *cobra.Command {

@@ -54,7 +54,9 @@ type institution struct {
 	Issuer           string            `json:"issuer"`
 	ClientID         string            `json:"client_id"`
 	ClientSecretFile string            `json:"client_secret_file"`
+	AuthMethod       string            `json:"auth_method,omitempty"`
 	Scopes           []string          `json:"scopes,omitempty"`
+	SkipConsent      bool              `json:"skip_consent,omitempty"`
 	UserClaim        string            `json:"user_claim,omitempty"`
 	Domain           string            `json:"domain,omitempty"`
 	ProjectsClaim    string            `json:"projects_claim,omitempty"`
@@ -64,14 +66,15 @@ type institution struct {
 }
 
 type limits struct {
-	Grace hpcsera.Duration `json:"grace"` // for requests in flight when the program stops
+	Grace            hpcsera.Duration `json:"grace"`             // for requests in flight when the program stops
+	InstitutionCheck hpcsera.Duration `json:"institution_check"` // between two questions whether a person is still there
 }
 
 // defaults is what holds where neither file nor environment says otherwise.
 func defaults() config {
 	return config{
 		Listen: "127.0.0.1:8471", DataDir: "data", Product: "HPCSerA",
-		Limits: limits{Grace: hpcsera.Duration(30 * time.Second)},
+		Limits: limits{Grace: hpcsera.Duration(30 * time.Second), InstitutionCheck: hpcsera.Duration(30 * time.Minute)},
 		Log:    settings.Log{Format: "text", Level: "info"},
 	}
 }
@@ -182,7 +185,8 @@ func (c *config) institutions() ([]session.Institution, error) {
 			}
 		}
 		list = append(list, session.Institution{
-			Name: i.Name, Title: i.Title, Issuer: i.Issuer, ClientID: i.ClientID, ClientSecret: secret, Scopes: i.Scopes,
+			Name: i.Name, Title: i.Title, Issuer: i.Issuer, ClientID: i.ClientID, ClientSecret: secret, AuthMethod: i.AuthMethod,
+			Scopes: i.Scopes, SkipConsent: i.SkipConsent,
 			UserClaim: i.UserClaim, Domain: i.Domain, ProjectsClaim: i.ProjectsClaim, Projects: i.Projects,
 			RequireClaim: i.RequireClaim, Require: i.Require,
 		})

@@ -62,7 +62,9 @@ data_dir: data
 #     issuer: https://login.example.edu
 #     client_id: hpcsera
 #     client_secret_file: university.secret
+#     auth_method: client_secret_basic   # default: what the institution says
 #     scopes: [profile, email, offline_access]
+#     skip_consent: true      # where offline_access is given without asking
 #     user_claim: preferred_username
 #     domain: example.edu
 #     projects_claim: groups
@@ -72,6 +74,8 @@ data_dir: data
 
 # limits:
 #   grace: 30s        # for requests in flight when the program stops
+#   institution_check: 30m   # how often institutions with offline_access are
+#                            # asked whether a person is still there
 
 # log:
 #   format: text      # or json

@@ -49,7 +49,7 @@ const maxBody = 64 << 20
 // serve is the wiring of the Auth app, in the order in which things start. They
 // stop in the opposite order: first the requests, last the database.
 func (p *program) serve(ctx context.Context, cfg config, addressFile string) (err error) {
-	log := cfg.Log.New(p.stderr)
+	log := cfg.Log.New(p.stderr, nil)
 	log.Info("settings", settings.Attrs(cfg)...)
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
@@ -111,7 +111,8 @@ func assemble(ctx context.Context, cfg config, secret []byte, db records.Store, 
 	}
 	c := authapp.Config{
 		Store: db, URL: cfg.PublicURL, Product: cfg.Product, Secret: secret, Institutions: institutions, Mailer: mailer,
-		Stopping: front.Stopping(), Log: log,
+		CheckEvery: time.Duration(cfg.Limits.InstitutionCheck),
+		Stopping:   front.Stopping(), Log: log,
 		// Deployments are where the operator says; a redirect would be somewhere
 		// else.
 		Push: &http.Client{Timeout: 15 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},

@@ -1,17 +1,25 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hpcsera/hpcsera/internal/authapp"
+	"github.com/hpcsera/hpcsera/internal/consent"
 	"github.com/hpcsera/hpcsera/internal/decision"
+	"github.com/hpcsera/hpcsera/internal/records"
+	"github.com/hpcsera/hpcsera/internal/server"
+	"github.com/hpcsera/hpcsera/internal/settings"
+	authstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/auth"
 )
 
 // authConfig says where people decide.
@@ -19,41 +27,98 @@ type authConfig struct {
 	URL     string `json:"url"`      // of the Auth app; "" is one in this process, at PUBLIC_URL/auth
 	Name    string `json:"name"`     // under which this server is registered there
 	KeyFile string `json:"key_file"` // this server's key there; "" is DATA_DIR/deployment.key
+	// SecretFile and Database are those of the Auth app in this process: its own
+	// secret ("" is DATA_DIR/auth.key) and database ("" is DATA_DIR/auth.db, or
+	// the server's own where that is PostgreSQL).
+	SecretFile string `json:"secret_file"`
+	Database   string `json:"database"`
 	// PrivateNetworks are networks in which clients may be notified although
 	// they are not public: "10.0.0.0/8, fd00::/8".
 	PrivateNetworks string `json:"private_networks"`
 }
 
-// authIssuer returns the URL of the Auth app.
-func (c config) authIssuer() string {
-	if c.Auth.URL != "" {
-		return c.Auth.URL
-	}
-	return c.PublicURL + "/auth"
+// people is the Auth app as this server has it: the way there, and the app
+// itself where it runs in this process.
+type people struct {
+	inbox *decision.Client
+	list  *decision.StatusList
+	web   *http.Client // for signing in
+	url   string       // the Auth app's issuer
+
+	app   *authapp.App // nil where another process is the Auth app
+	store records.Store
 }
 
 // authPatience is above the longest wait of a poll for decisions.
 const authPatience = time.Minute
 
-// authApp returns the way to the Auth app. inProcess is the one of this
-// process, which gets the same messages without a network.
-func authApp(cfg config, key decision.Key, inProcess http.Handler) *decision.Client {
-	web := &http.Client{Timeout: authPatience}
-	if cfg.Auth.URL == "" {
-		web.Transport = decision.Local(inProcess)
+// findPeople makes the way to the Auth app. Where none is configured it is one
+// in this process, with database and secret of its own; it gets the same
+// messages without a network.
+func findPeople(ctx context.Context, cfg config, front *server.Server, log *slog.Logger) (*people, error) {
+	p := &people{url: cfg.Auth.URL, web: &http.Client{Timeout: authPatience}}
+	key, err := deploymentKey(cfg)
+	if err != nil {
+		return nil, err
 	}
-	return decision.NewClient(decision.Config{Issuer: cfg.authIssuer(), Name: cfg.Auth.Name, Key: key, HTTP: web})
+	if p.url == "" {
+		if err := p.host(ctx, cfg, key, front, log); err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+		p.web.Transport = decision.Local(p.app.Handler())
+	}
+	p.inbox = decision.NewClient(decision.Config{Issuer: p.url, Name: cfg.Auth.Name, Key: key, HTTP: p.web})
+	p.list = decision.NewStatusList(p.inbox, log)
+	return p, nil
 }
 
-// noAuthApp answers in the place of an Auth app of this process.
-func noAuthApp() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/problem+json")
-		w.WriteHeader(http.StatusServiceUnavailable)
-		_ = json.NewEncoder(w).Encode(decision.Problem{ // to memory
-			Code: "unavailable", Status: http.StatusServiceUnavailable, Detail: "this server has no Auth app.", Hint: "Set auth.url.",
-		})
+// host makes the Auth app of this process and registers this server there.
+func (p *people) host(ctx context.Context, cfg config, key decision.Key, front *server.Server, log *slog.Logger) (err error) {
+	if p.url, err = authapp.Below(cfg.PublicURL); err != nil {
+		return err
+	}
+	secret, err := settings.LoadKey(cfg.Auth.SecretFile, !cfg.secretGiven)
+	if err != nil {
+		return err
+	}
+	if p.store, err = authstore.Open(ctx, cfg.Auth.Database, time.Now); err != nil {
+		return err
+	}
+	p.app, err = authapp.New(ctx, authapp.Config{
+		Store: p.store, URL: p.url, Secret: secret, InProcess: true, Address: cfg.sender, Stopping: front.Stopping(), Log: log,
 	})
+	if err != nil {
+		return err
+	}
+	public, err := key.Public().MarshalJSON()
+	if err != nil {
+		return err
+	}
+	return p.app.Consent.Own(ctx, consent.NewDeployment{Name: cfg.Auth.Name, URL: cfg.PublicURL, Key: string(public)})
+}
+
+// run does what nobody asks for until ctx ends.
+func (p *people) run(ctx context.Context) error {
+	if p.app != nil {
+		return p.app.Run(ctx) // it signs no list: nobody would believe a server about itself
+	}
+	return p.list.Run(ctx)
+}
+
+// firstLink returns the one-time link for the first account, "" where there is
+// one, or where another process is the Auth app.
+func (p *people) firstLink(ctx context.Context) (string, error) {
+	if p.app == nil {
+		return "", nil
+	}
+	return p.app.Session.FirstLink(ctx)
+}
+
+func (p *people) close() error {
+	if p.store == nil {
+		return nil
+	}
+	return p.store.Close()
 }
 
 // deploymentKey reads the server's key at the Auth app, or makes one.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hpcsera/hpcsera/internal/settings"
 )
 
 // template is the configuration that init writes: each setting with its
@@ -55,6 +55,9 @@ data_dir: data
 #   url: https://auth.example.org
 #   name: hpcsera
 #   key_file: data/deployment.key
+#   # of the one inside: its own secret and database
+#   secret_file: data/auth.key
+#   database: data/auth.db
 #   # networks that are not public, but in which clients may be notified
 #   private_networks: 10.0.0.0/8, fd00::/8
 
@@ -102,7 +105,7 @@ func (p *program) initialize(dir, listen string) error {
 		text = strings.Replace(text, "127.0.0.1:8470", listen, 1)
 	}
 	// A configuration may hold the database's password, so it is private.
-	switch err := create(path, []byte(text)); {
+	switch err := settings.Create(path, []byte(text)); {
 	case err == nil:
 		fmt.Fprintf(p.stdout, "created %s\n", path)
 	case errors.Is(err, fs.ErrExist):
@@ -118,7 +121,7 @@ func (p *program) initialize(dir, listen string) error {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return err
 	}
-	if err := create(c.KeyFile, newKey()); err == nil {
+	if err := settings.Create(c.KeyFile, settings.NewKey()); err == nil {
 		fmt.Fprintf(p.stdout, "created %s\n", c.KeyFile)
 	} else if !errors.Is(err, fs.ErrExist) {
 		return err
@@ -135,50 +138,4 @@ Next:
        hpcserad --config %[1]s token create --user alice --project cfd --client cli --for ci-code
 `, path)
 	return err
-}
-
-// create writes a file for its owner alone; fs.ErrExist if there is one.
-func create(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err = f.Write(data); err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-// newKey makes the server's secret: nonces and cursors carry MACs with it.
-func newKey() []byte {
-	secret := make([]byte, 32)
-	rand.Read(secret)
-	return []byte(base64.StdEncoding.EncodeToString(secret) + "\n")
-}
-
-// loadKey reads the server's key. A server that was given no key_file makes
-// its own on its first start; one that was given one must find it, since
-// replicas with different keys would refuse each other's nonces and cursors.
-func loadKey(c config) ([]byte, error) {
-	if !c.keyGiven {
-		if err := create(c.KeyFile, newKey()); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("make the server key: %w", err)
-		}
-	}
-	info, err := os.Stat(c.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the server key: %w. hpcserad init makes one; replicas need the same", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("others can read the server key. Type: chmod 600 %s", c.KeyFile)
-	}
-	text, err := os.ReadFile(c.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the server key: %w", err)
-	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(key) < 32 {
-		return nil, fmt.Errorf("%s holds no server key: 32 bytes or more in base 64", c.KeyFile)
-	}
-	return key, nil
 }

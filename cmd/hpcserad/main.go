@@ -94,13 +94,3 @@ func exactly(n int) cobra.PositionalArgs {
 		return nil
 	}
 }
-
-// getenv returns the value of a variable, and whether it is set.
-func (p *program) getenv(name string) (string, bool) {
-	for _, entry := range p.environ {
-		if k, v, _ := strings.Cut(entry, "="); k == name {
-			return v, true
-		}
-	}
-	return "", false
-}

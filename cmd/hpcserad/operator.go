@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -141,9 +142,41 @@ func (p *program) clientCommand() *cobra.Command {
 			return ask(p, c, admin.OpClients, access.Filter{}, each(showClient))
 		},
 	}
-	g := group("client", "External services", add, list)
+	g := group("client", "External services", add, list, p.registerCommand())
 	g.AddCommand(switches(p, "client", "its tokens are refused from the next request on", admin.OpSetClient, showClient)...)
 	return g
+}
+
+// registerCommand is for the services that belong to nobody but the site. A
+// user's own client is registered by the user, in the browser.
+func (p *program) registerCommand() *cobra.Command {
+	var r access.NewRegistration
+	var method, ciba, keys string
+	c := &cobra.Command{
+		Use: "register NAME", Short: "Let a client ask users for tokens when it needs them", Args: exactly(1),
+		Long: "Sets how a client authenticates when it asks users for tokens on demand, in place of what was set\n" +
+			"before. A client that proves nothing (method none) shows its user a code to type; one with a secret\n" +
+			"or a key may also ask users who enabled it by their name (--ciba).",
+		Example: "  hpcserad client register notebooks\n  hpcserad client register gitlab --method secret --ciba poll",
+		RunE: func(c *cobra.Command, args []string) error {
+			r.Client, r.Method, r.CIBA = args[0], hpcsera.ClientMethod(method), hpcsera.CIBAMode(ciba)
+			if keys != "" {
+				text, err := os.ReadFile(keys)
+				if err != nil {
+					return fmt.Errorf("read the client's keys: %w", err)
+				}
+				r.Keys = string(text)
+			}
+			return ask(p, c, admin.OpRegister, r, showRegistration)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&method, "method", string(hpcsera.PublicClient), "none, secret or private_key_jwt")
+	f.BoolVar(&r.NewSecret, "renew", false, "make another secret; the one before stops working")
+	f.StringVar(&keys, "jwks", "", "file with its public keys as JWK Set, for private_key_jwt")
+	f.StringVar(&ciba, "ciba", "", "poll or ping: it may ask by the user's name")
+	f.StringVar(&r.Notify, "notify", "", "URL that is told when users decided, for ping")
+	return c
 }
 
 func (p *program) siteCommand() *cobra.Command {

@@ -75,6 +75,19 @@ func showClient(c hpcsera.Client) table {
 	return table{head: []string{"NAME", "STATE", "CREATED"}, rows: [][]string{{c.Name, state(c.Disabled), day(c.Created)}}}
 }
 
+func showRegistration(m access.RegistrationMade) table {
+	r := m.Registration
+	ciba := string(r.CIBA)
+	if ciba == "" {
+		ciba = "no"
+	}
+	shown := table{head: []string{"NAME", "METHOD", "CIBA", "NOTIFIED"}, rows: [][]string{{r.Client, string(r.Method), ciba, r.Notify}}}
+	if m.Secret != "" {
+		shown.below = "The secret, shown this once:\n\n  " + m.Secret + "\n"
+	}
+	return shown
+}
+
 func showSite(s hpcsera.Site) table {
 	return table{head: []string{"NAME", "STATE", "CREATED"}, rows: [][]string{{s.Name, state(s.Disabled), day(s.Created)}}}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -171,6 +172,42 @@ func TestFromInitToATokenThatWorksAcrossARestart(t *testing.T) {
 		if got := s.get("/api/v1/tokens/self", token); got != c.before {
 			t.Errorf("after %v: got %d, want %d from the next request on", c.do, got, c.before)
 		}
+	}
+}
+
+func TestAClientIsRegisteredForTokensOnDemandOnTheHost(t *testing.T) {
+	dir := initialized(t)
+	s := serve(t, dir)
+	for _, args := range [][]string{
+		{"nobody"}, {"gitlab", "--method", "magic"}, {"gitlab", "--ciba", "poll"}, {"gitlab", "--method", "secret", "--ciba", "ping"},
+		{"gitlab", "--method", "private_key_jwt"}, {"gitlab", "--jwks", filepath.Join(dir, "none.jwks")},
+	} {
+		if args[0] == "gitlab" {
+			_, _ = s.do("client", "add", "gitlab") // it may be there already
+		}
+		if out, err := s.do(append([]string{"client", "register"}, args...)...); err == nil {
+			t.Errorf("client register %v: got %q, want it refused", args, out)
+		}
+	}
+	if out := s.must("client", "register", "gitlab"); !strings.Contains(out, "none") {
+		t.Errorf("without a method: got %q, want none", out)
+	}
+	one := regexp.MustCompile(`hpcsera_cs\S+`)
+	shown := one.FindString(s.must("client", "register", "gitlab", "--method", "secret", "--ciba", "poll"))
+	if shown == "" {
+		t.Error("no secret is shown")
+	}
+	if out := s.must("client", "register", "gitlab", "--method", "secret"); strings.Contains(out, "hpcsera_") {
+		t.Errorf("again: got %q, want the secret from before", out)
+	}
+	if again := one.FindString(s.must("client", "register", "gitlab", "--method", "secret", "--renew")); again == shown || again == "" {
+		t.Errorf("renewed: got %q after %q, want another secret", again, shown)
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(s.stderr.String(), shown) {
+		t.Error("the secret stands in the log")
 	}
 }
 

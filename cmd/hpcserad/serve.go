@@ -21,15 +21,20 @@ import (
 	"github.com/hpcsera/hpcsera/internal/admin"
 	"github.com/hpcsera/hpcsera/internal/audit"
 	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/blob/fs"
 	"github.com/hpcsera/hpcsera/internal/callback"
 	"github.com/hpcsera/hpcsera/internal/code"
 	"github.com/hpcsera/hpcsera/internal/httpapi"
+	"github.com/hpcsera/hpcsera/internal/inquiry"
 	"github.com/hpcsera/hpcsera/internal/jobs"
 	"github.com/hpcsera/hpcsera/internal/oauth"
 	"github.com/hpcsera/hpcsera/internal/server"
+	"github.com/hpcsera/hpcsera/internal/settings"
+	"github.com/hpcsera/hpcsera/internal/signin"
 	"github.com/hpcsera/hpcsera/internal/store"
 	sqlstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/main"
+	"github.com/hpcsera/hpcsera/internal/web"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -56,14 +61,16 @@ func (p *program) serveCommand() *cobra.Command {
 // serve is the wiring of the server, in the order in which things start. They
 // stop in the opposite order: first the requests, last the database.
 func (p *program) serve(ctx context.Context, cfg config, addressFile string) (err error) {
-	log := cfg.logger(p.stderr)
-	log.Info("settings", cfg.attrs()...)
+	log := cfg.Log.New(p.stderr, auth.Redact)
+	log.Info("settings", settings.Attrs(cfg)...)
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
-	key, err := loadKey(cfg)
+	// One that was given must be there: replicas with different keys would
+	// refuse each other's nonces and cursors.
+	key, err := settings.LoadKey(cfg.KeyFile, !cfg.keyGiven)
 	if err != nil {
-		return err
+		return fmt.Errorf("the server key: %w. hpcserad init makes one; replicas need the same", err)
 	}
 	db, err := sqlstore.Open(ctx, cfg.Database, log)
 	if err != nil {
@@ -100,34 +107,54 @@ func (p *program) serve(ctx context.Context, cfg config, addressFile string) (er
 		defer page.Close()
 	}
 
-	all, err := assemble(cfg, key, db, files, front, log)
+	who, err := findPeople(ctx, cfg, front, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, who.close()) }()
+	all, err := assemble(cfg, key, db, files, who, front, log)
+	if err != nil {
+		return err
+	}
+	first, err := who.firstLink(ctx)
 	if err != nil {
 		return err
 	}
 	// The listener takes connections already; they wait for the lines below.
-	if err := p.announce(front.URL(), cfg, addressFile); err != nil {
+	if err := p.announce(front.URL(), cfg, first, addressFile); err != nil {
 		return err
 	}
-	// What runs beside the requests ends after them.
+	err = all.run(ctx, listeners{front, operator, page}, who, db.Feed(), log)
+	log.Info("stopped")
+	return err
+}
+
+// listeners are where the server is reached; metrics may be nil.
+type listeners struct{ front, operator, metrics *server.Server }
+
+// run serves until ctx ends. What runs beside the requests ends after them.
+func (p *parts) run(ctx context.Context, on listeners, who *people, feed *store.Feed, log *slog.Logger) error {
 	work, stopping := errgroup.WithContext(ctx)
 	beside, endBeside := context.WithCancel(context.WithoutCancel(ctx))
 	defer endBeside()
-	work.Go(func() error { return all.sightings.Run(beside) })
-	work.Go(func() error { return all.jobs.Run(beside) })
-	work.Go(func() error { return all.audit.Run(beside) })
-	work.Go(func() error { return all.metrics.Watch(beside, db.Feed()) })
-	work.Go(func() error { return operator.Serve(stopping, admin.New(all.access, all.audit, log)) })
-	work.Go(func() error { return all.grants.Run(beside) })
-	if page != nil {
-		work.Go(func() error { return page.Serve(stopping, all.metrics.Handler()) })
+	work.Go(func() error { return p.sightings.Run(beside) })
+	work.Go(func() error { return p.jobs.Run(beside) })
+	work.Go(func() error { return p.audit.Run(beside) })
+	work.Go(func() error { return p.metrics.Watch(beside, feed) })
+	work.Go(func() error { return on.operator.Serve(stopping, admin.New(p.access, p.audit, log)) })
+	work.Go(func() error { return who.run(beside) })
+	work.Go(func() error { return p.grants.Run(beside) })
+	work.Go(func() error { return p.access.Run(beside) })
+	work.Go(func() error { return p.inquiry.Run(beside) })
+	work.Go(func() error { return p.sessions.Listen(beside, who.inbox) })
+	if on.metrics != nil {
+		work.Go(func() error { return on.metrics.Serve(stopping, p.metrics.Handler()) })
 	}
 	work.Go(func() error {
 		defer endBeside()
-		return front.Serve(stopping, all.handler())
+		return on.front.Serve(stopping, p.handler())
 	})
-	err = work.Wait()
-	log.Info("stopped")
-	return err
+	return work.Wait()
 }
 
 // parts are what the server is made of, above its storage.
@@ -137,21 +164,31 @@ type parts struct {
 	access    *access.Service
 	audit     *audit.Log
 	grants    *oauth.Service
+	inquiry   *inquiry.Service
+	sessions  *signin.Service
 	metrics   *httpapi.Metrics
 	edge      *httpapi.API
+	site      *web.Site
+	auth      http.Handler // the Auth app of this process, or nil
 }
 
 // handler is everything that the server answers on its listener.
 func (p *parts) handler() http.Handler {
 	all, grants := http.NewServeMux(), p.grants.Handler()
-	all.Handle("/", p.edge)
+	for _, path := range httpapi.Paths() {
+		all.Handle(path, p.edge)
+	}
 	all.Handle("/oauth/", grants)
 	all.Handle("/.well-known/", grants)
+	if p.auth != nil {
+		all.Handle(authapp.Path+"/", p.auth)
+	}
+	all.Handle("/", p.site.Handler())
 	return all
 }
 
 // assemble makes the features and puts the edge in front of them.
-func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, front *server.Server, log *slog.Logger) (*parts, error) {
+func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, people *people, front *server.Server, log *slog.Logger) (*parts, error) {
 	p := &parts{sightings: auth.NewSightings(db, nil, log), metrics: httpapi.NewMetrics()}
 	who, err := auth.New(auth.Config{Store: db, PublicURL: cfg.PublicURL, Key: key, Used: p.sightings.Used, Log: log})
 	if err != nil {
@@ -161,13 +198,23 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, front
 	p.audit = audit.New(audit.Config{Store: db, Syslog: openSyslog(cfg.Syslog, log), Log: log})
 	p.jobs, err = jobs.New(jobs.Config{
 		Store: db, Blobs: files, Logs: files, Code: codes, Sightings: p.sightings, Key: key,
-		Stopping: front.Stopping(), Still: who.Still, Log: log,
+		Stopping: front.Stopping(), Still: who.Still, StatusList: people.list.Text, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	p.access = access.New(access.Config{Store: db, Jobs: p.jobs, Sightings: p.sightings, Refused: p.audit.Refused, Log: log})
-	if p.grants, err = p.onDemand(cfg, key, db, who, log); err != nil {
+	p.inquiry = inquiry.New(inquiry.Config{Store: db, Blobs: files, Inbox: people.inbox, Code: codes, Jobs: p.jobs, Deployment: cfg.PublicURL, Log: log})
+	private, err := callback.ParseNetworks(cfg.Auth.PrivateNetworks)
+	if err != nil {
+		return nil, err
+	}
+	p.grants, err = oauth.New(oauth.Config{
+		Store: db, Auth: who, Access: p.access, Revoke: p.jobs.RevokeToken, Inbox: people.inbox, Consent: p.inquiry.Decided,
+		Issuer: people.url, Deployment: cfg.Auth.Name, PublicURL: cfg.PublicURL, Key: key,
+		Notify: callback.NewClient(callback.Config{Private: private}), Address: cfg.sender, Refused: p.audit.Refused, Log: log,
+	})
+	if err != nil {
 		return nil, err
 	}
 	p.metrics.Register(commits(db)...)
@@ -178,24 +225,18 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, front
 	if err != nil {
 		return nil, err
 	}
-	return p, nil
-}
-
-// onDemand makes the OAuth endpoints, and the way to the Auth app behind them.
-func (p *parts) onDemand(cfg config, key []byte, db store.Store, who *auth.Service, log *slog.Logger) (*oauth.Service, error) {
-	own, err := deploymentKey(cfg)
-	if err != nil {
-		return nil, err
-	}
-	private, err := callback.ParseNetworks(cfg.Auth.PrivateNetworks)
-	if err != nil {
-		return nil, err
-	}
-	return oauth.New(oauth.Config{
-		Store: db, Auth: who, Access: p.access, Revoke: p.jobs.RevokeToken, Inbox: authApp(cfg, own, noAuthApp()),
-		Issuer: cfg.authIssuer(), Deployment: cfg.Auth.Name, PublicURL: cfg.PublicURL, Key: key,
-		Notify: callback.NewClient(callback.Config{Private: private}), Address: cfg.sender, Refused: p.audit.Refused, Log: log,
+	p.sessions, err = signin.New(signin.Config{
+		Store: db, Users: p.access, Issuer: people.url, Name: cfg.Auth.Name, URL: cfg.PublicURL, Assertion: people.inbox.Assertion,
+		HTTP: people.web, Key: key, Log: log,
 	})
+	if err != nil {
+		return nil, err
+	}
+	p.site, err = web.New(web.Config{Sessions: p.sessions, Access: p.access, Code: codes, URL: cfg.PublicURL, AuthURL: people.url, Log: log})
+	if people.app != nil {
+		p.auth = people.app.Handler()
+	}
+	return p, err
 }
 
 // sender returns the address that a request comes from. Behind a proxy that is
@@ -228,7 +269,7 @@ func (p *program) listen(cfg config, log *slog.Logger) (*server.Server, error) {
 }
 
 // announce tells where the server is. The file appears whole.
-func (p *program) announce(url string, cfg config, addressFile string) error {
+func (p *program) announce(url string, cfg config, firstLink, addressFile string) error {
 	if addressFile != "" {
 		if err := os.WriteFile(addressFile+".new", []byte(url+"\n"), 0o644); err != nil {
 			return fmt.Errorf("write the address file: %w", err)
@@ -238,6 +279,10 @@ func (p *program) announce(url string, cfg config, addressFile string) error {
 		}
 	}
 	_, err := fmt.Fprintf(p.stdout, "hpcserad %s serves %s (the API's pages: %s/docs)\n", version, url, cfg.PublicURL)
+	if err != nil || firstLink == "" {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "Nobody can sign in yet. The first operator's account is made here, once:\n  %s\n", firstLink)
 	return err
 }
 

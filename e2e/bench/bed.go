@@ -177,7 +177,7 @@ func (b *bed) enroll() error {
 	if out, err = b.admin("agent", "create", "--user", "bench", "--site", "lab", "--project", "speed", "--thumbprint", b.thumbprint); err != nil {
 		return err
 	}
-	if _, err := b.agentCommand(secret(out)+"\n", "enroll"); err != nil {
+	if _, err := b.agentCommand(secret(out)+"\n", "enroll", "--credential", "-"); err != nil {
 		return err
 	}
 	_, private, err := ed25519.GenerateKey(rand.Reader)

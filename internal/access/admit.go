@@ -44,6 +44,25 @@ func (s *Service) Admit(ctx context.Context, name string, projects []string) (hp
 	return user, nil
 }
 
+// Leave disables a user whose account at the Auth app was ended. A user who is
+// not here, or disabled already, is no error.
+func (s *Service) Leave(ctx context.Context, name string) error {
+	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+		u, err := tx.User(name)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		} else if err != nil || u.Disabled {
+			return err
+		}
+		u.Disabled = true
+		if err := tx.UpdateUser(*u); err != nil {
+			return err
+		}
+		return tx.Note(hpcsera.AuditLine{At: s.now(), Actor: "auth", Action: "user.leave", User: name, About: name, Detail: "the account at the Auth app was ended"})
+	})
+	return store.Failed("disable "+name, err)
+}
+
 // admit returns the user, made when new.
 func (s *Service) admit(tx store.Tx, name string) (hpcsera.User, error) {
 	u, err := tx.User(name)

@@ -176,7 +176,12 @@ type Enabling struct {
 // Without it nobody who knows a user's name can make requests pop up.
 func (s *Service) EnableClient(ctx context.Context, by *auth.Principal, r Enabling) (Enabling, error) {
 	target := auth.Target{User: r.User, Client: r.Client}
-	if err := s.allow(by, auth.EnableClient, target, r.Client); err != nil {
+	// To stop it takes something back, which needs no second factor.
+	action := auth.EnableClient
+	if !r.Enabled {
+		action = auth.RevokeToken
+	}
+	if err := s.allow(by, action, target, r.Client); err != nil {
 		return Enabling{}, err
 	}
 	r.Since = s.now()

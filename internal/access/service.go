@@ -20,6 +20,7 @@ type Config struct {
 	Store     store.Store
 	Jobs      Jobs
 	Sightings *auth.Sightings
+	Mailer    Mailer // nil: reminders go to the log
 	// Refused is told of each refusal, for the audit log. It must not wait:
 	// whoever is refused can try a thousand times a second. nil is nobody.
 	Refused func(hpcsera.AuditLine)

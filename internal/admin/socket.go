@@ -24,24 +24,25 @@ type Operation string
 // The operations. Each takes the JSON of one request type and answers with
 // that of one answer type; see the methods of [access.Service].
 const (
-	OpCreateUser    Operation = "user-create"    // access.NewUser: hpcsera.User
-	OpSetUser       Operation = "user-set"       // access.Switch: hpcsera.User
-	OpUsers         Operation = "users"          // access.Filter: []hpcsera.User
-	OpCreateProject Operation = "project-create" // access.NewProject: hpcsera.Project
-	OpSetMember     Operation = "project-member" // access.NewMember: hpcsera.Project
-	OpProjects      Operation = "projects"       // access.Filter: []hpcsera.Project
-	OpCreateClient  Operation = "client-create"  // access.Named: hpcsera.Client
-	OpSetClient     Operation = "client-set"     // access.Switch: hpcsera.Client
-	OpClients       Operation = "clients"        // access.Filter: []hpcsera.Client
-	OpCreateSite    Operation = "site-create"    // access.Named: hpcsera.Site
-	OpSetSite       Operation = "site-set"       // access.Switch: hpcsera.Site
-	OpSites         Operation = "sites"          // access.Filter: []hpcsera.Site
-	OpCreateAgent   Operation = "agent-create"   // access.NewAgent: access.AgentMade
-	OpRemoveAgent   Operation = "agent-remove"   // access.Removal: hpcsera.Agent
-	OpAgents        Operation = "agents"         // access.Filter: []hpcsera.Agent
-	OpCreateToken   Operation = "token-create"   // access.NewToken: access.TokenMade
-	OpRevokeToken   Operation = "token-revoke"   // access.Revocation: hpcsera.Token
-	OpTokens        Operation = "tokens"         // access.Filter: []hpcsera.Token
+	OpCreateUser    Operation = "user-create"     // access.NewUser: hpcsera.User
+	OpSetUser       Operation = "user-set"        // access.Switch: hpcsera.User
+	OpUsers         Operation = "users"           // access.Filter: []hpcsera.User
+	OpCreateProject Operation = "project-create"  // access.NewProject: hpcsera.Project
+	OpSetMember     Operation = "project-member"  // access.NewMember: hpcsera.Project
+	OpProjects      Operation = "projects"        // access.Filter: []hpcsera.Project
+	OpCreateClient  Operation = "client-create"   // access.Named: hpcsera.Client
+	OpSetClient     Operation = "client-set"      // access.Switch: hpcsera.Client
+	OpClients       Operation = "clients"         // access.Filter: []hpcsera.Client
+	OpRegister      Operation = "client-register" // access.NewRegistration: access.RegistrationMade
+	OpCreateSite    Operation = "site-create"     // access.Named: hpcsera.Site
+	OpSetSite       Operation = "site-set"        // access.Switch: hpcsera.Site
+	OpSites         Operation = "sites"           // access.Filter: []hpcsera.Site
+	OpCreateAgent   Operation = "agent-create"    // access.NewAgent: access.AgentMade
+	OpRemoveAgent   Operation = "agent-remove"    // access.Removal: hpcsera.Agent
+	OpAgents        Operation = "agents"          // access.Filter: []hpcsera.Agent
+	OpCreateToken   Operation = "token-create"    // access.NewToken: access.TokenMade
+	OpRevokeToken   Operation = "token-revoke"    // access.Revocation: hpcsera.Token
+	OpTokens        Operation = "tokens"          // access.Filter: []hpcsera.Token
 )
 
 // The audit log.
@@ -62,7 +63,7 @@ func New(s *access.Service, book *audit.Log, log *slog.Logger) http.Handler {
 	for op, run := range map[Operation]handler{
 		OpCreateUser: on(s.CreateUser), OpSetUser: on(s.SetUser), OpUsers: on(s.Users),
 		OpCreateProject: on(s.CreateProject), OpSetMember: on(s.SetMember), OpProjects: on(s.Projects),
-		OpCreateClient: on(s.CreateClient), OpSetClient: on(s.SetClient), OpClients: on(s.Clients),
+		OpCreateClient: on(s.CreateClient), OpSetClient: on(s.SetClient), OpClients: on(s.Clients), OpRegister: on(s.Register),
 		OpCreateSite: on(s.CreateSite), OpSetSite: on(s.SetSite), OpSites: on(s.Sites),
 		OpCreateAgent: on(s.CreateAgent), OpRemoveAgent: on(s.RemoveAgent), OpAgents: on(s.Agents),
 		OpCreateToken: on(s.CreateToken), OpRevokeToken: on(s.RevokeToken), OpTokens: on(s.Tokens),

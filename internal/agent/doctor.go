@@ -62,7 +62,7 @@ func (d *Doctor) state(context.Context) Finding {
 		return bad("state", "Keep it for yourself alone; it holds this agent's key.", err)
 	}
 	if _, err := os.Stat(filepath.Join(d.Config.StateDir, "credential")); err != nil {
-		return bad("state", "Have the operator make a credential for `hpcsera-agent status`'s thumbprint, then type: hpcsera-agent enroll", err)
+		return bad("state", "Type: hpcsera-agent enroll", err)
 	}
 	return Finding{Check: "state", OK: true, Found: d.Config.StateDir}
 }

@@ -32,6 +32,7 @@ type Config struct {
 	// database must give back, and agents pin what signs withdrawals by it.
 	Secret       []byte
 	Institutions []session.Institution
+	CheckEvery   time.Duration              // how often institutions are asked about their people; 0 is half an hour
 	Mailer       session.Mailer             // nil sends no mail
 	Address      func(*http.Request) string // where a request comes from; nil is the connection's peer
 	InProcess    bool                       // it runs inside the one API server that it serves
@@ -72,7 +73,7 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 	}
 	a := &App{store: cfg.Store, log: cfg.Log, now: cfg.Now}
 	a.Session, err = session.New(session.Config{
-		Records: cfg.Store, Frame: frame, URL: cfg.URL, Product: cfg.Product, Keys: [][]byte{cfg.Secret}, Institutions: cfg.Institutions, Mailer: cfg.Mailer,
+		Records: cfg.Store, Frame: frame, URL: cfg.URL, Product: cfg.Product, Keys: [][]byte{cfg.Secret}, Institutions: cfg.Institutions, CheckEvery: cfg.CheckEvery, Mailer: cfg.Mailer,
 		Address: cfg.Address, Hashing: cfg.Hashing, Now: cfg.Now, Log: cfg.Log,
 		// Nothing happens to a person before both features are there.
 		Watch: func(tx records.Tx, e session.Event) error { return a.Consent.Watch(tx, e) },

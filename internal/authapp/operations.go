@@ -9,6 +9,7 @@ import (
 	"github.com/hpcsera/hpcsera/internal/consent"
 	"github.com/hpcsera/hpcsera/internal/operator"
 	"github.com/hpcsera/hpcsera/internal/records"
+	"github.com/hpcsera/hpcsera/internal/session"
 )
 
 // The operator's operations, each with its request and answer.
@@ -55,6 +56,7 @@ type (
 		Operator    bool      `json:"operator"`
 		Disabled    bool      `json:"disabled"`
 		Institution string    `json:"institution,omitempty"`
+		Projects    []string  `json:"projects,omitempty"` // by the institution's word
 		Created     time.Time `json:"created"`
 	}
 	// Deployment is a registered API server.
@@ -113,7 +115,11 @@ func (a *App) SetUser(ctx context.Context, s Switch) (User, error) {
 		return User{}, err
 	}
 	p, err := a.Session.User(ctx, s.Name)
-	return User{p.Name, p.Mail, p.Operator, p.Disabled, p.Institution, p.Created}, err
+	return user(p), err
+}
+
+func user(p session.Person) User {
+	return User{p.Name, p.Mail, p.Operator, p.Disabled, p.Institution, p.Projects, p.Created}
 }
 
 // Users lists the accounts.
@@ -121,7 +127,7 @@ func (a *App) Users(ctx context.Context, _ None) ([]User, error) {
 	people, err := a.Session.People(ctx)
 	list := []User{}
 	for _, p := range people {
-		list = append(list, User{p.Name, p.Mail, p.Operator, p.Disabled, p.Institution, p.Created})
+		list = append(list, user(p))
 	}
 	return list, err
 }

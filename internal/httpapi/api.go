@@ -72,6 +72,12 @@ func New(cfg Config) (*API, error) {
 	return a, nil
 }
 
+// Paths returns the patterns below which the API answers, for whoever serves
+// other things on the same address.
+func Paths() []string {
+	return []string{"/api/", "/docs", "/docs/", "/healthz", "/readyz", "/openapi.yaml"}
+}
+
 // ServeHTTP answers one request.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// ServeMux would redirect an unclean path with a page.

@@ -28,8 +28,11 @@ type Config struct {
 	Stopping <-chan struct{}
 	// Still re-checks the principal of a stream; [auth.Service.Still].
 	Still func(context.Context, *auth.Principal) error
-	Log   *slog.Logger
-	Now   func() time.Time // nil is time.Now
+	// StatusList returns the Auth app's newest signed list of withdrawn approvals,
+	// "" while there is none; it travels to agents as it is. nil is none.
+	StatusList func() string
+	Log        *slog.Logger
+	Now        func() time.Time // nil is time.Now
 	// SilentAfter is how long the holder of a term must be silent before
 	// another instance of its agent gets the term. 0 is 90 seconds.
 	SilentAfter time.Duration
@@ -76,6 +79,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.StatusList == nil {
+		cfg.StatusList = func() string { return "" }
 	}
 	if cfg.SilentAfter == 0 {
 		cfg.SilentAfter = silentAfter

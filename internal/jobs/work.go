@@ -160,6 +160,7 @@ func (w *poll) look(ctx context.Context) (answer hpcsera.WorkAnswer, ready bool,
 			return err
 		}
 		answer.Cursor = w.s.cursors.make(w.agent.ID, answer.Epoch, upto)
+		answer.StatusList = w.s.cfg.StatusList()
 		ready, err = w.hasReady(r, jobs)
 		return err
 	})

@@ -91,9 +91,15 @@ func TestOnlyTheUserLetsAClientAsk(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}
+	stop := access.Enabling{User: "alice", Client: "pinged"}
+	if _, err := w.access.EnableClient(t.Context(), person("bob"), stop); hpcsera.CodeOf(err) != hpcsera.NotFound {
+		t.Errorf("bob stops a client of alice's: got %v", err)
+	}
+	_, err := w.access.EnableClient(t.Context(), &auth.Principal{Person: &auth.Person{User: "alice", KeyBound: true}}, stop)
+	w.must(err)
 	list, err := w.access.EnabledClients(t.Context(), person("alice"), access.Filter{User: "alice"})
-	if err != nil || len(list) != 3 {
-		t.Errorf("got %d clients (%v), want gitlab, lake and pinged", len(list), err)
+	if err != nil || len(list) != 2 {
+		t.Errorf("got %d clients (%v), want gitlab and lake", len(list), err)
 	}
 }
 

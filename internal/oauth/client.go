@@ -39,6 +39,14 @@ func (s *Service) client(r *request) (caller, error) {
 		return caller{}, err
 	}
 	assertion, secret, name := r.form["client_assertion"], r.form["client_secret"], r.form["client_id"]
+	if basic && name != "" && name != user {
+		return caller{}, bad(invalidRequest, "client_id is not the client of the Authorization header")
+	}
+	// An empty secret is none (RFC 6749 section 2.3.1): some libraries name a
+	// public client that way.
+	if basic && password == "" {
+		basic, name = false, user
+	}
 	methods := 0
 	for _, used := range []bool{basic, assertion != "" || r.form["client_assertion_type"] != "", secret != ""} {
 		if used {
@@ -48,8 +56,6 @@ func (s *Service) client(r *request) (caller, error) {
 	switch {
 	case methods > 1:
 		return caller{}, bad(invalidRequest, "the client authenticates in more than one way")
-	case basic && name != "" && name != user:
-		return caller{}, bad(invalidRequest, "client_id is not the client of the Authorization header")
 	case basic:
 		name, secret = user, password
 	case assertion != "":

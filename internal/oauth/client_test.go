@@ -86,8 +86,12 @@ func TestAClientThatDoesNotProveWhoItIsGetsNothing(t *testing.T) {
 		{"one that is disabled", func(_ *http.Request, f url.Values) { f.Set("client_id", "pinged") }, 401, "invalid_client"},
 		{"a confidential one without its secret", func(_ *http.Request, f url.Values) { f.Set("client_id", "gitlab") }, 401, "invalid_client"},
 		{"a wrong secret", func(r *http.Request, _ url.Values) { r.SetBasicAuth("gitlab", secret+"x") }, 401, "invalid_client"},
+		{"an empty secret", func(r *http.Request, _ url.Values) { r.SetBasicAuth("gitlab", "") }, 401, "invalid_client"},
 		{"another's secret", func(r *http.Request, _ url.Values) { r.SetBasicAuth("lake", secret) }, 401, "invalid_client"},
 		{"a public one with a secret", func(r *http.Request, _ url.Values) { r.SetBasicAuth("tool", "x") }, 401, "invalid_client"},
+		{"a confidential one with an empty secret", func(r *http.Request, _ url.Values) { r.SetBasicAuth("gitlab", "") }, 401, "invalid_client"},
+		{"one that is not registered with an empty secret", func(r *http.Request, _ url.Values) { r.SetBasicAuth("plain", "") }, 401, "invalid_client"},
+		{"two, one with an empty secret", func(r *http.Request, f url.Values) { r.SetBasicAuth("tool", ""); f.Set("client_id", "gitlab") }, 400, "invalid_request"},
 		{"a built-in one with a secret", func(r *http.Request, _ url.Values) { r.SetBasicAuth("cli", "x") }, 401, "invalid_client"},
 		{"a token", func(r *http.Request, _ url.Values) { r.Header.Set("Authorization", "Bearer x") }, 401, "invalid_client"},
 		{"two headers", func(r *http.Request, _ url.Values) {
@@ -111,12 +115,16 @@ func TestAClientThatDoesNotProveWhoItIsGetsNothing(t *testing.T) {
 		w.refused(c.name, got, c.status, c.code)
 	}
 	for name, edit := range map[string]func(*http.Request, url.Values){
-		"basic": func(r *http.Request, _ url.Values) { r.SetBasicAuth("gitlab", url.QueryEscape(secret)) },
+		"a public one":                      func(_ *http.Request, f url.Values) { f.Set("client_id", "tool") },
+		"a public one with an empty secret": func(r *http.Request, _ url.Values) { r.SetBasicAuth("tool", "") }, // as oidc-agent does
+		"the same, named twice":             func(r *http.Request, f url.Values) { r.SetBasicAuth("tool", ""); f.Set("client_id", "tool") },
+		"basic":                             func(r *http.Request, _ url.Values) { r.SetBasicAuth("gitlab", url.QueryEscape(secret)) },
 		"post": func(_ *http.Request, f url.Values) {
 			f.Set("client_id", "gitlab")
 			f.Set("client_secret", secret)
 		},
-		"public": func(_ *http.Request, f url.Values) { f.Set("client_id", "tool") },
+		"public, with an empty secret": func(r *http.Request, _ url.Values) { r.SetBasicAuth("tool", "") },
+		"public":                       func(_ *http.Request, f url.Values) { f.Set("client_id", "tool") },
 	} {
 		if got := ask(edit); got.status != http.StatusOK {
 			t.Errorf("%s: got %d %s, want 200", name, got.status, got.text)

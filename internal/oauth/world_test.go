@@ -56,7 +56,14 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t, secrets: map[string]string{}, now: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)}
+	return newWorldAt(t, publicURL, time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC))
+}
+
+// newWorldAt is newWorld behind another URL. With no time given it goes by the
+// real one, for programs that have no other.
+func newWorldAt(t *testing.T, publicURL string, now time.Time) *world {
+	t.Helper()
+	w := &world{T: t, secrets: map[string]string{}, now: now}
 	quiet := slog.New(slog.DiscardHandler)
 	var err error
 	w.store, err = sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "hpcsera.db"), quiet)
@@ -90,6 +97,9 @@ func (w *world) must(err error) {
 func (w *world) clock() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.now.IsZero() {
+		return time.Now()
+	}
 	return w.now
 }
 

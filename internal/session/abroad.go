@@ -66,7 +66,11 @@ func (s *Service) startAbroad(w http.ResponseWriter, r *http.Request) error {
 	if err := s.newVisit(w, r, &visit{Return: s.back(r.URL.Query().Get("return")), Abroad: a}); err != nil {
 		return err
 	}
-	to := p.oauth.AuthCodeURL(a.State, oidc.Nonce(a.Nonce), oauth2.S256ChallengeOption(a.Verifier))
+	options := []oauth2.AuthCodeOption{oidc.Nonce(a.Nonce), oauth2.S256ChallengeOption(a.Verifier)}
+	if i.consentWanted() {
+		options = append(options, oauth2.SetAuthURLParam("prompt", "consent"))
+	}
+	to := p.oauth.AuthCodeURL(a.State, options...)
 	http.Redirect(w, r, to, http.StatusSeeOther)
 	return nil
 }
@@ -176,6 +180,10 @@ func (s *Service) admit(w http.ResponseWriter, r *http.Request, i *institution, 
 	if verified, _ := said["email_verified"].(bool); !verified || checkPerson("x", mail) != nil {
 		mail = ""
 	}
+	offline := slices.Contains(i.Scopes, oidc.ScopeOfflineAccess)
+	if offline && token.RefreshToken == "" {
+		s.cfg.Log.WarnContext(r.Context(), "an institution gives no offline access, so nobody will hear when this person leaves", "institution", i.Name, "user", name)
+	}
 	var cookie string
 	err = s.cfg.Records.Write(r.Context(), func(tx records.Tx) error {
 		a, err := s.vouched(tx, i, subject, name, mail)
@@ -184,7 +192,7 @@ func (s *Service) admit(w http.ResponseWriter, r *http.Request, i *institution, 
 		}
 		a.Projects = i.projects(said)
 		id := identity{Institution: i.Name, Subject: subject, User: a.Name, Checked: s.cfg.Now()}
-		if slices.Contains(i.Scopes, oidc.ScopeOfflineAccess) {
+		if offline {
 			id.Refresh = s.sealRefresh(id, token.RefreshToken)
 		}
 		err = errors.Join(putAccount(tx, a), tx.Put(identityKind, identityKey(i.Name, subject), id, records.Options{Owner: a.Name}), s.leave(tx, r))

@@ -385,3 +385,62 @@ func TestInstitutionsThatCannotBeAreRefusedAtTheStart(t *testing.T) {
 		}
 	}
 }
+
+// An institution that refuses somebody is heard at once: a second try with the
+// secret elsewhere would be refused for another reason.
+func TestTheSecretIsSentOnceAndAsTheInstitutionWants(t *testing.T) {
+	for _, c := range []struct {
+		name, method string
+		supported    []string
+		want         string
+	}{
+		{"nothing said", "", nil, "client_secret_basic"},
+		{"both", "", []string{"private_key_jwt", "client_secret_post", "client_secret_basic"}, "client_secret_basic"},
+		{"the other only", "", []string{"private_key_jwt", "client_secret_post"}, "client_secret_post"},
+		{"what is configured", "client_secret_basic", []string{"client_secret_post"}, "client_secret_basic"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, p := abroad(t, func(i *session.Institution) { i.AuthMethod = c.method })
+			p.set(func() { p.methods, p.method = c.supported, c.want })
+			b := r.browser()
+			b.expect(b.visit(p, "/"), http.StatusSeeOther)
+			p.set(func() { p.gone = true })
+			r.pass(31 * time.Minute)
+			if err := r.CheckPeople(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if who, err := r.User(t.Context(), "alice"); err != nil || !who.Disabled || p.refreshes != 1 || p.strange != 0 {
+				t.Errorf("got %+v, %v, after %d questions, %d of them with the secret in the wrong place; want disabled, 1 and 0", who, err, p.refreshes, p.strange)
+			}
+		})
+	}
+}
+
+func TestWhoIsAskedAboutLaterIsAskedForConsent(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*session.Institution)
+		want   string
+	}{
+		"offline access":             {func(*session.Institution) {}, "consent"},
+		"given without asking":       {func(i *session.Institution) { i.SkipConsent = true }, ""},
+		"nobody will be asked about": {func(i *session.Institution) { i.Scopes = nil }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, p := abroad(t, c.change)
+			_, asked := p.authorize(r.browser().start("/"))
+			if got := asked.Get("prompt"); got != c.want {
+				t.Errorf("got prompt %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestAnInstitutionThatGivesNoOfflineAccessIsToldOf(t *testing.T) {
+	r, p := abroad(t)
+	p.set(func() { p.stingy = true })
+	b := r.browser()
+	b.expect(b.visit(p, "/"), http.StatusSeeOther)
+	if log := r.log.String(); !strings.Contains(log, "nobody will hear when this person leaves") {
+		t.Errorf("the log does not say that leavers go unnoticed: %s", log)
+	}
+}

@@ -37,6 +37,9 @@ type Config struct {
 	Keys [][]byte
 	// Institutions are where people may sign in besides here.
 	Institutions []Institution
+	// CheckEvery is how often institutions are asked whether their people are
+	// still there, 45 minutes at most; 0 is half an hour.
+	CheckEvery time.Duration
 	// Mailer takes notices to people; nil sends none.
 	Mailer Mailer
 	// Watch is told what others must act upon, within the transaction that
@@ -105,6 +108,13 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.Address == nil {
 		cfg.Address = peer
+	}
+	if cfg.CheckEvery == 0 {
+		cfg.CheckEvery = checkEvery
+	}
+	if cfg.CheckEvery < time.Second || cfg.CheckEvery > maxCheckEvery {
+		return nil, hpcsera.Errorf(hpcsera.InvalidField, "%v is no time between two questions to an institution.", cfg.CheckEvery).At("limits.institution_check").
+			Hint("Write one second to 45 minutes: a leaver is out within the hour.")
 	}
 	s := &Service{cfg: cfg, host: u.Hostname(), institutions: map[string]*institution{}, outbox: make(chan Mail, 256)}
 	files, err := fs.Sub(templates, "pages")
@@ -190,19 +200,21 @@ func (s *Service) deliver(ctx context.Context) {
 
 // keepUp is the loop that asks institutions and sweeps.
 func (s *Service) keepUp(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
+	sweep, look := time.NewTicker(sweepEvery), time.NewTicker(s.cfg.CheckEvery/looksPerCheck)
+	defer sweep.Stop()
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-		}
-		if err := s.cfg.Records.Write(ctx, func(tx records.Tx) error { return tx.Sweep(s.cfg.Now()) }); err != nil {
-			s.cfg.Log.WarnContext(ctx, "records that ended were not erased", "error", err)
-		}
-		if err := s.CheckPeople(ctx); err != nil {
-			s.cfg.Log.WarnContext(ctx, "institutions could not be asked about their people", "error", err)
+		case <-sweep.C:
+			if err := s.cfg.Records.Write(ctx, func(tx records.Tx) error { return tx.Sweep(s.cfg.Now()) }); err != nil {
+				s.cfg.Log.WarnContext(ctx, "records that ended were not erased", "error", err)
+			}
+		case <-look.C:
+			if err := s.CheckPeople(ctx); err != nil {
+				s.cfg.Log.WarnContext(ctx, "institutions could not be asked about their people", "error", err)
+			}
 		}
 	}
 }

@@ -27,9 +27,18 @@ type Institution struct {
 	// logout URL/institution/NAME/logout.
 	ClientID     string
 	ClientSecret string
+	// AuthMethod is how the institution wants the secret: client_secret_basic or
+	// client_secret_post; "" is the second only where it says that it does not
+	// take the first.
+	AuthMethod string
 	// Scopes besides openid. With offline_access we can ask later whether a
 	// person is still there.
 	Scopes []string
+	// SkipConsent asks for offline_access without prompt=consent, for
+	// institutions that give it for good all the same. Those that keep to OpenID
+	// Connect Core 11 would then give a token that ends with the session there,
+	// and whoever signs out there would look like somebody who left.
+	SkipConsent bool
 	// UserClaim names the claim that becomes the account's name; ""
 	// is preferred_username. Domain is cut off its end, and then required: for
 	// institutions that vouch for addresses.
@@ -57,6 +66,9 @@ func (i Institution) check() error {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%q is no issuer.", i.Issuer).At(field + ".issuer").Hint("Write its https address.")
 	case i.ClientID == "":
 		return hpcsera.Errorf(hpcsera.InvalidField, "the client id is missing.").At(field + ".client_id").Hint("The institution gives it.")
+	case i.AuthMethod != "" && authStyles[i.AuthMethod] == oauth2.AuthStyleAutoDetect:
+		return hpcsera.Errorf(hpcsera.InvalidField, "%q is no way to send the client's secret.", i.AuthMethod).At(field + ".auth_method").
+			Hint("Write client_secret_basic or client_secret_post, or nothing.")
 	}
 	for _, project := range i.Projects {
 		if !hpcsera.ValidName(project) {
@@ -113,20 +125,51 @@ func (i *institution) provider(ctx context.Context, now time.Time) (*provider, e
 		return nil, unreachable
 	}
 	var more struct {
-		TellsIssuer bool `json:"authorization_response_iss_parameter_supported"`
+		TellsIssuer bool     `json:"authorization_response_iss_parameter_supported"`
+		AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
 	}
 	if err := p.Claims(&more); err != nil {
 		return nil, err
 	}
+	endpoint := p.Endpoint()
+	endpoint.AuthStyle = i.authStyle(more.AuthMethods)
 	i.known = &provider{
 		Provider: p, tellsIssuer: more.TellsIssuer,
 		oauth: oauth2.Config{
-			ClientID: i.ClientID, ClientSecret: i.ClientSecret, Endpoint: p.Endpoint(), RedirectURL: i.callback,
+			ClientID: i.ClientID, ClientSecret: i.ClientSecret, Endpoint: endpoint, RedirectURL: i.callback,
 			Scopes: append([]string{oidc.ScopeOpenID}, i.Scopes...),
 		},
 		verifier: p.Verifier(&oidc.Config{ClientID: i.ClientID}),
 	}
 	return i.known, nil
+}
+
+// authStyles are the ways to send a client's secret, by their registered names.
+var authStyles = map[string]oauth2.AuthStyle{
+	"client_secret_basic": oauth2.AuthStyleInHeader,
+	"client_secret_post":  oauth2.AuthStyleInParams,
+}
+
+// authStyle is how the secret is sent. It is never found out by trying: the
+// answer to the second try would hide that the first one was refused because
+// the person left.
+func (i *institution) authStyle(supported []string) oauth2.AuthStyle {
+	switch {
+	case i.AuthMethod != "":
+		return authStyles[i.AuthMethod]
+	case i.ClientSecret == "":
+		return oauth2.AuthStyleInParams // there is nothing to prove, and the client's name goes where all else is
+	}
+	if !slices.Contains(supported, "client_secret_basic") && slices.Contains(supported, "client_secret_post") {
+		return oauth2.AuthStyleInParams
+	}
+	return oauth2.AuthStyleInHeader // clients are registered so unless they say otherwise
+}
+
+// consentWanted says that the person must be asked there, or there will be no
+// token to ask with later (OpenID Connect Core 11).
+func (i *institution) consentWanted() bool {
+	return !i.SkipConsent && slices.Contains(i.Scopes, oidc.ScopeOfflineAccess)
 }
 
 // claims are what an institution says of a person.

@@ -13,14 +13,18 @@ import (
 	"github.com/hpcsera/hpcsera/internal/records"
 )
 
-// checkEvery is how often an institution is asked about each of its people.
-// With the time between two looks it stays well below the hour that is
-// promised.
-const checkEvery = 30 * time.Minute
+// How often an institution is asked about each of its people. Run looks three
+// times as often who is due, so that even with the most a leaver is out within
+// the hour that is promised.
+const (
+	checkEvery    = 30 * time.Minute
+	maxCheckEvery = 45 * time.Minute
+	looksPerCheck = 3
+)
 
 // CheckPeople asks institutions about the people who were not asked about for
-// half an hour, and disables the accounts of those who left. Run calls it. An
-// institution that does not answer has said nothing.
+// half an hour, or what is configured, and disables the accounts of those who
+// left. Run calls it. An institution that does not answer has said nothing.
 func (s *Service) CheckPeople(ctx context.Context) error {
 	type entry struct {
 		key string
@@ -30,7 +34,7 @@ func (s *Service) CheckPeople(ctx context.Context) error {
 	err := s.cfg.Records.Read(ctx, func(r records.Reader) error {
 		due = nil
 		return each(r, identityKind, "", func(key string, id *identity) error {
-			if id.Refresh != "" && s.cfg.Now().Sub(id.Checked) >= checkEvery {
+			if id.Refresh != "" && s.cfg.Now().Sub(id.Checked) >= s.cfg.CheckEvery {
 				due = append(due, entry{key, *id})
 			}
 			return nil

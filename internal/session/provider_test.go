@@ -36,6 +36,10 @@ type provider struct {
 	down      bool
 	codes     map[string]url.Values // by code: what was asked for
 	refreshes int
+	methods   []string // how it says that it takes a client's secret
+	method    string   // how it takes it; "" is in any way
+	strange   int      // requests with the secret elsewhere
+	stingy    bool     // it gives no refresh token
 }
 
 func newProvider(t *testing.T) *provider {
@@ -50,8 +54,11 @@ func newProvider(t *testing.T) *provider {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		p.json(w, map[string]any{
-			"issuer": p.URL, "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/jwks",
+			"token_endpoint_auth_methods_supported": p.methods,
+			"issuer":                                p.URL, "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/jwks",
 			"userinfo_endpoint": p.URL + "/userinfo", "id_token_signing_alg_values_supported": []string{"RS256"},
 			"authorization_response_iss_parameter_supported": true,
 		})
@@ -134,6 +141,15 @@ func (p *provider) token(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		_ = json.NewEncoder(w).Encode(map[string]string{"error": code})
 	}
+	method := "client_secret_post"
+	if _, _, ok := r.BasicAuth(); ok {
+		method = "client_secret_basic"
+	}
+	if p.method != "" && method != p.method {
+		p.strange++
+		fail("invalid_client")
+		return
+	}
 	if r.PostFormValue("grant_type") == "refresh_token" {
 		p.refreshes++
 		if p.gone || r.PostFormValue("refresh_token") != p.refresh {
@@ -159,7 +175,9 @@ func (p *provider) token(w http.ResponseWriter, r *http.Request) {
 	if p.spoil != nil {
 		p.spoil(claims)
 	}
-	p.refresh = rand.Text()
+	if p.refresh = rand.Text(); p.stingy {
+		p.refresh = ""
+	}
 	p.json(w, map[string]any{"access_token": "at", "token_type": "Bearer", "expires_in": 60, "refresh_token": p.refresh, "id_token": p.sign(claims)})
 }
 

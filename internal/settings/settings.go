@@ -160,7 +160,7 @@ func Attrs(cfg any) []any {
 	var list []any
 	for _, l := range leaves(reflect.ValueOf(cfg), nil) {
 		text := fmt.Sprint(l.value.Interface())
-		if l.key() == "database" {
+		if strings.HasSuffix(l.key(), "database") {
 			text = ShownDatabase(text)
 		}
 		list = append(list, slog.String(l.key(), text))
@@ -185,11 +185,12 @@ func (l Log) Check() error {
 	return nil
 }
 
-// New returns the log, which was checked.
-func (l Log) New(w io.Writer) *slog.Logger {
+// New returns the log, which was checked. hide rewrites what must not stand in
+// it; nil rewrites nothing.
+func (l Log) New(w io.Writer, hide func([]string, slog.Attr) slog.Attr) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(l.Level)) // checked
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: hide}
 	if l.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}

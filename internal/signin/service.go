@@ -47,6 +47,8 @@ type Users interface {
 	// one is refused. projects are those of the user by the word of the user's
 	// institution.
 	Admit(ctx context.Context, name string, projects []string) (hpcsera.User, error)
+	// Leave disables a user whose account at the Auth app was ended.
+	Leave(ctx context.Context, name string) error
 }
 
 // How long things last.

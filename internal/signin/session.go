@@ -234,18 +234,84 @@ func (s *Service) EndAll(ctx context.Context, w Which) (ended int, err error) {
 	return ended, store.Failed("end sessions", err)
 }
 
+// Events is where the Auth app tells what happened to its people:
+// decision.Client.
+type Events interface {
+	Events(ctx context.Context, wait time.Duration) ([]decision.Event, error)
+	Ack(ctx context.Context, ids ...string) error
+}
+
+// The clocks of Listen.
+const (
+	eventWait  = 25 * time.Second
+	eventRetry = 5 * time.Second
+)
+
+// Listen applies what the Auth app tells until ctx ends, so that whoever left
+// an institution has no access here within a poll. It is to be run once, in a
+// goroutine of the server; on several replicas each event may be heard twice.
+func (s *Service) Listen(ctx context.Context, from Events) error {
+	told := false
+	for ctx.Err() == nil {
+		events, err := from.Events(ctx, eventWait)
+		for _, e := range events {
+			if err == nil {
+				err = s.Heard(ctx, e)
+			}
+			if err == nil {
+				err = from.Ack(ctx, e.ID)
+			}
+		}
+		if err == nil {
+			told = false
+			continue
+		}
+		if !told && ctx.Err() == nil {
+			s.cfg.Log.Warn("what happened to people at the Auth app is not known; it is asked again", "err", err)
+		}
+		told = true
+		select {
+		case <-ctx.Done():
+		case <-time.After(eventRetry):
+		}
+	}
+	return nil
+}
+
 // Heard ends sessions after an event of the Auth app, which comes to those who
-// ask for it even where no logout token reached us. It may be repeated.
+// ask for it even where no logout token reached us. Whoever left is disabled:
+// tokens and agents, too, are refused from the next request on. It may be
+// repeated.
 func (s *Service) Heard(ctx context.Context, e decision.Event) error {
 	var err error
 	switch e.Type {
 	case decision.SignedOut:
 		_, err = s.EndAll(ctx, Which{User: e.User, SID: e.Session, Before: e.At})
 	case decision.Left:
-		_, err = s.EndAll(ctx, Which{User: e.User, Before: e.At})
-	case decision.Returned: // they sign in again
+		back, seen := s.since(ctx, e.User, e.At)
+		if err = seen; err == nil && !back {
+			err = s.cfg.Users.Leave(ctx, e.User)
+		}
+		if err == nil {
+			_, err = s.EndAll(ctx, Which{User: e.User, Before: e.At})
+		}
+	case decision.Returned: // an operator here decides whether they are let in again
 	}
 	return err
+}
+
+// since reports whether a user signed in after a moment: an event from before
+// that is old news.
+func (s *Service) since(ctx context.Context, user string, at time.Time) (later bool, err error) {
+	err = s.cfg.Store.Read(ctx, func(r store.Reader) error {
+		return r.Documents(sessions, user, s.now(), func(_ string, doc []byte) error {
+			var r record
+			err := json.Unmarshal(doc, &r)
+			later = later || r.Created.After(at)
+			return err
+		})
+	})
+	return later, store.Failed("read sessions of "+user, err)
 }
 
 // LoggedOut takes a logout token (OpenID Connect Back-Channel Logout) and ends

@@ -2,6 +2,7 @@ package signin_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -456,24 +458,86 @@ func TestForgedLogoutTokensMakeNobodyFetchKeysAllTheTime(t *testing.T) {
 	}
 }
 
-func TestEventsOfTheAuthAppEndSessionsToo(t *testing.T) {
-	w := newWorld(t)
+func TestEventsOfTheAuthAppEndAccess(t *testing.T) {
 	for name, c := range map[string]struct {
-		event decision.Event
-		goes  bool
+		event          decision.Event
+		ago            time.Duration
+		goes, disabled bool
 	}{
-		"another user left":       {decision.Event{Type: decision.Left, User: "bob", At: w.now}, true},
-		"another session ended":   {decision.Event{Type: decision.SignedOut, User: "alice", Session: "sid-of-bob", At: w.now}, true},
-		"an event from before":    {decision.Event{Type: decision.Left, User: "alice", At: w.now.Add(-time.Hour)}, true},
-		"alice is enabled again":  {decision.Event{Type: decision.Returned, User: "alice", At: w.now}, true},
-		"the session ended there": {decision.Event{Type: decision.SignedOut, User: "alice", Session: "sid-of-alice", At: w.now}, false},
-		"alice left":              {decision.Event{Type: decision.Left, User: "alice", At: w.now}, false},
+		"another user left":       {decision.Event{Type: decision.Left, User: "bob"}, 0, true, false},
+		"another session ended":   {decision.Event{Type: decision.SignedOut, User: "alice", Session: "sid-of-bob"}, 0, true, false},
+		"an event from before":    {decision.Event{Type: decision.Left, User: "alice"}, time.Hour, true, false},
+		"alice is enabled again":  {decision.Event{Type: decision.Returned, User: "alice"}, 0, true, false},
+		"the session ended there": {decision.Event{Type: decision.SignedOut, User: "alice", Session: "sid-of-alice"}, 0, false, false},
+		"alice left":              {decision.Event{Type: decision.Left, User: "alice"}, 0, false, true},
 	} {
+		w := newWorld(t)
 		f := w.signedIn(signin.Begin{To: "/"})
-		if err := w.s.Heard(t.Context(), c.event); err != nil || (w.who(f.Secret) != "") != c.goes {
-			t.Errorf("%s: got %v, the session is %q", name, err, w.who(f.Secret))
+		c.event.At = w.now.Add(-c.ago)
+		for range 2 { // it may come again
+			if err := w.s.Heard(t.Context(), c.event); err != nil || (w.who(f.Secret) != "") != c.goes {
+				t.Errorf("%s: got %v, the session is %q", name, err, w.who(f.Secret))
+			}
+		}
+		var alice *hpcsera.User
+		err := w.store.Read(t.Context(), func(r store.Reader) (err error) {
+			alice, err = r.User("alice")
+			return err
+		})
+		if err != nil || alice.Disabled != c.disabled {
+			t.Errorf("%s: alice is %+v (%v), want disabled %v", name, alice, err, c.disabled)
 		}
 	}
+}
+
+// told is an Auth app's list of events.
+type told struct {
+	events []decision.Event
+	away   int
+	acked  chan string
+}
+
+func (e *told) Events(ctx context.Context, _ time.Duration) ([]decision.Event, error) {
+	if e.away > 0 {
+		e.away--
+		return nil, errors.New("the Auth app is away")
+	}
+	if len(e.events) == 0 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return e.events, nil
+}
+
+func (e *told) Ack(_ context.Context, ids ...string) error {
+	e.events = e.events[len(ids):]
+	for _, id := range ids {
+		e.acked <- id
+	}
+	return nil
+}
+
+func TestEventsAreAppliedBeforeTheyAreAcknowledged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := w.signedIn(signin.Begin{To: "/"})
+		from := &told{away: 3, acked: make(chan string, 2), events: []decision.Event{
+			{ID: "ev_1", Type: decision.SignedOut, User: "alice", Session: "sid-of-bob", At: w.now}, {ID: "ev_2", Type: decision.Left, User: "alice", At: w.now},
+		}}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- w.s.Listen(ctx, from) }()
+		if first, second := <-from.acked, <-from.acked; first != "ev_1" || second != "ev_2" || w.who(f.Secret) != "" {
+			t.Errorf("acknowledged %s, %s, the session is %q; want both, and nobody", first, second, w.who(f.Secret))
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := w.store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestAFormWaitsForItsUserOnly(t *testing.T) {

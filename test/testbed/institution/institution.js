@@ -5,9 +5,11 @@
 //   node institution.js SETTINGS.json
 //
 // SETTINGS: {port, client: {id, secret, redirect_uri, backchannel_logout_uri},
-// users: {NAME: {claims}}}. It prints its issuer as its first line, and ends
+// users: {NAME: {claims}}}. It prints its issuer when it is ready, and ends
 // with its standard input. A user's claims can be changed while it runs:
 // PUT /test/users/NAME with new ones, DELETE for a leaver; both on loopback.
+// Otherwise it is as strict as it comes: PKCE, and offline access only for who
+// was asked (prompt=consent), so that a sign-out ends every other token.
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import { Provider } from 'oidc-provider';
@@ -30,13 +32,11 @@ const provider = new Provider(issuer, {
     grant_types: ['authorization_code', 'refresh_token'],
     response_types: ['code'],
   }],
-  claims: { openid: ['sub'], profile: ['preferred_username', 'name', 'groups'], email: ['email'] },
+  claims: { openid: ['sub'], profile: ['preferred_username', 'name', 'groups'], email: ['email', 'email_verified'] },
   conformIdTokenClaims: false,
   features: { devInteractions: { enabled: false }, backchannelLogout: { enabled: true }, rpInitiatedLogout: { enabled: true } },
   cookies: { keys: ['only for tests'] },
   pkce: { required: () => true },
-  // Offline access without asking: institutions do that for their own services.
-  issueRefreshToken: async (ctx, client) => client.grantTypeAllowed('refresh_token'),
   findAccount: async (ctx, id) => (users.has(id) ? { accountId: id, claims: async () => ({ sub: id, ...users.get(id) }) } : undefined),
   interactions: { url: (ctx, interaction) => `/interaction/${interaction.uid}` },
   loadExistingGrant: async (ctx) => {
@@ -46,6 +46,8 @@ const provider = new Provider(issuer, {
     return grant;
   },
 });
+
+provider.on('server_error', (ctx, err) => console.error(err));
 
 const handle = provider.callback();
 const body = (req) => new Promise((resolve) => {
@@ -68,6 +70,16 @@ const server = http.createServer(async (req, res) => {
   }
   if (!url.pathname.startsWith('/interaction/')) {
     handle(req, res);
+    return;
+  }
+  const { prompt } = await provider.interactionDetails(req, res);
+  if (prompt.name === 'consent') {
+    if (req.method === 'POST') {
+      await provider.interactionFinished(req, res, { consent: {} }, { mergeWithLastSubmission: true });
+      return;
+    }
+    res.writeHead(200, { 'content-type': 'text/html; charset=utf-8' }).end(page('Example University', `<form method="post" action="${escape(url.pathname)}">
+      <p>HPCSerA wants to know who you are, also later.</p><p><button name="consent" value="yes">Allow</button></p></form>`));
     return;
   }
   if (req.method === 'POST') {
