@@ -160,6 +160,7 @@ type EventFilter struct {
 
 // Answer is a 2xx answer kept under an idempotency key.
 type Answer struct {
+	User       string // who asked, and alone gets it again
 	BodySHA256 string // of the request, hexadecimal
 	Status     int
 	Body       []byte

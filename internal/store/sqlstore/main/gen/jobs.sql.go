@@ -10,7 +10,7 @@ import (
 )
 
 const answer = `-- name: Answer :one
-SELECT body_sha256, status, body, created FROM answers WHERE scope = $1 AND key = $2
+SELECT "user", body_sha256, status, body, created FROM answers WHERE scope = $1 AND key = $2
 `
 
 type AnswerParams struct {
@@ -19,6 +19,7 @@ type AnswerParams struct {
 }
 
 type AnswerRow struct {
+	User       string
 	BodySha256 string
 	Status     int64
 	Body       []byte
@@ -29,6 +30,7 @@ func (q *Queries) Answer(ctx context.Context, arg AnswerParams) (AnswerRow, erro
 	row := q.db.QueryRowContext(ctx, answer, arg.Scope, arg.Key)
 	var i AnswerRow
 	err := row.Scan(
+		&i.User,
 		&i.BodySha256,
 		&i.Status,
 		&i.Body,

@@ -54,7 +54,7 @@ DELETE FROM job_dependencies WHERE job = $1;
 DELETE FROM events WHERE events.job = $1 AND events.seq < (SELECT max(e.seq) FROM events e WHERE e.job = $1);
 
 -- name: Answer :one
-SELECT body_sha256, status, body, created FROM answers WHERE scope = $1 AND key = $2;
+SELECT "user", body_sha256, status, body, created FROM answers WHERE scope = $1 AND key = $2;
 
 -- name: DropAnswers :exec
 DELETE FROM answers WHERE created < $1;
