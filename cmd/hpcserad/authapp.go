@@ -32,6 +32,15 @@ type authConfig struct {
 	// the server's own where that is PostgreSQL).
 	SecretFile string `json:"secret_file"`
 	Database   string `json:"database"`
+	// Mail and Institutions are the Auth app's in this process; another one has
+	// its own.
+	Mail         authapp.Mail          `json:"mail"`
+	Institutions []authapp.Institution `json:"institutions"`
+	// InstitutionsNameProjects lets people into the projects that their
+	// institutions name, whichever Auth app passes that on. It is off unless
+	// somebody wants it: it takes from the owners of projects the decision who
+	// is in, and gives it to whoever keeps groups at an institution.
+	InstitutionsNameProjects bool `json:"institutions_name_projects"`
 	// PrivateNetworks are networks in which clients may be notified although
 	// they are not public: "10.0.0.0/8, fd00::/8".
 	PrivateNetworks string `json:"private_networks"`
@@ -84,10 +93,13 @@ func (p *people) host(ctx context.Context, cfg config, key decision.Key, front *
 	if p.store, err = authstore.Open(ctx, cfg.Auth.Database, time.Now); err != nil {
 		return err
 	}
-	p.app, err = authapp.New(ctx, authapp.Config{
-		Store: p.store, URL: p.url, Secret: secret, InProcess: true, Address: cfg.sender, Stopping: front.Stopping(),
-		Syslog: settings.Syslog(cfg.Syslog, "hpcserad", slog.New(slog.DiscardHandler)), Log: log, // the server tells what is wrong with it
-	})
+	c, err := outside(cfg)
+	if err != nil {
+		return err
+	}
+	c.Store, c.URL, c.Secret, c.InProcess, c.Address, c.Stopping = p.store, p.url, secret, true, cfg.sender, front.Stopping()
+	c.Syslog, c.Log = settings.Syslog(cfg.Syslog, "hpcserad", slog.New(slog.DiscardHandler)), log // the server tells what is wrong with it
+	p.app, err = authapp.New(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -96,6 +108,17 @@ func (p *people) host(ctx context.Context, cfg config, key decision.Key, front *
 		return err
 	}
 	return p.app.Consent.Own(ctx, consent.NewDeployment{Name: cfg.Auth.Name, URL: cfg.PublicURL, Key: string(public)})
+}
+
+// outside is what the Auth app of this process is given for what is outside:
+// mails, and institutions.
+func outside(cfg config) (c authapp.Config, err error) {
+	if c.Mailer, err = cfg.Auth.Mail.Mailer("auth.mail"); err != nil {
+		return c, err
+	}
+	c.CheckEvery = time.Duration(cfg.Limits.InstitutionCheck)
+	c.Institutions, err = authapp.Institutions("auth.institutions", cfg.Auth.Institutions)
+	return c, err
 }
 
 // run does what nobody asks for until ctx ends.

@@ -203,7 +203,9 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, peopl
 	if err != nil {
 		return nil, err
 	}
-	p.access = access.New(access.Config{Store: db, Jobs: p.jobs, Sightings: p.sightings, Log: log})
+	p.access = access.New(access.Config{
+		Store: db, Jobs: p.jobs, Sightings: p.sightings, Institutions: cfg.Auth.InstitutionsNameProjects, Log: log,
+	})
 	p.inquiry = inquiry.New(inquiry.Config{Store: db, Blobs: files, Inbox: people.inbox, Code: codes, Jobs: p.jobs, Deployment: cfg.PublicURL, Log: log})
 	private, err := callback.ParseNetworks(cfg.Auth.PrivateNetworks)
 	if err != nil {
