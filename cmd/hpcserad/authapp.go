@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/consent"
 	"github.com/hpcsera/hpcsera/internal/decision"
@@ -119,6 +120,15 @@ func outside(cfg config) (c authapp.Config, err error) {
 	c.CheckEvery = time.Duration(cfg.Limits.InstitutionCheck)
 	c.Institutions, err = authapp.Institutions("auth.institutions", cfg.Auth.Institutions)
 	return c, err
+}
+
+// mailer returns what mails users: the Auth app, which knows their addresses.
+// It is nil where the one in this process sends none; then the log is told.
+func (p *people) mailer(cfg config) access.Mailer {
+	if p.app != nil && cfg.Auth.Mail.Server == "" {
+		return nil
+	}
+	return p.inbox
 }
 
 // run does what nobody asks for until ctx ends.
