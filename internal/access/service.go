@@ -41,7 +41,10 @@ type Jobs interface {
 }
 
 // Service changes who may what. It may be used by many goroutines.
-type Service struct{ cfg Config }
+type Service struct {
+	cfg     Config
+	started time.Time
+}
 
 // New returns a service.
 func New(cfg Config) *Service {
@@ -54,7 +57,7 @@ func New(cfg Config) *Service {
 	if cfg.MaxTokenDays == 0 {
 		cfg.MaxTokenDays = 90
 	}
-	return &Service{cfg: cfg}
+	return &Service{cfg: cfg, started: cfg.Now()}
 }
 
 func (s *Service) now() time.Time { return s.cfg.Now().UTC().Truncate(time.Second) }
