@@ -27,6 +27,7 @@ type config struct {
 	Metrics     string       `json:"metrics"` // HOST:PORT, "" is none
 	Syslog      string       `json:"syslog"`  // socket for heads of the audit log, "" is /dev/log where there is one, none is none
 	Auth        authConfig   `json:"auth"`
+	Tokens      tokens       `json:"tokens"`
 	Limits      limits       `json:"limits"`
 	Log         settings.Log `json:"log"`
 
@@ -38,6 +39,16 @@ type tlsConfig struct {
 	Certificate string `json:"certificate"`
 	Key         string `json:"key"`
 }
+
+// tokens is how long clients' tokens live, in days.
+type tokens struct {
+	Days    int `json:"days"`     // when nobody says
+	MaxDays int `json:"max_days"` // at most
+}
+
+// longestTokens is the most that a site may allow. What is never renewed is
+// never looked at again.
+const longestTokens = 366
 
 type limits struct {
 	Body  hpcsera.Bytes    `json:"body"`  // of a JSON request
@@ -51,6 +62,7 @@ type limits struct {
 func defaults() config {
 	return config{
 		Listen: "127.0.0.1:8470", DataDir: "data", Auth: authConfig{Name: "hpcsera"},
+		Tokens: tokens{Days: 30, MaxDays: 90},
 		Limits: limits{Body: 64 << 20, Grace: hpcsera.Duration(30 * time.Second), InstitutionCheck: hpcsera.Duration(30 * time.Minute)},
 		Log:    settings.Log{Format: "text", Level: "info"},
 	}
@@ -148,6 +160,10 @@ func (c *config) check() error {
 		return refuse("behind_proxy", "with tls the server needs no proxy to encrypt.")
 	case !hpcsera.ValidName(c.Auth.Name):
 		return refuse("auth.name", "%q is not a name.", c.Auth.Name)
+	case c.Tokens.MaxDays < 1 || c.Tokens.MaxDays > longestTokens:
+		return refuse("tokens.max_days", "%d is not a number of days from 1 to %d.", c.Tokens.MaxDays, longestTokens)
+	case c.Tokens.Days < 1 || c.Tokens.Days > c.Tokens.MaxDays:
+		return refuse("tokens.days", "%d is not a number of days from 1 to tokens.max_days, %d.", c.Tokens.Days, c.Tokens.MaxDays)
 	case c.Limits.InstitutionCheck < hpcsera.Duration(time.Second) || c.Limits.InstitutionCheck > hpcsera.Duration(45*time.Minute):
 		return refuse("limits.institution_check", "%v is neither a second nor 45 minutes nor between: a leaver is out within the hour.", c.Limits.InstitutionCheck)
 	case c.Limits.Body < 64<<10:

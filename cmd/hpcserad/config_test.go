@@ -48,6 +48,9 @@ func TestAConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
 		{"mail that another program sends", "auth: {url: 'https://auth.example.org', mail: {server: 'smtp:25', from: a@example.org}}\n", nil, "auth.mail"},
 		{"institutions of another program", "auth: {url: 'https://auth.example.org', institutions: [{name: uni}]}\n", nil, "auth.institutions"},
 		{"institutions that are never asked", "limits: {institution_check: 46m}\n", nil, "limits.institution_check"},
+		{"tokens without a life", "tokens: {days: 0}\n", nil, "tokens.days"},
+		{"tokens that live longer than they may", "tokens: {days: 31, max_days: 30}\n", nil, "tokens.days"},
+		{"tokens for more than a year", "tokens: {max_days: 367}\n", nil, "tokens.max_days"},
 		{"a misspelt variable", "", []string{"HPCSERAD_LISTN=127.0.0.1:1"}, "HPCSERAD_LISTN"},
 		{"a variable of a wrong type", "", []string{"HPCSERAD_BEHIND_PROXY=perhaps"}, "HPCSERAD_BEHIND_PROXY"},
 		{"a variable with a duration that is none", "", []string{"HPCSERAD_LIMITS_GRACE=30"}, "HPCSERAD_LIMITS_GRACE"},
@@ -62,10 +65,13 @@ func TestAConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
 }
 
 func TestEnvironmentWinsOverFileAndFileOverDefault(t *testing.T) {
-	c, dir, err := load(t, "listen: 127.0.0.1:1\ntls: {certificate: c.pem, key: /k.pem}\n",
-		"HPCSERAD_LISTEN=127.0.0.1:2", "HPCSERAD_LOG_FORMAT=json", "HPCSERAD_LIMITS_BODY=1MiB", "HOME=/x")
+	c, dir, err := load(t, "listen: 127.0.0.1:1\ntokens: {days: 7}\ntls: {certificate: c.pem, key: /k.pem}\n",
+		"HPCSERAD_LISTEN=127.0.0.1:2", "HPCSERAD_LOG_FORMAT=json", "HPCSERAD_LIMITS_BODY=1MiB", "HPCSERAD_TOKENS_MAX_DAYS=14", "HOME=/x")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if c.Tokens != (tokens{Days: 7, MaxDays: 14}) {
+		t.Errorf("tokens: got %+v", c.Tokens)
 	}
 	for name, pair := range map[string][2]string{
 		"listen": {c.Listen, "127.0.0.1:2"}, "log.format": {c.Log.Format, "json"}, "log.level": {c.Log.Level, "info"},
@@ -158,7 +164,7 @@ func TestTheConfigurationThatInitWritesShowsEverySettingWithItsDefault(t *testin
 	if len(full.Auth.Institutions) != 1 || len(full.Auth.Institutions[0].Require) != 1 || full.Auth.Mail.From == "" {
 		t.Errorf("the examples of mail and an institution: got %+v", full.Auth)
 	}
-	if full.Limits != defaults().Limits || full.Log != defaults().Log {
+	if full.Limits != defaults().Limits || full.Log != defaults().Log || full.Tokens != defaults().Tokens {
 		t.Errorf("shown as defaults: got %+v %+v, want %+v %+v", full.Limits, full.Log, defaults().Limits, defaults().Log)
 	}
 }

@@ -90,6 +90,11 @@ data_dir: data
 #   # networks that are not public, but in which clients may be notified
 #   private_networks: 10.0.0.0/8, fd00::/8
 
+# How long clients' tokens live, in days: when nobody says, and at most.
+# tokens:
+#   days: 30
+#   max_days: 90
+
 # limits:
 #   body: 64MiB       # of a JSON request; files travel as blobs, which have none
 #   grace: 30s        # for requests in flight when the server stops

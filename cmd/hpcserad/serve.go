@@ -204,7 +204,8 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, peopl
 		return nil, err
 	}
 	p.access = access.New(access.Config{
-		Store: db, Jobs: p.jobs, Sightings: p.sightings, Mailer: people.mailer(cfg), Institutions: cfg.Auth.InstitutionsNameProjects, Log: log,
+		Store: db, Jobs: p.jobs, Sightings: p.sightings, Mailer: people.mailer(cfg), Institutions: cfg.Auth.InstitutionsNameProjects,
+		TokenDays: cfg.Tokens.Days, MaxTokenDays: cfg.Tokens.MaxDays, Log: log,
 	})
 	p.inquiry = inquiry.New(inquiry.Config{Store: db, Blobs: files, Inbox: people.inbox, Code: codes, Jobs: p.jobs, Deployment: cfg.PublicURL, Log: log})
 	private, err := callback.ParseNetworks(cfg.Auth.PrivateNetworks)

@@ -85,13 +85,13 @@ func (s *Service) ending(rows []*store.Agent) (list []notice) {
 			subject: "Your HPCSerA agent at " + row.Site + " ends soon",
 			text: fmt.Sprintf("The enrolment of your agent %s at %s ends on %s.\n\n"+
 				"To go on, type on its login node:\n\n    hpcsera-agent enroll --replace\n\nIts jobs stay its own. After the end it takes no jobs and reports none.\n",
-				row.ID, row.Site, day(row.Expires)),
+				row.ID, row.Site, when(row.Expires)),
 		})
 	}
 	return list
 }
 
-func day(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 MST") }
+func when(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 MST") }
 
 // tell claims the notice before it is sent, so that no other replica sends it,
 // and gives the claim back where it could not be sent. To somebody without an

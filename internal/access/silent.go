@@ -43,7 +43,7 @@ func (s *Service) silent(r store.Reader, rows []*store.Agent) (list []notice, fa
 			text: fmt.Sprintf("Your agent %s at %s was last heard of on %s, and has unfinished jobs: %d.\n\n"+
 				"What runs in the batch system goes on, but nobody here hears of it. To see what is wrong, type on its login node:\n\n"+
 				"    hpcsera-agent doctor\n\nIt reports what happened meanwhile when it runs again. There will be no other mail about this silence.\n",
-				row.ID, row.Site, day(*last), jobs),
+				row.ID, row.Site, when(*last), jobs),
 		})
 	}
 	return list, failed
