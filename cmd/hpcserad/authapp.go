@@ -51,6 +51,7 @@ type authConfig struct {
 // itself where it runs in this process.
 type people struct {
 	inbox *decision.Client
+	heads decision.Heads // signs those of the audit log
 	list  *decision.StatusList
 	web   *http.Client // for signing in
 	url   string       // the Auth app's issuer
@@ -77,6 +78,7 @@ func findPeople(ctx context.Context, cfg config, front *server.Server, log *slog
 		}
 		p.web.Transport = decision.Local(p.app.Handler())
 	}
+	p.heads = decision.Heads{Key: key, Log: cfg.PublicURL}
 	p.inbox = decision.NewClient(decision.Config{Issuer: p.url, Name: cfg.Auth.Name, Key: key, HTTP: p.web})
 	p.list = decision.NewStatusList(p.inbox, log)
 	return p, nil

@@ -195,7 +195,7 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, peopl
 		return nil, err
 	}
 	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: cfg.PublicURL, Log: log})
-	p.audit = audit.New(audit.Config{Store: db, Syslog: settings.Syslog(cfg.Syslog, "hpcserad", log), Log: log})
+	p.audit = audit.New(audit.Config{Store: db, Syslog: settings.Syslog(cfg.Syslog, "hpcserad", log), Heads: people.heads, Log: log})
 	p.jobs, err = jobs.New(jobs.Config{
 		Store: db, Blobs: files, Logs: files, Code: codes, Sightings: p.sightings, Key: key,
 		Stopping: front.Stopping(), Still: who.Still, StatusList: people.list.Text, Log: log,
