@@ -78,8 +78,8 @@ var imports = []struct {
 		"a feature: who a person is. It knows no deployment and no request, and never another feature"},
 	{"internal/consent", ". approval internal/decision internal/records internal/page internal/session",
 		"a feature: what people decide. It stands on session, which tells who they are, and on no store of jobs"},
-	{"internal/authapp", ". internal/consent internal/session internal/page internal/records internal/operator",
-		"puts the Auth app together, once for both programs that serve it; its database is handed in"},
+	{"internal/authapp", ". internal/consent internal/decision internal/session internal/page internal/records internal/operator internal/settings",
+		"puts the Auth app together, with the settings that are its own, once for both programs that serve it; its database is handed in"},
 	{"internal/operator", ".", "a socket and JSON: which operations there are, the server says"},
 	{"internal/server", "", "the HTTP chassis: listeners, limits, logs; it would serve any other program as well"},
 

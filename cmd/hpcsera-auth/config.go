@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -9,7 +8,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
-	"github.com/hpcsera/hpcsera/internal/session"
+	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/settings"
 )
 
@@ -17,20 +16,20 @@ import (
 // file; in upper case, joined with _ and behind HPCSERA_AUTH_, they are the
 // environment variables, which win over the file.
 type config struct {
-	Listen       string        `json:"listen"`       // HOST:PORT
-	PublicURL    string        `json:"public_url"`   // "" is the listener's, as localhost
-	BehindProxy  bool          `json:"behind_proxy"` // a proxy in front does TLS, and says where requests come from
-	TLS          tlsConfig     `json:"tls"`
-	DataDir      string        `json:"data_dir"`
-	Database     string        `json:"database"` // "" is DATA_DIR/auth.db
-	KeyFile      string        `json:"key_file"` // "" is DATA_DIR/auth.key
-	AdminSocket  string        `json:"admin_socket"`
-	Syslog       string        `json:"syslog"`  // socket for heads of the audit log, "" is /dev/log where there is one, none is none
-	Product      string        `json:"product"` // the name above every page
-	Mail         mailConfig    `json:"mail"`
-	Institutions []institution `json:"institutions"`
-	Limits       limits        `json:"limits"`
-	Log          settings.Log  `json:"log"`
+	Listen       string                `json:"listen"`       // HOST:PORT
+	PublicURL    string                `json:"public_url"`   // "" is the listener's, as localhost
+	BehindProxy  bool                  `json:"behind_proxy"` // a proxy in front does TLS, and says where requests come from
+	TLS          tlsConfig             `json:"tls"`
+	DataDir      string                `json:"data_dir"`
+	Database     string                `json:"database"` // "" is DATA_DIR/auth.db
+	KeyFile      string                `json:"key_file"` // "" is DATA_DIR/auth.key
+	AdminSocket  string                `json:"admin_socket"`
+	Syslog       string                `json:"syslog"`  // socket for heads of the audit log, "" is /dev/log where there is one, none is none
+	Product      string                `json:"product"` // the name above every page
+	Mail         authapp.Mail          `json:"mail"`
+	Institutions []authapp.Institution `json:"institutions"`
+	Limits       limits                `json:"limits"`
+	Log          settings.Log          `json:"log"`
 
 	keyGiven bool // key_file is set, and not by default
 }
@@ -38,32 +37,6 @@ type config struct {
 type tlsConfig struct {
 	Certificate string `json:"certificate"`
 	Key         string `json:"key"`
-}
-
-// mailConfig is how notices reach people. Without a server nobody gets any.
-type mailConfig struct {
-	Server       string `json:"server"` // HOST:PORT
-	From         string `json:"from"`
-	User         string `json:"user"`
-	PasswordFile string `json:"password_file"`
-}
-
-// institution is an OpenID provider through which people sign in.
-type institution struct {
-	Name             string            `json:"name"`
-	Title            string            `json:"title"`
-	Issuer           string            `json:"issuer"`
-	ClientID         string            `json:"client_id"`
-	ClientSecretFile string            `json:"client_secret_file"`
-	AuthMethod       string            `json:"auth_method,omitempty"`
-	Scopes           []string          `json:"scopes,omitempty"`
-	SkipConsent      bool              `json:"skip_consent,omitempty"`
-	UserClaim        string            `json:"user_claim,omitempty"`
-	Domain           string            `json:"domain,omitempty"`
-	ProjectsClaim    string            `json:"projects_claim,omitempty"`
-	Projects         map[string]string `json:"projects,omitempty"`
-	RequireClaim     string            `json:"require_claim,omitempty"`
-	Require          []string          `json:"require,omitempty"`
 }
 
 type limits struct {
@@ -114,19 +87,11 @@ func (c *config) locate(dir string) {
 		c.Database = strings.TrimPrefix(c.Database, "sqlite:")
 		abs(&c.Database, "auth.db")
 	}
-	for _, path := range append([]*string{&c.TLS.Certificate, &c.TLS.Key, &c.Mail.PasswordFile}, c.secretFiles()...) {
+	for _, path := range append(authapp.SecretFiles(&c.Mail, c.Institutions), &c.TLS.Certificate, &c.TLS.Key) {
 		if *path != "" {
 			abs(path, "")
 		}
 	}
-}
-
-func (c *config) secretFiles() []*string {
-	var list []*string
-	for i := range c.Institutions {
-		list = append(list, &c.Institutions[i].ClientSecretFile)
-	}
-	return list
 }
 
 func (c *config) check() error {
@@ -153,44 +118,9 @@ func (c *config) check() error {
 		return refuse("tls", "certificate and key are needed both.")
 	case c.TLS.Certificate != "" && c.BehindProxy:
 		return refuse("behind_proxy", "with tls the program needs no proxy to encrypt.")
-	case (c.Mail.Server == "") != (c.Mail.From == ""):
-		return refuse("mail", "server and from are needed both.")
+	}
+	if err := c.Mail.Check("mail"); err != nil {
+		return err
 	}
 	return c.Log.Check()
-}
-
-// mailer returns what sends mails, nil for nobody.
-func (c *config) mailer() (session.Mailer, error) {
-	if c.Mail.Server == "" {
-		return nil, nil //nolint:nilnil // no mails are a choice
-	}
-	m := &session.SMTP{Server: c.Mail.Server, From: c.Mail.From, User: c.Mail.User, Now: time.Now}
-	if c.Mail.PasswordFile != "" {
-		var err error
-		if m.Password, err = settings.Private(c.Mail.PasswordFile); err != nil {
-			return nil, fmt.Errorf("mail.password_file: %w", err)
-		}
-	}
-	return m, nil
-}
-
-// institutions returns where people sign in besides here.
-func (c *config) institutions() ([]session.Institution, error) {
-	var list []session.Institution
-	for _, i := range c.Institutions {
-		secret := ""
-		if i.ClientSecretFile != "" {
-			var err error
-			if secret, err = settings.Private(i.ClientSecretFile); err != nil {
-				return nil, fmt.Errorf("institutions.%s.client_secret_file: %w", i.Name, err)
-			}
-		}
-		list = append(list, session.Institution{
-			Name: i.Name, Title: i.Title, Issuer: i.Issuer, ClientID: i.ClientID, ClientSecret: secret, AuthMethod: i.AuthMethod,
-			Scopes: i.Scopes, SkipConsent: i.SkipConsent,
-			UserClaim: i.UserClaim, Domain: i.Domain, ProjectsClaim: i.ProjectsClaim, Projects: i.Projects,
-			RequireClaim: i.RequireClaim, Require: i.Require,
-		})
-	}
-	return list, nil
 }

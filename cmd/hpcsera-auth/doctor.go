@@ -38,8 +38,11 @@ func (p *program) examine(ctx context.Context) error {
 		run  func(context.Context, config) error
 	}{
 		{"key file", func(_ context.Context, c config) error { _, err := settings.LoadKey(c.KeyFile, false); return err }},
-		{"mail", func(_ context.Context, c config) error { _, err := c.mailer(); return err }},
-		{"institutions", func(_ context.Context, c config) error { _, err := c.institutions(); return err }},
+		{"mail", func(_ context.Context, c config) error { _, err := c.Mail.Mailer("mail"); return err }},
+		{"institutions", func(_ context.Context, c config) error {
+			_, err := authapp.Institutions("institutions", c.Institutions)
+			return err
+		}},
 		{"admin socket", socketAnswers},
 		{"an operator", hasOperator},
 		{"audit log", auditHolds},

@@ -173,16 +173,19 @@ func (p *program) auditCommand() *cobra.Command {
 	var heads []string
 	verify := &cobra.Command{
 		Use: "verify", Short: "Check that the audit log was not changed", Args: exactly(0),
-		Long:    "Reads the whole audit log and checks its chain. A head that was kept earlier (the log has one an hour) shows\nwhether something was cut off or written anew.",
+		Long:    "Reads the whole audit log and checks its chain. A head that was kept earlier (syslog has one an hour) shows\nwhether something was cut off or written anew; the whole line, which is signed, also that nobody else wrote it.",
 		Example: "  hpcsera-auth audit verify --head 4711:5ae3…",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return ask(p, c, authapp.OpVerifyAudit, authapp.VerifyAudit{Heads: heads}, func(w io.Writer, h authapp.AuditHead) error {
 				_, err := fmt.Fprintf(w, "unchanged up to %s\n", h.Head)
+				if err == nil && h.Signed > 0 {
+					_, err = fmt.Fprintf(w, "%d of the heads that were kept: signed by this Auth app\n", h.Signed)
+				}
 				return err
 			})
 		},
 	}
-	verify.Flags().StringArrayVar(&heads, "head", nil, "NUMBER:HASH that was kept; may be given often")
+	verify.Flags().StringArrayVar(&heads, "head", nil, "NUMBER:HASH or the whole line that was kept; may be given often")
 	export := &cobra.Command{
 		Use: "export", Short: "Write the audit log as JSON lines", Args: exactly(0), Example: "  hpcsera-auth audit export > audit.jsonl",
 		RunE: func(c *cobra.Command, _ []string) error { return p.exportAudit(c) },

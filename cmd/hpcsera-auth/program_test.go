@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/settings"
 	"github.com/hpcsera/hpcsera/internal/strictyaml"
@@ -228,6 +229,8 @@ func TestAConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
 		{"an address in the place of a name", "public_url: https://192.0.2.1\n", "passkeys"},
 		{"no TLS", "public_url: http://auth.example.org\n", "TLS"},
 		{"mail from nobody", "mail: {server: 'smtp:25'}\n", "mail"},
+		{"mail by no port", "mail: {server: smtp, from: a@example.org}\n", "mail.server"},
+		{"a password without its user", "mail: {server: 'smtp:25', from: a@example.org, password_file: x}\n", "mail"},
 		{"an unknown level", "log: {level: loud}\n", "log.level"},
 		{"another database", "database: mysql://a:geheim@b/c\n", "PostgreSQL"},
 	} {
@@ -255,11 +258,11 @@ func TestSecretsAreFilesThatOnlyTheProgramReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := c.institutions()
+	list, err := authapp.Institutions("institutions", c.Institutions)
 	if err != nil || len(list) != 1 || list[0].ClientSecret != "geheimer" {
 		t.Errorf("got %+v, %v", list, err)
 	}
-	if m, err := c.mailer(); err != nil || m == nil {
+	if m, err := c.Mail.Mailer("mail"); err != nil || m == nil {
 		t.Errorf("got %v, %v", m, err)
 	}
 	var out bytes.Buffer
@@ -270,7 +273,7 @@ func TestSecretsAreFilesThatOnlyTheProgramReads(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, "uni.secret"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.institutions(); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+	if _, err := authapp.Institutions("institutions", c.Institutions); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("a secret that others can read: got %v, want what to do", err)
 	}
 }

@@ -101,11 +101,11 @@ func (p *program) serve(ctx context.Context, cfg config, addressFile string) (er
 }
 
 func assemble(ctx context.Context, cfg config, secret []byte, db records.Store, front *server.Server, log *slog.Logger) (*authapp.App, error) {
-	mailer, err := cfg.mailer()
+	mailer, err := cfg.Mail.Mailer("mail")
 	if err != nil {
 		return nil, err
 	}
-	institutions, err := cfg.institutions()
+	institutions, err := authapp.Institutions("institutions", cfg.Institutions)
 	if err != nil {
 		return nil, err
 	}

@@ -16,15 +16,21 @@ func (p *program) auditCommand() *cobra.Command {
 	verify := &cobra.Command{
 		Use: "verify", Short: "Check that no line of the audit log was changed, dropped or made anew", Args: exactly(0),
 		Long: "Checks the whole chain. A chain that was made anew as a whole is consistent: give a head\n" +
-			"that went to syslog, and the log must hold it.",
-		Example: "  hpcserad audit verify\n  hpcserad audit verify --head 4711:9f2c…",
+			"that went to syslog, and the log must hold it. Heads are signed by the key that hpcserad auth key\n" +
+			"prints; the whole line shows also that nobody else wrote it.",
+		Example: "  hpcserad audit verify\n  hpcserad audit verify --head 4711:9f2c…\n" +
+			`  hpcserad audit verify --head "$(grep -h 'hpcsera audit head' /var/log/auth.log | tail -n 1)"`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return ask(p, c, admin.OpVerifyAudit, check, func(v audit.Verified) table {
-				return table{head: []string{"LINES", "HEAD"}, rows: [][]string{{number(v.Lines), v.Head}}, below: "Every line is as it was written.\n"}
+				words := "Every line is as it was written.\n"
+				if v.Signed {
+					words += "The head that was kept has this server's signature.\n"
+				}
+				return table{head: []string{"LINES", "HEAD"}, rows: [][]string{{number(v.Lines), v.Head}}, below: words}
 			})
 		},
 	}
-	verify.Flags().StringVar(&check.Head, "head", "", "NUMBER:HASH, as it went to syslog")
+	verify.Flags().StringVar(&check.Head, "head", "", "NUMBER:HASH or the whole line, as it went to syslog")
 
 	var pages audit.Pages
 	export := &cobra.Command{

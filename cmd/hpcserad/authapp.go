@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/consent"
 	"github.com/hpcsera/hpcsera/internal/decision"
@@ -32,6 +33,15 @@ type authConfig struct {
 	// the server's own where that is PostgreSQL).
 	SecretFile string `json:"secret_file"`
 	Database   string `json:"database"`
+	// Mail and Institutions are the Auth app's in this process; another one has
+	// its own.
+	Mail         authapp.Mail          `json:"mail"`
+	Institutions []authapp.Institution `json:"institutions"`
+	// InstitutionsNameProjects lets people into the projects that their
+	// institutions name, whichever Auth app passes that on. It is off unless
+	// somebody wants it: it takes from the owners of projects the decision who
+	// is in, and gives it to whoever keeps groups at an institution.
+	InstitutionsNameProjects bool `json:"institutions_name_projects"`
 	// PrivateNetworks are networks in which clients may be notified although
 	// they are not public: "10.0.0.0/8, fd00::/8".
 	PrivateNetworks string `json:"private_networks"`
@@ -41,6 +51,7 @@ type authConfig struct {
 // itself where it runs in this process.
 type people struct {
 	inbox *decision.Client
+	heads decision.Heads // signs those of the audit log
 	list  *decision.StatusList
 	web   *http.Client // for signing in
 	url   string       // the Auth app's issuer
@@ -67,6 +78,7 @@ func findPeople(ctx context.Context, cfg config, front *server.Server, log *slog
 		}
 		p.web.Transport = decision.Local(p.app.Handler())
 	}
+	p.heads = decision.Heads{Key: key, Log: cfg.PublicURL}
 	p.inbox = decision.NewClient(decision.Config{Issuer: p.url, Name: cfg.Auth.Name, Key: key, HTTP: p.web})
 	p.list = decision.NewStatusList(p.inbox, log)
 	return p, nil
@@ -84,10 +96,13 @@ func (p *people) host(ctx context.Context, cfg config, key decision.Key, front *
 	if p.store, err = authstore.Open(ctx, cfg.Auth.Database, time.Now); err != nil {
 		return err
 	}
-	p.app, err = authapp.New(ctx, authapp.Config{
-		Store: p.store, URL: p.url, Secret: secret, InProcess: true, Address: cfg.sender, Stopping: front.Stopping(),
-		Syslog: settings.Syslog(cfg.Syslog, "hpcserad", slog.New(slog.DiscardHandler)), Log: log, // the server tells what is wrong with it
-	})
+	c, err := outside(cfg)
+	if err != nil {
+		return err
+	}
+	c.Store, c.URL, c.Secret, c.InProcess, c.Address, c.Stopping = p.store, p.url, secret, true, cfg.sender, front.Stopping()
+	c.Syslog, c.Log = settings.Syslog(cfg.Syslog, "hpcserad", slog.New(slog.DiscardHandler)), log // the server tells what is wrong with it
+	p.app, err = authapp.New(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -96,6 +111,26 @@ func (p *people) host(ctx context.Context, cfg config, key decision.Key, front *
 		return err
 	}
 	return p.app.Consent.Own(ctx, consent.NewDeployment{Name: cfg.Auth.Name, URL: cfg.PublicURL, Key: string(public)})
+}
+
+// outside is what the Auth app of this process is given for what is outside:
+// mails, and institutions.
+func outside(cfg config) (c authapp.Config, err error) {
+	if c.Mailer, err = cfg.Auth.Mail.Mailer("auth.mail"); err != nil {
+		return c, err
+	}
+	c.CheckEvery = time.Duration(cfg.Limits.InstitutionCheck)
+	c.Institutions, err = authapp.Institutions("auth.institutions", cfg.Auth.Institutions)
+	return c, err
+}
+
+// mailer returns what mails users: the Auth app, which knows their addresses.
+// It is nil where the one in this process sends none; then the log is told.
+func (p *people) mailer(cfg config) access.Mailer {
+	if p.app != nil && cfg.Auth.Mail.Server == "" {
+		return nil
+	}
+	return p.inbox
 }
 
 // run does what nobody asks for until ctx ends.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/callback"
 	"github.com/hpcsera/hpcsera/internal/settings"
 )
@@ -26,6 +27,7 @@ type config struct {
 	Metrics     string       `json:"metrics"` // HOST:PORT, "" is none
 	Syslog      string       `json:"syslog"`  // socket for heads of the audit log, "" is /dev/log where there is one, none is none
 	Auth        authConfig   `json:"auth"`
+	Tokens      tokens       `json:"tokens"`
 	Limits      limits       `json:"limits"`
 	Log         settings.Log `json:"log"`
 
@@ -38,16 +40,30 @@ type tlsConfig struct {
 	Key         string `json:"key"`
 }
 
+// tokens is how long clients' tokens live, in days.
+type tokens struct {
+	Days    int `json:"days"`     // when nobody says
+	MaxDays int `json:"max_days"` // at most
+}
+
+// longestTokens is the most that a site may allow. What is never renewed is
+// never looked at again.
+const longestTokens = 366
+
 type limits struct {
 	Body  hpcsera.Bytes    `json:"body"`  // of a JSON request
 	Grace hpcsera.Duration `json:"grace"` // for requests in flight when the server stops
+	// InstitutionCheck is the time between two questions of the Auth app inside
+	// whether a person is still at their institution.
+	InstitutionCheck hpcsera.Duration `json:"institution_check"`
 }
 
 // defaults is what holds where neither file nor environment says otherwise.
 func defaults() config {
 	return config{
 		Listen: "127.0.0.1:8470", DataDir: "data", Auth: authConfig{Name: "hpcsera"},
-		Limits: limits{Body: 64 << 20, Grace: hpcsera.Duration(30 * time.Second)},
+		Tokens: tokens{Days: 30, MaxDays: 90},
+		Limits: limits{Body: 64 << 20, Grace: hpcsera.Duration(30 * time.Second), InstitutionCheck: hpcsera.Duration(30 * time.Minute)},
 		Log:    settings.Log{Format: "text", Level: "info"},
 	}
 }
@@ -95,7 +111,7 @@ func (c *config) locate(dir string) {
 		c.Auth.Database = strings.TrimPrefix(c.Auth.Database, "sqlite:")
 		abs(&c.Auth.Database, "auth.db")
 	}
-	for _, path := range []*string{&c.TLS.Certificate, &c.TLS.Key} {
+	for _, path := range append(authapp.SecretFiles(&c.Auth.Mail, c.Auth.Institutions), &c.TLS.Certificate, &c.TLS.Key) {
 		if *path != "" {
 			abs(path, "")
 		}
@@ -130,13 +146,26 @@ func (c *config) check() error {
 	if _, err := callback.ParseNetworks(c.Auth.PrivateNetworks); err != nil {
 		return refuse("auth.private_networks", "%w", err)
 	}
+	if err := c.Auth.Mail.Check("auth.mail"); err != nil {
+		return err
+	}
 	switch {
+	case c.Auth.URL != "" && c.Auth.Mail.Server != "":
+		return refuse("auth.mail", "the Auth app at auth.url sends all mails. Write it there.")
+	case c.Auth.URL != "" && len(c.Auth.Institutions) > 0:
+		return refuse("auth.institutions", "people sign in at the Auth app at auth.url. Write it there.")
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
 		return refuse("tls", "certificate and key are needed both.")
 	case c.TLS.Certificate != "" && c.BehindProxy:
 		return refuse("behind_proxy", "with tls the server needs no proxy to encrypt.")
 	case !hpcsera.ValidName(c.Auth.Name):
 		return refuse("auth.name", "%q is not a name.", c.Auth.Name)
+	case c.Tokens.MaxDays < 1 || c.Tokens.MaxDays > longestTokens:
+		return refuse("tokens.max_days", "%d is not a number of days from 1 to %d.", c.Tokens.MaxDays, longestTokens)
+	case c.Tokens.Days < 1 || c.Tokens.Days > c.Tokens.MaxDays:
+		return refuse("tokens.days", "%d is not a number of days from 1 to tokens.max_days, %d.", c.Tokens.Days, c.Tokens.MaxDays)
+	case c.Limits.InstitutionCheck < hpcsera.Duration(time.Second) || c.Limits.InstitutionCheck > hpcsera.Duration(45*time.Minute):
+		return refuse("limits.institution_check", "%v is neither a second nor 45 minutes nor between: a leaver is out within the hour.", c.Limits.InstitutionCheck)
 	case c.Limits.Body < 64<<10:
 		return refuse("limits.body", "%v is too little for a job with a script; 64KiB is the least.", c.Limits.Body)
 	}

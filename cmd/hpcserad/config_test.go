@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hpcsera/hpcsera/internal/settings"
 	"github.com/hpcsera/hpcsera/internal/strictyaml"
@@ -43,6 +44,13 @@ func TestAConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
 		{"a URL that is none", "public_url: hpc.example.org\n", nil, "public_url"},
 		{"an unknown level", "log: {level: loud}\n", nil, "log.level"},
 		{"an unknown format", "log: {format: xml}\n", nil, "log.format"},
+		{"mail from nobody", "auth: {mail: {server: 'smtp:25'}}\n", nil, "auth.mail"},
+		{"mail that another program sends", "auth: {url: 'https://auth.example.org', mail: {server: 'smtp:25', from: a@example.org}}\n", nil, "auth.mail"},
+		{"institutions of another program", "auth: {url: 'https://auth.example.org', institutions: [{name: uni}]}\n", nil, "auth.institutions"},
+		{"institutions that are never asked", "limits: {institution_check: 46m}\n", nil, "limits.institution_check"},
+		{"tokens without a life", "tokens: {days: 0}\n", nil, "tokens.days"},
+		{"tokens that live longer than they may", "tokens: {days: 31, max_days: 30}\n", nil, "tokens.days"},
+		{"tokens for more than a year", "tokens: {max_days: 367}\n", nil, "tokens.max_days"},
 		{"a misspelt variable", "", []string{"HPCSERAD_LISTN=127.0.0.1:1"}, "HPCSERAD_LISTN"},
 		{"a variable of a wrong type", "", []string{"HPCSERAD_BEHIND_PROXY=perhaps"}, "HPCSERAD_BEHIND_PROXY"},
 		{"a variable with a duration that is none", "", []string{"HPCSERAD_LIMITS_GRACE=30"}, "HPCSERAD_LIMITS_GRACE"},
@@ -57,10 +65,13 @@ func TestAConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
 }
 
 func TestEnvironmentWinsOverFileAndFileOverDefault(t *testing.T) {
-	c, dir, err := load(t, "listen: 127.0.0.1:1\ntls: {certificate: c.pem, key: /k.pem}\n",
-		"HPCSERAD_LISTEN=127.0.0.1:2", "HPCSERAD_LOG_FORMAT=json", "HPCSERAD_LIMITS_BODY=1MiB", "HOME=/x")
+	c, dir, err := load(t, "listen: 127.0.0.1:1\ntokens: {days: 7}\ntls: {certificate: c.pem, key: /k.pem}\n",
+		"HPCSERAD_LISTEN=127.0.0.1:2", "HPCSERAD_LOG_FORMAT=json", "HPCSERAD_LIMITS_BODY=1MiB", "HPCSERAD_TOKENS_MAX_DAYS=14", "HOME=/x")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if c.Tokens != (tokens{Days: 7, MaxDays: 14}) {
+		t.Errorf("tokens: got %+v", c.Tokens)
 	}
 	for name, pair := range map[string][2]string{
 		"listen": {c.Listen, "127.0.0.1:2"}, "log.format": {c.Log.Format, "json"}, "log.level": {c.Log.Level, "info"},
@@ -91,7 +102,39 @@ func TestSettingsArePrintedWithoutSecrets(t *testing.T) {
 	}
 }
 
-var commented = regexp.MustCompile(`(?m)^# ?((?:  )?[a-z_]+:( .*)?)$`)
+func TestSecretsOfTheAuthAppInsideAreFilesThatOnlyTheProgramReads(t *testing.T) {
+	text := "auth:\n  mail: {server: 'smtp:25', from: a@example.org, user: a, password_file: mail.secret}\n" +
+		"  institutions:\n    - {name: uni, title: Uni, issuer: 'https://login.example.edu', client_id: x, client_secret_file: uni.secret}\n"
+	c, dir, err := load(t, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"mail.secret", "uni.secret"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("geheim\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"auth.mail.password_file", "auth.institutions.uni.client_secret_file"} {
+		if _, err := outside(c); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "chmod 600") {
+			t.Errorf("a secret that others can read: got %v, want %s and what to do", err, want)
+		}
+		if err := os.Chmod(filepath.Join(dir, map[bool]string{true: "mail.secret", false: "uni.secret"}[want == "auth.mail.password_file"]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := outside(c)
+	if err != nil || got.Mailer == nil || len(got.Institutions) != 1 || got.Institutions[0].ClientSecret != "geheim" || got.CheckEvery != 30*time.Minute {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	var out bytes.Buffer
+	slog.New(slog.NewTextHandler(&out, nil)).Info("settings", settings.Attrs(c)...)
+	if strings.Contains(out.String(), "geheim") || !strings.Contains(out.String(), "login.example.edu") {
+		t.Errorf("printed: %s", out.String())
+	}
+}
+
+// Only lines that are keys lose their mark, at any depth of the examples.
+var commented = regexp.MustCompile(`(?m)^# ?((?:  )*(?:- )?[a-z_]+:( .*)?)$`)
 
 func TestTheConfigurationThatInitWritesShowsEverySettingWithItsDefault(t *testing.T) {
 	doc, err := strictyaml.Parse("template", []byte(template))
@@ -118,7 +161,10 @@ func TestTheConfigurationThatInitWritesShowsEverySettingWithItsDefault(t *testin
 			t.Errorf("the file does not show %s", key)
 		}
 	}
-	if full.Limits != defaults().Limits || full.Log != defaults().Log {
+	if len(full.Auth.Institutions) != 1 || len(full.Auth.Institutions[0].Require) != 1 || full.Auth.Mail.From == "" {
+		t.Errorf("the examples of mail and an institution: got %+v", full.Auth)
+	}
+	if full.Limits != defaults().Limits || full.Log != defaults().Log || full.Tokens != defaults().Tokens {
 		t.Errorf("shown as defaults: got %+v %+v, want %+v %+v", full.Limits, full.Log, defaults().Limits, defaults().Log)
 	}
 }

@@ -73,7 +73,7 @@ func (p *program) tokenCommand() *cobra.Command {
 	f.StringVar(&r.Preset, "for", "", "instead of roles: ci (1,6,8), ci-code (1,4,6,8), engine (1,6,7,8) or viewer (1)")
 	f.StringVar(&r.Site, "site", "", "only for this site")
 	f.StringVar(&scope, "scope", "", "client (default: only this client's jobs and code) or project")
-	f.IntVar(&r.Days, "days", 0, "until it ends (default 30)")
+	f.IntVar(&r.Days, "days", 0, "until it ends (default: tokens.days of the server's settings, 30)")
 	f.TimeVar(&r.NotBefore, "not-before", time.Time{}, []string{time.RFC3339}, "when it begins to be good, as in 2026-11-22T08:00:00Z (default at once)")
 	required(create, "user", "project", "client")
 

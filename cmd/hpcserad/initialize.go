@@ -15,9 +15,9 @@ import (
 
 // template is the configuration that init writes: each setting with its
 // default and what it is for.
-const template = `# Settings of hpcserad. Unknown keys are refused. Every setting can also be an
-# environment variable: HPCSERAD_LISTEN, HPCSERAD_TLS_CERTIFICATE and so on.
-# Relative paths start at this file's folder.
+const template = `# Settings of hpcserad. Unknown keys are refused. Every setting outside a
+# list can also be an environment variable: HPCSERAD_LISTEN,
+# HPCSERAD_TLS_CERTIFICATE and so on. Relative paths start at this file's folder.
 
 # Where to listen. Without tls only a loopback address is allowed, unless
 # behind_proxy says that a proxy in front of it does TLS.
@@ -58,12 +58,48 @@ data_dir: data
 #   # of the one inside: its own secret and database
 #   secret_file: data/auth.key
 #   database: data/auth.db
+#   # also of the one inside: who tells people by mail what happened to their
+#   # account and their agents. Empty: nobody.
+#   mail:
+#     server: smtp.example.org:587
+#     from: hpcsera@example.org
+#     user: hpcsera
+#     password_file: mail.secret
+#   # also of the one inside: where people may sign in besides here, by OpenID
+#   # Connect. Give the institution public_url/auth/institution/NAME/callback as
+#   # redirect address and public_url/auth/institution/NAME/logout for
+#   # back-channel logout.
+#   institutions:
+#     - name: university
+#       title: Example University
+#       issuer: https://login.example.edu
+#       client_id: hpcsera
+#       client_secret_file: university.secret
+#       auth_method: client_secret_basic   # default: what the institution says
+#       scopes: [profile, email, offline_access]
+#       skip_consent: true      # where offline_access is given without asking
+#       user_claim: preferred_username
+#       domain: example.edu
+#       projects_claim: groups
+#       projects: {hpc-cfd: cfd}
+#       require_claim: groups
+#       require: [hpc-users]
+#   # true lets people into the projects that their institution names. Default:
+#   # false, so that the owners of a project alone decide who is in it.
+#   institutions_name_projects: false
 #   # networks that are not public, but in which clients may be notified
 #   private_networks: 10.0.0.0/8, fd00::/8
+
+# How long clients' tokens live, in days: when nobody says, and at most.
+# tokens:
+#   days: 30
+#   max_days: 90
 
 # limits:
 #   body: 64MiB       # of a JSON request; files travel as blobs, which have none
 #   grace: 30s        # for requests in flight when the server stops
+#   institution_check: 30m   # how often the Auth app inside asks institutions
+#                            # with offline_access whether a person is still there
 
 # log:
 #   format: text      # or json

@@ -57,19 +57,30 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return c
 }
 
-// switches makes the commands that disable and enable something.
-func switches[Ans any](p *program, kind, effect string, op string, show func(Ans) table) []*cobra.Command {
-	one := func(verb, short string, disabled bool) *cobra.Command {
+// verbs are the two commands of a switch.
+type verbs struct{ off, on string }
+
+// disables is what is done to users and clients; what agents of a site have
+// goes on, so a site is drained.
+var (
+	disables = verbs{"disable", "enable"}
+	drains   = verbs{"drain", "undrain"}
+)
+
+// switches makes the commands that stop something and let it go on.
+func switches[Ans any](p *program, kind string, v verbs, effect string, op string, show func(Ans) table) []*cobra.Command {
+	one := func(verb, what string, disabled bool) *cobra.Command {
 		return &cobra.Command{
-			Use: verb + " NAME", Short: short, Args: exactly(1), Example: "  hpcserad " + kind + " " + verb + " NAME",
+			Use: verb + " NAME", Short: strings.ToUpper(verb[:1]) + verb[1:] + " a " + kind + what, Args: exactly(1),
+			Example: "  hpcserad " + kind + " " + verb + " NAME",
 			RunE: func(c *cobra.Command, args []string) error {
 				return ask(p, c, op, access.Switch{Name: args[0], Disabled: disabled}, show)
 			},
 		}
 	}
 	return []*cobra.Command{
-		one("disable", "Disable a "+kind+": "+effect, true),
-		one("enable", "Enable a "+kind+" again", false),
+		one(v.off, ": "+effect, true),
+		one(v.on, " again", false),
 	}
 }
 
@@ -89,7 +100,7 @@ func (p *program) userCommand() *cobra.Command {
 		},
 	}
 	g := group("user", "People", add, list)
-	g.AddCommand(switches(p, "user", "tokens and agents are refused from the next request on", admin.OpSetUser, showUser)...)
+	g.AddCommand(switches(p, "user", disables, "tokens and agents are refused from the next request on", admin.OpSetUser, showUser)...)
 	return g
 }
 
@@ -144,7 +155,7 @@ func (p *program) clientCommand() *cobra.Command {
 		},
 	}
 	g := group("client", "External services", add, list, p.registerCommand())
-	g.AddCommand(switches(p, "client", "its tokens are refused from the next request on", admin.OpSetClient, showClient)...)
+	g.AddCommand(switches(p, "client", disables, "its tokens are refused from the next request on", admin.OpSetClient, showClient)...)
 	return g
 }
 
@@ -194,6 +205,6 @@ func (p *program) siteCommand() *cobra.Command {
 		},
 	}
 	g := group("site", "HPC systems", add, list)
-	g.AddCommand(switches(p, "site", "its agents get no new jobs; what they have goes on", admin.OpSetSite, showSite)...)
+	g.AddCommand(switches(p, "site", drains, "its agents get no new jobs; what they have goes on", admin.OpSetSite, showSite)...)
 	return g
 }

@@ -89,7 +89,7 @@ func showRegistration(m access.RegistrationMade) table {
 }
 
 func showSite(s hpcsera.Site) table {
-	return table{head: []string{"NAME", "STATE", "CREATED"}, rows: [][]string{{s.Name, state(s.Disabled), day(s.Created)}}}
+	return table{head: []string{"NAME", "STATE", "CREATED"}, rows: [][]string{{s.Name, map[bool]string{true: "drained", false: "open"}[s.Disabled], day(s.Created)}}}
 }
 
 func showAgent(a hpcsera.Agent) table {

@@ -217,12 +217,16 @@ func TestEveryListIsATableOrJSON(t *testing.T) {
 	s.must("project", "add", "cfd", "--member", "root=viewer")
 	s.must("client", "add", "cli")
 	s.must("site", "add", "lab")
-	s.must("site", "disable", "lab")
+	s.must("site", "undrain", "lab")
+	if out := s.must("site", "list"); !strings.Contains(out, "open") {
+		t.Errorf("an open site: got %q", out)
+	}
+	s.must("site", "drain", "lab")
 	s.must("token", "create", "--user", "root", "--project", "cfd", "--client", "cli", "--roles", "1", "--scope", "project", "--days", "2")
 	thumbprint := strings.Repeat("A", 43)
 	s.must("agent", "create", "--user", "root", "--site", "lab", "--project", "cfd", "--thumbprint", thumbprint)
 	for kind, want := range map[string]string{
-		"user": "operator", "project": "root=viewer", "client": "enabled", "site": "disabled", "agent": "never", "token": "GET_JobStatus",
+		"user": "operator", "project": "root=viewer", "client": "enabled", "site": "drained", "agent": "never", "token": "GET_JobStatus",
 	} {
 		if out := s.must(kind, "list"); !strings.Contains(out, want) {
 			t.Errorf("%s list: got %q, want %q in it", kind, out, want)
@@ -246,13 +250,13 @@ func TestMistakesOnTheCommandLineAreUsageErrorsAndOthersAreNot(t *testing.T) {
 	s := serve(t, initialized(t))
 	for _, args := range [][]string{
 		{"nonsense"}, {"user", "nonsense"}, {"user", "add"}, {"user", "add", "a", "b"}, {"user", "list", "--all"},
-		{"token", "create", "--user", "alice"}, {"user", "list", "--output", "xml"}, {"project", "add", "p", "--member", "alice"},
+		{"token", "create", "--user", "alice"}, {"user", "list", "--output", "xml"}, {"project", "add", "p", "--member", "alice"}, {"site", "disable", "lab"}, {"site", "drain"},
 	} {
 		if _, err := s.do(args...); !errors.As(err, new(usageError)) {
 			t.Errorf("hpcserad %v: got %v, want a usage error", args, err)
 		}
 	}
-	for _, args := range [][]string{{"user", "add", "Alice"}, {"user", "disable", "nobody"}, {"agent", "create", "--user", "a", "--site", "b", "--project", "c", "--thumbprint", "d"}} {
+	for _, args := range [][]string{{"user", "add", "Alice"}, {"user", "disable", "nobody"}, {"site", "drain", "nowhere"}, {"agent", "create", "--user", "a", "--site", "b", "--project", "c", "--thumbprint", "d"}} {
 		if _, err := s.do(args...); err == nil || errors.As(err, new(usageError)) {
 			t.Errorf("hpcserad %v: got %v, want the server's refusal", args, err)
 		}

@@ -195,7 +195,7 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, peopl
 		return nil, err
 	}
 	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: cfg.PublicURL, Log: log})
-	p.audit = audit.New(audit.Config{Store: db, Syslog: settings.Syslog(cfg.Syslog, "hpcserad", log), Log: log})
+	p.audit = audit.New(audit.Config{Store: db, Syslog: settings.Syslog(cfg.Syslog, "hpcserad", log), Heads: people.heads, Log: log})
 	p.jobs, err = jobs.New(jobs.Config{
 		Store: db, Blobs: files, Logs: files, Code: codes, Sightings: p.sightings, Key: key,
 		Stopping: front.Stopping(), Still: who.Still, StatusList: people.list.Text, Log: log,
@@ -203,7 +203,10 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, peopl
 	if err != nil {
 		return nil, err
 	}
-	p.access = access.New(access.Config{Store: db, Jobs: p.jobs, Sightings: p.sightings, Refused: p.audit.Refused, Log: log})
+	p.access = access.New(access.Config{
+		Store: db, Jobs: p.jobs, Sightings: p.sightings, Mailer: people.mailer(cfg), Institutions: cfg.Auth.InstitutionsNameProjects,
+		TokenDays: cfg.Tokens.Days, MaxTokenDays: cfg.Tokens.MaxDays, Refused: p.audit.Refused, Log: log,
+	})
 	p.inquiry = inquiry.New(inquiry.Config{Store: db, Blobs: files, Inbox: people.inbox, Code: codes, Jobs: p.jobs, Deployment: cfg.PublicURL, Log: log})
 	private, err := callback.ParseNetworks(cfg.Auth.PrivateNetworks)
 	if err != nil {

@@ -216,3 +216,20 @@ func TestAnAgentOfAnotherUserDoesNotExist(t *testing.T) {
 		t.Errorf("a removed one: got %v, want not_found", err)
 	}
 }
+
+func TestTokensLiveAsLongAsTheConfigurationSays(t *testing.T) {
+	w := newWorld(t)
+	quiet := slog.New(slog.DiscardHandler)
+	s := access.New(access.Config{Store: w.store, Jobs: jobs{w.store}, Sightings: auth.NewSightings(w.store, nil, quiet), TokenDays: 7, MaxTokenDays: 14, Log: quiet})
+	asked := access.NewToken{User: "alice", Project: "cfd", Client: "gitlab", Preset: "ci", Days: 15}
+	if _, err := s.CreateToken(t.Context(), alice, asked); hpcsera.CodeOf(err) != hpcsera.LimitExceeded {
+		t.Errorf("15 days: got %v, want limit_exceeded", err)
+	}
+	for days, want := range map[int]time.Duration{0: 7 * 24 * time.Hour, 14: 14 * 24 * time.Hour} {
+		asked.Days = days
+		made, err := s.CreateToken(t.Context(), alice, asked)
+		if err != nil || made.Token.Expires.Sub(made.Token.Created) != want {
+			t.Errorf("%d days: got %+v, %v, want %s", days, made.Token, err, want)
+		}
+	}
+}

@@ -6,26 +6,37 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/store"
 )
 
-// Mailer sends a mail to a user, whose address it knows.
+// Mailer sends a mail to a user, whose address it knows. For somebody who has
+// none the error is not_found.
 type Mailer interface {
 	Mail(ctx context.Context, user, subject, text string) error
 }
 
-// reminders are the documents of what owners were told, by agent and end.
+// reminders are the documents of what owners were told, by agent and end, or
+// by agent and beginning of its silence.
 const reminders store.Kind = "agent_reminder"
 
 // The times of reminders.
 const (
 	remindBefore = 14 * 24 * time.Hour // the end of an enrolment
-	remindEvery  = time.Hour
+	remindEvery  = 10 * time.Minute
 )
 
-// Run tells the owners of agents whose enrolment is about to end, until ctx
-// ends. It is to be run once, in a goroutine of the server; with several
-// replicas each owner is told once.
+// notice is something that an agent's owner should know.
+type notice struct {
+	agent         *store.Agent
+	key           string // tells it from all others, so that it is sent once
+	about         string // for our log
+	subject, text string
+}
+
+// Run tells the owners of agents whose enrolment is about to end or that are
+// not heard of, until ctx ends. It is to be run once, in a goroutine of the
+// server; with several replicas each owner is told once.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(remindEvery)
 	defer tick.Stop()
@@ -43,50 +54,71 @@ func (s *Service) Run(ctx context.Context) error {
 
 // Remind tells the owners who were not told yet.
 func (s *Service) Remind(ctx context.Context) error {
-	var ending []*store.Agent
+	var list []notice
 	err := s.cfg.Store.Read(ctx, func(r store.Reader) error {
 		rows, err := r.Agents("", "")
-		for _, row := range rows {
-			if left := row.Expires.Sub(s.now()); left > 0 && left <= remindBefore {
-				ending = append(ending, row)
-			}
+		if err != nil {
+			return err
 		}
+		silent, err := s.silent(r, rows)
+		list = append(s.ending(rows), silent...)
 		return err
 	})
 	if err != nil {
-		return store.Failed("look for agents that end", err)
+		return store.Failed("look for agents to remind of", err)
 	}
 	var failed error
-	for _, row := range ending {
-		failed = errors.Join(failed, s.remind(ctx, row))
+	for _, n := range list {
+		failed = errors.Join(failed, s.tell(ctx, n))
 	}
 	return failed
 }
 
-// remind claims the reminder before it is sent, so that no other replica sends
-// it, and gives the claim back where it could not be sent.
-func (s *Service) remind(ctx context.Context, row *store.Agent) error {
-	key := fmt.Sprintf("%s/%d", row.ID, row.Expires.Unix())
+// ending returns notices about enrolments that end soon.
+func (s *Service) ending(rows []*store.Agent) (list []notice) {
+	for _, row := range rows {
+		if left := row.Expires.Sub(s.now()); left <= 0 || left > remindBefore {
+			continue
+		}
+		list = append(list, notice{
+			agent: row, key: fmt.Sprintf("%s/%d", row.ID, row.Expires.Unix()), about: "an agent's enrolment ends",
+			subject: "Your HPCSerA agent at " + row.Site + " ends soon",
+			text: fmt.Sprintf("The enrolment of your agent %s at %s ends on %s.\n\n"+
+				"To go on, type on its login node:\n\n    hpcsera-agent enroll --replace\n\nIts jobs stay its own. After the end it takes no jobs and reports none.\n",
+				row.ID, row.Site, when(row.Expires)),
+		})
+	}
+	return list
+}
+
+func when(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 MST") }
+
+// tell claims the notice before it is sent, so that no other replica sends it,
+// and gives the claim back where it could not be sent. To somebody without an
+// address it never can.
+func (s *Service) tell(ctx context.Context, n notice) error {
+	a := n.agent
 	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
-		return tx.InsertDocument(store.Document{Kind: reminders, Key: key, Owner: row.User, Ends: row.Expires}, true)
+		return tx.InsertDocument(store.Document{Kind: reminders, Key: n.key, Owner: a.User, Ends: a.Expires}, true)
 	})
 	if errors.Is(err, store.ErrExists) {
 		return nil
 	}
 	if err != nil {
-		return store.Failed("note a reminder of "+row.ID, err)
+		return store.Failed("note a reminder of "+a.ID, err)
 	}
 	if s.cfg.Mailer == nil {
-		s.cfg.Log.Warn("an agent's enrolment ends, and no mail can be sent", "agent", row.ID, "user", row.User, "site", row.Site, "ends", row.Expires)
+		s.cfg.Log.Warn(n.about+", and no mail can be sent", "agent", a.ID, "user", a.User, "site", a.Site, "ends", a.Expires)
 		return nil
 	}
-	text := fmt.Sprintf("The enrolment of your agent %s at %s ends on %s.\n\n"+
-		"To go on, type on its login node:\n\n    hpcsera-agent enroll --replace\n\nIts jobs stay its own. After the end it takes no jobs and reports none.\n",
-		row.ID, row.Site, row.Expires.UTC().Format("2 January 2006, 15:04 MST"))
-	err = s.cfg.Mailer.Mail(ctx, row.User, "Your HPCSerA agent at "+row.Site+" ends soon", text)
+	err = s.cfg.Mailer.Mail(ctx, a.User, n.subject, n.text)
+	if hpcsera.CodeOf(err) == hpcsera.NotFound {
+		s.cfg.Log.Warn(n.about+", and its owner has no address", "agent", a.ID, "user", a.User, "site", a.Site, "err", err)
+		return nil
+	}
 	if err == nil {
 		return nil
 	}
-	back := s.cfg.Store.Write(context.WithoutCancel(ctx), func(tx store.Tx) error { return tx.DeleteDocument(reminders, key) })
-	return errors.Join(fmt.Errorf("mail %s about agent %s: %w", row.User, row.ID, err), back)
+	back := s.cfg.Store.Write(context.WithoutCancel(ctx), func(tx store.Tx) error { return tx.DeleteDocument(reminders, n.key) })
+	return errors.Join(fmt.Errorf("mail %s about agent %s: %w", a.User, a.ID, err), back)
 }

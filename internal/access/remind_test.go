@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/store"
@@ -17,14 +18,18 @@ import (
 
 // post is a mail server.
 type post struct {
-	down  bool
-	mails []string
+	down     bool
+	stranger bool // has no address
+	mails    []string
 }
 
 // Mail implements access.Mailer.
 func (p *post) Mail(_ context.Context, user, subject, text string) error {
 	if p.down {
 		return errors.New("the mail server is down")
+	}
+	if p.stranger {
+		return hpcsera.Errorf(hpcsera.NotFound, "there is no account %s.", user)
 	}
 	p.mails = append(p.mails, user+": "+subject+"\n"+text)
 	return nil

@@ -45,7 +45,10 @@ type Jobs interface {
 }
 
 // Service changes who may what. It may be used by many goroutines.
-type Service struct{ cfg Config }
+type Service struct {
+	cfg     Config
+	started time.Time
+}
 
 // New returns a service.
 func New(cfg Config) *Service {
@@ -61,7 +64,7 @@ func New(cfg Config) *Service {
 	if cfg.MaxTokenDays == 0 {
 		cfg.MaxTokenDays = 90
 	}
-	return &Service{cfg: cfg}
+	return &Service{cfg: cfg, started: cfg.Now()}
 }
 
 func (s *Service) now() time.Time { return s.cfg.Now().UTC().Truncate(time.Second) }
@@ -71,7 +74,7 @@ type Named struct {
 	Name string `json:"name"`
 }
 
-// Switch enables or disables a user, a client or a site.
+// Switch enables or disables a user or a client, or opens or drains a site.
 type Switch struct {
 	Name     string `json:"name"`
 	Disabled bool   `json:"disabled"`
@@ -271,7 +274,7 @@ func (s *Service) CreateSite(ctx context.Context, by *auth.Principal, r Named) (
 	return site, s.create(ctx, by, "site", site.Name, func(tx store.Tx) error { return tx.InsertSite(site) })
 }
 
-// SetSite disables or enables a site. A disabled site's agents get no new
+// SetSite drains a site or opens it again. A drained site's agents get no new
 // jobs; what they have goes on, and they report it.
 func (s *Service) SetSite(ctx context.Context, by *auth.Principal, r Switch) (hpcsera.Site, error) {
 	var site *hpcsera.Site
@@ -285,7 +288,7 @@ func (s *Service) SetSite(ctx context.Context, by *auth.Principal, r Switch) (hp
 	return value(site), err
 }
 
-// set disables or enables a thing, which operators do.
+// set stops a thing or lets it go on, which operators do.
 func (s *Service) set(ctx context.Context, by *auth.Principal, kind string, r Switch, change func(store.Tx) error) error {
 	target := auth.Target{}
 	if kind == "user" {
@@ -299,9 +302,16 @@ func (s *Service) set(ctx context.Context, by *auth.Principal, kind string, r Sw
 		if err := change(tx); err != nil {
 			return err
 		}
-		return s.note(tx, by, auth.ManageService, target, about, map[bool]string{true: "disabled", false: "enabled"}[r.Disabled])
+		return s.note(tx, by, auth.ManageService, target, about, switched(kind, r.Disabled))
 	})
 	return s.failed(err, kind, r.Name)
+}
+
+func switched(kind string, off bool) string {
+	if kind == "site" {
+		return map[bool]string{true: "drained", false: "open"}[off]
+	}
+	return map[bool]string{true: "disabled", false: "enabled"}[off]
 }
 
 // create inserts a thing after a look at its name.

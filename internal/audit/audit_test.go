@@ -17,6 +17,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/audit"
 	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/store"
 	sqlstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/main"
 )
@@ -131,6 +132,50 @@ func TestALogMadeAnewDoesNotHoldTheHeadThatWasKept(t *testing.T) {
 			t.Errorf("head %q: got %v, want invalid_field", head, err)
 		}
 	}
+}
+
+func TestASignedHeadIsVerifiedAndAForgedOneRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := open(t, filepath.Join(t.TempDir(), "a.db"))
+		fill(t, db, 3)
+		heads := func() decision.Heads {
+			key, err := decision.NewKey()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return decision.Heads{Key: key, Log: "hpc"}
+		}
+		own, sys := heads(), &syslog{}
+		log := audit.New(audit.Config{Store: db, Syslog: sys, Heads: own, Log: slog.New(slog.DiscardHandler)})
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		if err := log.Run(ctx); err != nil || len(sys.lines) == 0 {
+			t.Fatalf("got the lines %q, %v", sys.lines, err)
+		}
+		line := sys.lines[len(sys.lines)-1]
+		plain := strings.Fields(line)[3]
+		forged, err := heads().Sign(plain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		anew, err := own.Sign("2:" + strings.Repeat("0", 64))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{"another's signature": forged, "ours, of another log's line": anew} {
+			if got, err := log.Verify(t.Context(), operator, audit.Verification{Head: text}); hpcsera.CodeOf(err) != hpcsera.Conflict {
+				t.Errorf("%s: got %+v, %v, want a conflict", name, got, err)
+			}
+		}
+		for text, signed := range map[string]bool{line: true, strings.Fields(line)[4]: true, plain: false} {
+			if got, err := log.Verify(t.Context(), operator, audit.Verification{Head: text}); err != nil || got.Signed != signed {
+				t.Errorf("%s: got %+v, %v, want signed %t", text, got, err, signed)
+			}
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestOnlyOperatorsSeeEverything(t *testing.T) {

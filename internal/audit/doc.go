@@ -11,5 +11,6 @@
 //
 // The log is a chain, which an operator with the database can make anew as a
 // whole. So its head goes to syslog, which somebody else keeps, at the start,
-// every hour and at the end; [Log.Verify] compares.
+// every hour and at the end, signed, since others write there as well;
+// [Log.Verify] compares.
 package audit

@@ -16,6 +16,7 @@ type Config struct {
 	Store store.Store
 	// Syslog takes the heads; nil is nowhere but the program's own log.
 	Syslog Syslog
+	Heads  Heads // signs the heads; nil signs none
 	Log    *slog.Logger
 	Now    func() time.Time // nil is time.Now
 }
@@ -23,6 +24,15 @@ type Config struct {
 // Syslog takes one line; *syslog.Writer is one.
 type Syslog interface {
 	Notice(line string) error
+}
+
+// Heads signs heads and reads what was signed; decision.Heads does.
+type Heads interface {
+	// Sign returns the head and its signature, as they go to syslog.
+	Sign(head string) (string, error)
+	// Read returns the head in what somebody brings back, which may be a whole
+	// line, and whether it was signed. A wrong signature is an error.
+	Read(text string) (head string, signed bool, err error)
 }
 
 // Log is the audit log as a whole. It may be used by many goroutines.
@@ -148,6 +158,12 @@ func (l *Log) publishHead(ctx context.Context) {
 		return
 	}
 	text := store.HeadText(head)
+	if l.cfg.Heads != nil {
+		if text, err = l.cfg.Heads.Sign(text); err != nil {
+			l.cfg.Log.Error("the head of the audit log cannot be signed", "err", err)
+			return
+		}
+	}
 	l.cfg.Log.Info("audit head", "head", text)
 	if l.cfg.Syslog == nil {
 		return

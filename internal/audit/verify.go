@@ -12,7 +12,7 @@ import (
 const pageSize = 1000
 
 // Verification asks to check the log. Head is one that went to syslog before,
-// NUMBER:HASH, or "".
+// as NUMBER:HASH, as the signature behind it, or as the whole line, or "".
 type Verification struct {
 	Head string `json:"head,omitempty"`
 }
@@ -21,6 +21,8 @@ type Verification struct {
 type Verified struct {
 	Lines int64  `json:"lines"`
 	Head  string `json:"head"` // of now
+	// Signed says that the head that was kept had our signature.
+	Signed bool `json:"signed,omitempty"`
 }
 
 // Verify checks the whole chain, and that it holds the head that somebody kept
@@ -29,15 +31,12 @@ func (l *Log) Verify(ctx context.Context, by *auth.Principal, r Verification) (V
 	if err := auth.Allow(by, auth.ManageService, auth.Target{}); err != nil {
 		return Verified{}, err
 	}
-	var kept hpcsera.AuditLine
-	if r.Head != "" {
-		var err error
-		if kept, err = store.ParseHead(r.Head); err != nil {
-			return Verified{}, err
-		}
+	kept, signed, err := l.kept(r.Head)
+	if err != nil {
+		return Verified{}, err
 	}
 	var head hpcsera.AuditLine
-	err := l.cfg.Store.Read(ctx, func(rd store.Reader) error {
+	err = l.cfg.Store.Read(ctx, func(rd store.Reader) error {
 		for {
 			lines, err := rd.Audit(store.AuditFilter{After: head.Number, Limit: pageSize})
 			if err != nil || len(lines) == 0 {
@@ -60,7 +59,21 @@ func (l *Log) Verify(ctx context.Context, by *auth.Principal, r Verification) (V
 	if err != nil {
 		return Verified{}, store.Failed("verify the audit log", err)
 	}
-	return Verified{Lines: head.Number, Head: store.HeadText(head)}, nil
+	return Verified{Lines: head.Number, Head: store.HeadText(head), Signed: signed}, nil
+}
+
+// kept reads a head that was kept elsewhere; "" is none.
+func (l *Log) kept(text string) (line hpcsera.AuditLine, signed bool, err error) {
+	if text == "" {
+		return line, false, nil
+	}
+	if l.cfg.Heads != nil {
+		if text, signed, err = l.cfg.Heads.Read(text); err != nil {
+			return line, false, err
+		}
+	}
+	line, err = store.ParseHead(text)
+	return line, signed, err
 }
 
 // Pages asks for lines after a number, oldest first.

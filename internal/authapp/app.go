@@ -16,6 +16,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/consent"
+	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/page"
 	"github.com/hpcsera/hpcsera/internal/records"
 	"github.com/hpcsera/hpcsera/internal/session"
@@ -55,6 +56,7 @@ type App struct {
 	Consent *consent.Service
 	store   records.Store
 	syslog  Syslog
+	signed  decision.Heads
 	log     *slog.Logger
 	now     func() time.Time
 }
@@ -78,7 +80,13 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{store: cfg.Store, syslog: cfg.Syslog, log: cfg.Log, now: cfg.Now}
+	// A key of its own: those of decisions are gone when somebody compares the
+	// head of last year.
+	key, err := decision.DeriveKey(cfg.Secret, "hpcsera-auth audit heads")
+	if err != nil {
+		return nil, err
+	}
+	a := &App{store: cfg.Store, syslog: cfg.Syslog, signed: decision.Heads{Key: key, Log: cfg.URL, Now: cfg.Now}, log: cfg.Log, now: cfg.Now}
 	a.Session, err = session.New(session.Config{
 		Records: cfg.Store, Frame: frame, URL: cfg.URL, Product: cfg.Product, Keys: [][]byte{cfg.Secret}, Institutions: cfg.Institutions, CheckEvery: cfg.CheckEvery, Mailer: cfg.Mailer,
 		Address: cfg.Address, Hashing: cfg.Hashing, Now: cfg.Now, Log: cfg.Log,
@@ -140,11 +148,16 @@ func (a *App) publishHead(ctx context.Context) {
 		a.log.ErrorContext(ctx, "audit log is broken", "error", err)
 		return
 	}
-	a.log.InfoContext(ctx, "audit head", "head", head.Head)
+	text, err := a.signed.Sign(head.Head)
+	if err != nil {
+		a.log.ErrorContext(ctx, "the head of the audit log cannot be signed", "error", err)
+		return
+	}
+	a.log.InfoContext(ctx, "audit head", "head", text)
 	if a.syslog == nil {
 		return
 	}
-	if err := a.syslog.Notice("hpcsera-auth audit head " + head.Head); err != nil {
+	if err := a.syslog.Notice("hpcsera-auth audit head " + text); err != nil {
 		a.log.ErrorContext(ctx, "the head of the audit log did not reach syslog", "error", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/session"
 	authstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/auth"
@@ -70,7 +71,7 @@ func TestTheHeadReachesTheHostsLogAtTheStartEveryHourAndAtTheEnd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want = append(want, "hpcsera-auth audit head "+head.Head)
+			want = append(want, "hpcsera-auth audit head "+head.Head+" ")
 		}
 		told()
 		invite("alice")
@@ -85,8 +86,20 @@ func TestTheHeadReachesTheHostsLogAtTheStartEveryHourAndAtTheEnd(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		if got := strings.Join(sys.lines, "\n"); got != strings.Join(want, "\n") {
-			t.Errorf("got the lines\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+		if len(sys.lines) != len(want) {
+			t.Fatalf("got the lines\n%s\nwant\n%s", strings.Join(sys.lines, "\n"), strings.Join(want, "\n"))
+		}
+		for i, line := range sys.lines {
+			if !strings.HasPrefix(line, want[i]) {
+				t.Errorf("got the line %q, want it to begin with %q", line, want[i])
+			}
+		}
+		forged := sys.lines[0][:len(sys.lines[0])-4] + "AAAA"
+		if _, err := app.Verify(t.Context(), authapp.VerifyAudit{Heads: []string{forged}}); hpcsera.CodeOf(err) != hpcsera.Conflict {
+			t.Errorf("a changed signature: got %v, want a conflict", err)
+		}
+		if got, err := app.Verify(t.Context(), authapp.VerifyAudit{Heads: append(sys.lines, strings.Fields(want[0])[3])}); err != nil || got.Signed != len(want) {
+			t.Errorf("the lines: got %+v, %v, want all signatures known", got, err)
 		}
 		if err := store.Close(); err != nil {
 			t.Error(err)

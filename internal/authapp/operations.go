@@ -73,13 +73,14 @@ type (
 		Limit int   `json:"limit"`
 	}
 	// VerifyAudit asks for a check of the audit log against heads that were
-	// kept.
+	// kept: as NUMBER:HASH, as the signature behind it, or as the whole line.
 	VerifyAudit struct {
 		Heads []string `json:"heads,omitempty"`
 	}
 	// AuditHead is the end of the audit log.
 	AuditHead struct {
-		Head string `json:"head"`
+		Head   string `json:"head"`
+		Signed int    `json:"signed"` // how many of the heads that were kept had our signature
 	}
 )
 
@@ -178,10 +179,18 @@ func (a *App) Audit(ctx context.Context, p AuditPage) ([]records.AuditLine, erro
 // Verify checks that the audit log was not changed.
 func (a *App) Verify(ctx context.Context, v VerifyAudit) (AuditHead, error) {
 	var known []records.Head
+	count := 0
 	for _, text := range v.Heads {
+		text, signed, err := a.signed.Read(text)
+		if err != nil {
+			return AuditHead{}, err
+		}
 		head, err := records.ParseHead(text)
 		if err != nil {
 			return AuditHead{}, err
+		}
+		if signed {
+			count++
 		}
 		known = append(known, head)
 	}
@@ -190,5 +199,5 @@ func (a *App) Verify(ctx context.Context, v VerifyAudit) (AuditHead, error) {
 		head, err = records.Verify(r, known...)
 		return err
 	})
-	return AuditHead{head.String()}, err
+	return AuditHead{head.String(), count}, err
 }

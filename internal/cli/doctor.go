@@ -164,7 +164,7 @@ func examineSites(e *examination, s *session, sites []hpcsera.Site, now time.Tim
 	var known []string
 	for _, site := range sites {
 		if site.Disabled {
-			e.add("site "+site.Name, warning, "switched off by the server's operator")
+			e.add("site "+site.Name, warning, "drained by the server's operator")
 			continue
 		}
 		about, next := aboutAgents(hpcsera.Job{State: hpcsera.Pending}, &site, now)

@@ -192,7 +192,7 @@ func aboutAgents(job hpcsera.Job, site *hpcsera.Site, now time.Time) (sentences 
 	}
 	name := clean(site.Name)
 	if site.Disabled {
-		return []string{fmt.Sprintf("The site %s is switched off by the server's operator.", name)}, "The operator of the server."
+		return []string{fmt.Sprintf("The site %s is drained by the server's operator: nothing new starts there.", name)}, "The operator of the server."
 	}
 	agents := 0
 	for _, agent := range site.Agents {

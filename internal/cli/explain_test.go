@@ -45,7 +45,7 @@ func TestExplainSaysWhoCanAct(t *testing.T) {
 		{"agent silent", pending, agent(at(time.Hour), false), []string{"last seen 60 minutes ago", "start it again on login1"}},
 		{"agent there", pending, agent(at(10*time.Second), false), []string{"is there; it was seen 10 seconds ago"}},
 		{"agent from cron", pending, agent(at(time.Hour), true), []string{"runs from cron", "at its next run"}},
-		{"site off", pending, hpcsera.Site{Name: "gwdg", Disabled: true}, []string{"switched off", "The operator"}},
+		{"site drained", pending, hpcsera.Site{Name: "gwdg", Disabled: true}, []string{"drained", "The operator"}},
 		{"running, agent silent", running, agent(at(time.Hour), false), []string{"It runs.", "last seen 60 minutes ago"}},
 		{"cancel on its way", hpcsera.Job{ID: "j_1", Site: "gwdg", State: hpcsera.Running, Agent: "ag_1", Desired: hpcsera.DesiredCancel},
 			agent(at(time.Hour), true), []string{"cancellation was asked for", "at its next run"}},

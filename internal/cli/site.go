@@ -36,7 +36,7 @@ func (a *app) siteListCommand() *cobra.Command {
 				system, agent := siteSummary(site, time.Now())
 				note := ""
 				if site.Disabled {
-					note = "switched off by the operator"
+					note = "drained by the operator: nothing new starts there"
 				}
 				rows = append(rows, []string{clean(site.Name), system, agent, note})
 			}
@@ -81,7 +81,7 @@ func (a *app) siteShowCommand() *cobra.Command {
 func writeSite(w io.Writer, site hpcsera.Site, now time.Time) {
 	state := ""
 	if site.Disabled {
-		state = "switched off by the operator"
+		state = "drained by the operator: nothing new starts there"
 	}
 	facts(w, "site", clean(site.Name), "state", state)
 	if len(site.Agents) == 0 {

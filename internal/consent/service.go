@@ -146,6 +146,7 @@ func (s *Service) Handler() http.Handler {
 		"GET /api/events":                       s.deployed(s.pollEvents),
 		"POST /api/approvals":                   s.deployed(s.fileApproval),
 		"GET /api/status-list":                  s.deployed(s.serveStatus),
+		"POST /api/notices":                     s.deployed(s.postNotice),
 	} {
 		method, path, _ := strings.Cut(pattern, " ")
 		pages.HandleFunc(method+" "+s.cfg.Prefix+path, h)

@@ -1,6 +1,7 @@
 package consent
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"time"
@@ -36,6 +37,9 @@ type Sessions interface {
 	// Prove returns who is signed in and proved to be there at since or later,
 	// for requests that open a page. Otherwise it has answered, as above.
 	Prove(w http.ResponseWriter, r *http.Request, since time.Time) (Person, bool)
+	// Mail sends a mail to a user's address and returns when it was sent, or
+	// not_found for somebody who has none.
+	Mail(ctx context.Context, user, subject, text string) error
 }
 
 // From makes Sessions of the service that knows who people are.

@@ -48,7 +48,21 @@ type people struct {
 	clock *clock
 	mu    sync.Mutex
 	known map[string]consent.Person
+	sent  []string // USER|SUBJECT|TEXT
 }
+
+// Mail implements consent.Sessions.
+func (p *people) Mail(_ context.Context, user, subject, text string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.known[user]; !ok {
+		return hpcsera.Errorf(hpcsera.NotFound, "there is no account %s.", user)
+	}
+	p.sent = append(p.sent, user+"|"+subject+"|"+text)
+	return nil
+}
+
+func (p *people) mails() []string { p.mu.Lock(); defer p.mu.Unlock(); return p.sent }
 
 func (p *people) Handler() http.Handler { return http.NotFoundHandler() }
 

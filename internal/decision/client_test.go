@@ -94,7 +94,7 @@ func TestEveryRequestCarriesAnAssertionOfItsOwn(t *testing.T) {
 			if err := hpcsera.Decode(body, &got); err != nil || got.ID != request().ID {
 				t.Errorf("posted: %s: %v", body, err)
 			}
-		case "DELETE /api/requests/rq_0123456789abcdefghjk", "POST /api/decisions/ack", "POST /api/approvals":
+		case "DELETE /api/requests/rq_0123456789abcdefghjk", "POST /api/decisions/ack", "POST /api/approvals", "POST /api/notices":
 		case "GET /api/decisions?wait=20":
 			_, _ = io.WriteString(w, `{"decisions":["a","b"]}`)
 		case "GET /api/events?wait=0":
@@ -108,7 +108,7 @@ func TestEveryRequestCarriesAnAssertionOfItsOwn(t *testing.T) {
 		}
 	})
 	ctx := t.Context()
-	if err := errors.Join(c.Post(ctx, request()), c.Cancel(ctx, request().ID), c.Ack(ctx, "dc_1"), c.Filed(ctx, []byte("{}"), "sig")); err != nil {
+	if err := errors.Join(c.Post(ctx, request()), c.Cancel(ctx, request().ID), c.Ack(ctx, "dc_1"), c.Filed(ctx, []byte("{}"), "sig"), c.Mail(ctx, "alice", "s", "t")); err != nil {
 		t.Error(err)
 	}
 	if got, err := c.Decisions(ctx, 20*time.Second); err != nil || len(got) != 2 {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ed25519"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -33,6 +35,20 @@ func NewKey() (Key, error) {
 		return Key{}, fmt.Errorf("make a key: %w", err)
 	}
 	return keyOf(private)
+}
+
+// DeriveKey returns the key for a purpose that follows from a secret of 32
+// bytes or more. It is the same each time, so it need not be kept, and tells
+// nothing of keys for other purposes.
+func DeriveKey(secret []byte, purpose string) (Key, error) {
+	if len(secret) < 32 {
+		return Key{}, errors.New("derive a key: the secret is shorter than 32 bytes")
+	}
+	seed, err := hkdf.Key(sha256.New, secret, nil, purpose, ed25519.SeedSize)
+	if err != nil {
+		return Key{}, fmt.Errorf("derive a key: %w", err)
+	}
+	return keyOf(ed25519.NewKeyFromSeed(seed))
 }
 
 func keyOf(private ed25519.PrivateKey) (Key, error) {

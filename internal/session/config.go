@@ -93,7 +93,7 @@ type Service struct {
 	hasher       *hasher
 	vault        *vault
 	institutions map[string]*institution
-	outbox       chan Mail
+	outbox       chan letter
 }
 
 // New returns a service. Run does its work in the background.
@@ -116,7 +116,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, hpcsera.Errorf(hpcsera.InvalidField, "%v is no time between two questions to an institution.", cfg.CheckEvery).At("limits.institution_check").
 			Hint("Write one second to 45 minutes: a leaver is out within the hour.")
 	}
-	s := &Service{cfg: cfg, host: u.Hostname(), institutions: map[string]*institution{}, outbox: make(chan Mail, 256)}
+	s := &Service{cfg: cfg, host: u.Hostname(), institutions: map[string]*institution{}, outbox: make(chan letter, 256)}
 	files, err := fs.Sub(templates, "pages")
 	if err != nil {
 		return nil, err

@@ -3,21 +3,32 @@ package session_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/session"
 )
 
 // outbox is a Mailer that keeps mails.
-type outbox struct{ mails chan session.Mail }
+type outbox struct {
+	mails chan session.Mail
+	down  atomic.Bool
+}
+
+func (o *outbox) fail(down bool) { o.down.Store(down) }
 
 func newOutbox() *outbox { return &outbox{mails: make(chan session.Mail, 100)} }
 
 func (o *outbox) Send(_ context.Context, m session.Mail) error {
+	if o.down.Load() {
+		return errors.New("the mail server is down")
+	}
 	o.mails <- m
 	return nil
 }
@@ -114,5 +125,44 @@ func TestMailsReachTheServer(t *testing.T) {
 	}
 	if strings.Contains(got, "\nBcc:") {
 		t.Errorf("the subject became a header:\n%s", got)
+	}
+}
+
+func TestAMailInOthersWordsReachesAPersonOrSaysThatItDidNot(t *testing.T) {
+	r := newRig(t)
+	r.running()
+	alice := r.first("alice")
+	if err := r.Service.Mail(t.Context(), "mallory", "s", "t"); hpcsera.CodeOf(err) != hpcsera.NotFound {
+		t.Errorf("to nobody: got %v, want not_found", err)
+	}
+	alice.post("/auth/account/mail", "mail", "")
+	if err := r.Service.Mail(t.Context(), "alice", "s", "t"); hpcsera.CodeOf(err) != hpcsera.NotFound {
+		t.Errorf("to somebody without an address: got %v, want not_found", err)
+	}
+	alice.post("/auth/account/mail", "mail", "alice@example.org")
+	if err := r.Service.Mail(t.Context(), "alice", "hpc: ends", "It ends."); err != nil {
+		t.Fatal(err)
+	}
+	if m := r.wantMail("alice@example.org", "hpc: ends"); m.Subject != "HPCSerA: hpc: ends" || m.Text != "It ends." {
+		t.Errorf("got %+v", m)
+	}
+	r.mails.fail(true)
+	if err := r.Service.Mail(t.Context(), "alice", "s", "t"); hpcsera.CodeOf(err) != hpcsera.Unavailable {
+		t.Errorf("the mail server is down: got %v, want unavailable", err)
+	}
+	r.mails.fail(false)
+	if err := r.Disable(t.Context(), "operator", "alice", true); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Service.Mail(t.Context(), "alice", "s", "t"); hpcsera.CodeOf(err) != hpcsera.NotFound {
+		t.Errorf("to somebody who left: got %v, want not_found", err)
+	}
+}
+
+func TestAnAuthAppWithoutAMailServerSaysSo(t *testing.T) {
+	r := newRig(t, func(c *session.Config) { c.Mailer = nil })
+	r.first("alice")
+	if err := r.Service.Mail(t.Context(), "alice", "s", "t"); hpcsera.CodeOf(err) != hpcsera.Unavailable {
+		t.Errorf("got %v, want unavailable", err)
 	}
 }

@@ -129,7 +129,7 @@ func (s Source) environment(v reflect.Value) error {
 			continue
 		}
 		raw, _ := json.Marshal(text)
-		if l.value.Kind() == reflect.Bool {
+		if kind := l.value.Kind(); kind == reflect.Bool || kind == reflect.Int { // sizes and durations are text
 			raw = []byte(text)
 		}
 		if err := hpcsera.Decode(raw, l.value.Addr().Interface()); err != nil {

@@ -15,6 +15,7 @@ type config struct {
 	Listen   string        `json:"listen"`
 	Proxy    bool          `json:"behind_proxy"`
 	Size     hpcsera.Bytes `json:"size"`
+	Days     int           `json:"days"`
 	Database string        `json:"database"`
 	Friends  []friend      `json:"friends"`
 	Log      settings.Log  `json:"log"`
@@ -50,6 +51,7 @@ func TestWhatIsNoSettingIsRefused(t *testing.T) {
 		"a misspelt variable":           {"", []string{"X_LISTNE=b:1"}, "X_LISTNE"},
 		"a list as a variable":          {"", []string{"X_FRIENDS=x"}, "X_FRIENDS"},
 		"a variable of a wrong type":    {"", []string{"X_BEHIND_PROXY=perhaps"}, "X_BEHIND_PROXY"},
+		"a variable that is no number":  {"", []string{"X_DAYS=many"}, "X_DAYS"},
 		"a variable without its unit":   {"", []string{"X_SIZE=12"}, "X_SIZE"},
 		"a variable that is no setting": {"", []string{"X_INTERNAL=x"}, "X_INTERNAL"},
 	} {
@@ -63,14 +65,14 @@ func TestWhatIsNoSettingIsRefused(t *testing.T) {
 }
 
 func TestVariablesWinOverTheFileAndTheFileOverDefaults(t *testing.T) {
-	c, err := load(t, "listen: b:1\nsize: 1MiB\nfriends:\n  - name: bob\n", "X_LISTEN=c:1", "X_LOG_FORMAT=json", "HOME=/x", "X_CONFIG=elsewhere")
+	c, err := load(t, "listen: b:1\nsize: 1MiB\nfriends:\n  - name: bob\n", "X_LISTEN=c:1", "X_LOG_FORMAT=json", "X_DAYS=7", "HOME=/x", "X_CONFIG=elsewhere")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen != "c:1" || c.Size != 1<<20 || c.Log.Format != "json" || c.Log.Level != "info" || len(c.Friends) != 1 || c.internal != "kept" {
+	if c.Listen != "c:1" || c.Size != 1<<20 || c.Days != 7 || c.Log.Format != "json" || c.Log.Level != "info" || len(c.Friends) != 1 || c.internal != "kept" {
 		t.Errorf("got %+v", c)
 	}
-	if got := settings.Keys(c); strings.Join(got, " ") != "listen behind_proxy size database friends log.format log.level" {
+	if got := settings.Keys(c); strings.Join(got, " ") != "listen behind_proxy size days database friends log.format log.level" {
 		t.Errorf("got the keys %v", got)
 	}
 }

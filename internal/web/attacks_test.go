@@ -201,7 +201,7 @@ func TestTextOfOthersIsShownAndNeverRun(t *testing.T) {
 	}
 	harmless(t, a)
 	root := w.operator()
-	for path, fields := range map[string][]string{"/users": {"name", evil}, "/sites": {"name", evil}, "/sites/" + url.PathEscape(evil) + "/disabled": {"disabled", "yes"}} {
+	for path, fields := range map[string][]string{"/users": {"name", evil}, "/sites": {"name", evil}, "/sites/" + url.PathEscape(evil) + "/drained": {"drained", "yes"}} {
 		harmless(t, root.post(path, fields...))
 	}
 	harmless(t, root.get("/audit?all=yes"))

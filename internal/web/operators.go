@@ -59,10 +59,10 @@ func (s *Site) createSite(v *visit) error {
 	return s.done(v, "site-made", "/sites")
 }
 
-func (s *Site) disableSite(v *visit) error {
-	off := v.text("disabled") == "yes"
+func (s *Site) drainSite(v *visit) error {
+	off := v.text("drained") == "yes"
 	if _, err := s.cfg.Access.SetSite(v.Context(), v.by, access.Switch{Name: v.PathValue("site"), Disabled: off}); err != nil {
 		return err
 	}
-	return s.done(v, cmp.Or(map[bool]string{true: "site-disabled"}[off], "site-enabled"), "/sites")
+	return s.done(v, cmp.Or(map[bool]string{true: "site-drained"}[off], "site-undrained"), "/sites")
 }

@@ -163,7 +163,7 @@ func (s *Site) routes() []route {
 		{way: "POST /users/{user}/disabled", serve: s.disableUser, does: "disable or enable a user", again: s.users},
 		{way: "GET /sites", serve: s.sites},
 		{way: "POST /sites", serve: s.createSite, does: "register a site", again: s.sites},
-		{way: "POST /sites/{site}/disabled", serve: s.disableSite, does: "stop or open a site", again: s.sites},
+		{way: "POST /sites/{site}/drained", serve: s.drainSite, does: "drain or open a site", again: s.sites},
 	}
 }
 
@@ -188,7 +188,7 @@ var notices = map[string]string{
 	"user-disabled":    "The user is disabled: nothing of theirs works from now on.",
 	"user-enabled":     "The user is enabled again.",
 	"site-made":        "The site is registered. Users can enrol agents there now.",
-	"site-disabled":    "The site is drained: its agents get no new jobs.",
-	"site-enabled":     "The site is open again.",
+	"site-drained":     "The site is drained: its agents get no new jobs.",
+	"site-undrained":   "The site is open again.",
 	"stepup-confirmed": "You are confirmed for the next five minutes.",
 }

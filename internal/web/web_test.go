@@ -338,7 +338,7 @@ func TestMembersClientsAndAgentsAreChangedByTheRightPeople(t *testing.T) {
 		"a client, by no operator":    bob.post("/clients/gitlab/disabled", "disabled", "yes"),
 		"users, by no operator":       bob.get("/users"),
 		"a user, by no operator":      bob.post("/users", "name", "eve", "operator", "yes"),
-		"a site, by no operator":      bob.post("/sites/gwdg/disabled", "disabled", "yes"),
+		"a site, by no operator":      bob.post("/sites/gwdg/drained", "drained", "yes"),
 		"another's tokens":            bob.get("/tokens?user=alice"),
 		"another's agents":            bob.get("/agents?user=alice"),
 		"revoking another's tokens":   bob.post("/tokens/revoke", "user", "alice"),
@@ -395,8 +395,8 @@ func TestOperatorsTakeBackAndManage(t *testing.T) {
 	root := w.operator()
 	root.must("The user is there", "/users", "name", "carol")
 	root.must("site is registered", "/sites", "name", "hlrn")
-	root.must("drained", "/sites/hlrn/disabled", "disabled", "yes")
-	root.must("open again", "/sites/hlrn/disabled", "disabled", "no")
+	root.must("drained", "/sites/hlrn/drained", "drained", "yes")
+	root.must("open again", "/sites/hlrn/drained", "drained", "no")
 	root.must("is disabled", "/clients/gitlab/disabled", "disabled", "yes")
 	root.must("enabled again", "/clients/gitlab/disabled", "disabled", "no")
 	if a := root.get("/tokens?user=alice"); !strings.Contains(a.body, "Tokens of alice") || strings.Contains(a.body, "Make a token") {
