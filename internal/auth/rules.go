@@ -91,7 +91,7 @@ const (
 	anyPerson              // every user
 	themselves             // the user whom the thing belongs to
 	takesBack              // the same, and operators
-	projectOwners          // owners of the project, and operators
+	projectOwners          // owners of the project, and operators for others than themselves
 	projectMembers         // whoever is in the project: operators see no code
 	operators              // operators only
 )

@@ -415,6 +415,32 @@ func TestOperatorsTakeBackAndManage(t *testing.T) {
 	}
 }
 
+// A role would let them read logs and code.
+func TestAnOperatorDoesNotLetThemselvesIntoAProject(t *testing.T) {
+	w := newWorld(t)
+	alice := w.signedIn("alice")
+	w.populate(alice)
+	root := w.operator()
+	refused := func(role string) {
+		t.Helper()
+		if a := root.post("/projects/cfd/members", "member", "root", "role", role); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, "takes no role") {
+			t.Errorf("an operator makes themselves %s: got %d\n%s", role, a.status, a.body)
+		}
+	}
+	refused("owner")
+	refused("viewer")
+	if a := root.get("/projects/cfd"); !strings.Contains(a.body, "You are not a member") || !strings.Contains(a.body, "Add somebody") {
+		t.Errorf("the operator sees %s", a.body)
+	}
+	alice.must("Saved", "/projects/cfd/members", "member", "root", "role", "viewer")
+	refused("owner")
+	if a := root.get("/projects/cfd"); strings.Contains(a.body, "Role of root") || !strings.Contains(a.body, "Role of alice") {
+		t.Errorf("an operator who is a viewer sees %s", a.body)
+	}
+	alice.must("Saved", "/projects/cfd/members", "member", "root", "role", "owner")
+	root.must("Saved", "/projects/cfd/members", "member", "root", "role", "member")
+}
+
 func TestAFormWaitsForTheSecondFactorAndIsNotSentByItself(t *testing.T) {
 	w := newWorld(t)
 	alice := w.signedIn("alice")
