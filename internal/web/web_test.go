@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"html"
 	"io"
 	"log/slog"
 	"net/http"
@@ -23,6 +24,7 @@ import (
 	"github.com/hpcsera/hpcsera/internal/store"
 	sqlstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/main"
 	"github.com/hpcsera/hpcsera/internal/web"
+	"github.com/hpcsera/hpcsera/test/commandtest"
 )
 
 const (
@@ -412,6 +414,65 @@ func TestOperatorsTakeBackAndManage(t *testing.T) {
 	w.app.Let("alice", "pwd", "mfa")
 	if a := alice.get("/signin"); a.status != http.StatusForbidden || alice.in() {
 		t.Errorf("a disabled user signs in: got %d", a.status)
+	}
+}
+
+// codes are the texts between <code> and </code> of a page.
+func (a answer) codes() (texts []string) {
+	for _, part := range strings.Split(a.body, "<code>")[1:] {
+		text, _, _ := strings.Cut(part, "</code>")
+		texts = append(texts, html.UnescapeString(text))
+	}
+	return texts
+}
+
+func TestEveryCommandOnAPageIsUnderstood(t *testing.T) {
+	programs := commandtest.Build(t)
+	w := newWorld(t)
+	alice := w.signedIn("alice")
+	seen := map[string]bool{}
+	look := func() {
+		t.Helper()
+		for _, path := range []string{"/", "/tokens", "/projects", "/clients", "/agents", "/code", "/requests", "/sessions", "/sites"} {
+			for _, text := range alice.get(path).codes() {
+				for _, words := range commandtest.Lines(text) {
+					if line := strings.Join(words, " "); !seen[line] {
+						seen[line] = true
+						programs.Understands(t, path, words)
+					}
+				}
+			}
+		}
+	}
+	look()
+	w.populate(alice)
+	look()
+	agents, err := w.access.Agents(t.Context(), host, access.Filter{User: "alice"})
+	if err != nil || len(agents) != 1 {
+		t.Fatal(agents, err)
+	}
+	for _, end := range []time.Duration{24 * time.Hour, -time.Hour} {
+		w.write(func(tx store.Tx) error {
+			row, err := tx.Agent(agents[0].ID)
+			if err != nil {
+				return err
+			}
+			row.Expires = w.now.Add(end)
+			return tx.UpdateAgent(*row)
+		})
+		look()
+		if !strings.Contains(alice.get("/agents").body, "<code>hpcsera-agent enroll --replace</code>") {
+			t.Errorf("an enrolment that ends in %v: enroll is refused without --replace", end)
+		}
+	}
+	for _, want := range []string{
+		"hpcsera-agent enroll --server " + own + " --user alice --site SITE --project PROJECT",
+		"hpcsera-agent enroll --server " + own + " --user alice --site gwdg --project cfd",
+		"hpcsera-agent enroll --replace", "hpcsera login --server " + own,
+	} {
+		if !seen[want] {
+			t.Errorf("no page shows %q; they show %v", want, seen)
+		}
 	}
 }
 
