@@ -81,7 +81,7 @@ func (s *Service) remind(ctx context.Context, row *store.Agent) error {
 		return nil
 	}
 	text := fmt.Sprintf("The enrolment of your agent %s at %s ends on %s.\n\n"+
-		"To go on, type on its login node:\n\n    hpcsera-agent enroll --replace\n\nIts jobs stay its own. After the end it takes no jobs and reports none.\n",
+		"To go on, renew it on the page of your agents, or type on its login node:\n\n    hpcsera-agent enroll --replace\n\nIts jobs stay its own. After the end it takes no jobs and reports none.\n",
 		row.ID, row.Site, row.Expires.UTC().Format("2 January 2006, 15:04 MST"))
 	err = s.cfg.Mailer.Mail(ctx, row.User, "Your HPCSerA agent at "+row.Site+" ends soon", text)
 	if err == nil {

@@ -12,7 +12,7 @@ import (
 // purpose: who may, and + where it needs the second factor and no key-bound
 // session. Actions that are not here are for tokens and agents.
 var inPerson = map[auth.Action]string{
-	"listTokens": "takes back", "requestToken": "self", "createToken": "self +", "revokeToken": "takes back", "listAgents": "takes back", "createAgent": "self +",
+	"listTokens": "takes back", "requestToken": "self", "createToken": "self +", "revokeToken": "takes back", "listAgents": "takes back", "createAgent": "self +", "extendAgent": "self +",
 	"removeAgent": "takes back", "listProjects": "any", "createProject": "any +", "setMember": "owner +", "listClients": "any",
 	"createClient": "any +", "changeClient": "takes back +", "enableClient": "self +", "readAudit": "takes back", "manageService": "operator +",
 	"createSession": "self +", "listSessions": "takes back", "endSession": "takes back", "consentToCode": "self +",

@@ -85,6 +85,14 @@ func enrolLine(server, user string, sites []*hpcsera.Site, projects []*hpcsera.P
 	return "hpcsera-agent enroll --server " + server + " --user " + user + " --site " + site + " --project " + strings.Join(names, ",")
 }
 
+// renewAgent lets an enrolment last longer: the same agent with the same key.
+func (s *Site) renewAgent(v *visit) error {
+	if _, err := s.cfg.Access.ExtendAgent(v.Context(), v.by, v.PathValue("agent")); err != nil {
+		return err
+	}
+	return s.done(v, "agent-renewed", "/agents")
+}
+
 // askRemove says what removing an agent ends.
 func (s *Site) askRemove(v *visit) error {
 	a, err := s.cfg.Access.Agent(v.Context(), v.by, v.PathValue("agent"))

@@ -383,6 +383,20 @@ func TestMembersClientsAndAgentsAreChangedByTheRightPeople(t *testing.T) {
 	if a := alice.get("/agents"); !strings.Contains(a.body, strings.Repeat("A", 43)) || !strings.Contains(a.body, "never seen") {
 		t.Errorf("the agent is shown as:\n%s", a.body)
 	}
+	if a := bob.post("/agents/" + agents[0].ID + "/renew"); a.status/100 != 4 {
+		t.Errorf("renewing another's agent: got %d", a.status)
+	}
+	w.now = w.now.Add(170 * 24 * time.Hour)
+	alice = w.signedIn("alice")
+	if a := alice.get("/agents"); !strings.Contains(a.body, "ends soon") {
+		t.Errorf("an enrolment that ends soon is shown as:\n%s", a.body)
+	}
+	if a := alice.must("The enrolment is renewed", "/agents/"+agents[0].ID+"/renew"); strings.Contains(a.body, "ends soon") || !strings.Contains(a.body, strings.Repeat("A", 43)) {
+		t.Errorf("a renewed one is shown as:\n%s", a.body)
+	}
+	if a := alice.get("/audit"); !strings.Contains(a.body, "Enrolment renewed") {
+		t.Errorf("the log does not say it:\n%s", a.body)
+	}
 	alice.get("/agents/" + agents[0].ID + "/remove")
 	alice.must("opens nothing any more", "/agents/"+agents[0].ID+"/remove")
 }
