@@ -1,12 +1,14 @@
 package hpcsera_test
 
 import (
+	"html"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/hpcsera/hpcsera/test/commandtest"
 )
 
 // Documents name code and each other. What they name must be there, so that a
@@ -82,40 +84,37 @@ func commandLines(t *testing.T, name string) [][]string {
 	return commands
 }
 
-// The programs say themselves whether they know a command and its flags: with
-// --help they read all of a command line and do nothing.
-func TestEveryCommandInTheDocumentsExists(t *testing.T) {
-	bin := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/hpcserad", "./cmd/hpcsera-agent", "./cmd/hpcsera-auth", "./cmd/hpcsera")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+// Pages are documents, too: what stands in their <code> is typed as it stands.
+func TestEveryCommandInTheTemplatesExists(t *testing.T) {
+	programs := commandtest.Build(t)
+	code, action := regexp.MustCompile(`<code[^>]*>([^<]*)</code>`), regexp.MustCompile(`{{[^}]*}}`)
+	seen := 0
+	for _, pattern := range []string{"internal/*/pages/*.html", "internal/*/templates/*.html"} {
+		pages, err := filepath.Glob(pattern)
+		if err != nil || len(pages) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, pages, err)
+		}
+		for _, page := range pages {
+			for _, m := range code.FindAllStringSubmatch(documentText(t, page), -1) {
+				for _, words := range commandtest.Lines(html.UnescapeString(action.ReplaceAllString(m[1], "x"))) {
+					seen++
+					programs.Understands(t, page, words)
+				}
+			}
+		}
 	}
+	if seen < 5 {
+		t.Errorf("%d commands were found in the templates: they are not read right", seen)
+	}
+}
+
+func TestEveryCommandInTheDocumentsExists(t *testing.T) {
+	programs := commandtest.Build(t)
 	seen := map[string]bool{}
 	for _, page := range []string{"README.md", "CONTRIBUTING.md", "doc/architecture.md", "doc/operating.md", "doc/tokens.md", "examples/hello/job.yaml", "examples/openfoam-cavity/job.yaml"} {
 		for _, words := range commandLines(t, page) {
-			line := strings.Join(words, " ")
 			seen[strings.Join(words[:2], " ")] = true
-			cmd := exec.CommandContext(t.Context(), filepath.Join(bin, words[0]), append(words[1:len(words):len(words)], "--help")...)
-			cmd.Env = []string{"HOME=" + t.TempDir()}
-			out, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Errorf("%s has %q, which is not understood: %v\n%s", page, line, err, out)
-				continue
-			}
-			// A word that is no command would get the help of the one above it.
-			_, usage, _ := strings.Cut(string(out), "Usage:\n  ")
-			usage, _, _ = strings.Cut(usage, "\n")
-			known := 0
-			for i, word := range strings.Fields(usage) {
-				if i >= len(words) || word != words[i] {
-					break
-				}
-				known++
-			}
-			if rest := words[known:]; strings.Contains(string(out), "[command]") && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
-				t.Errorf("%s has %q, but %s has no command %s", page, line, strings.Join(words[:known], " "), rest[0])
-			}
+			programs.Understands(t, page, words)
 		}
 	}
 	for _, want := range []string{"hpcserad init", "hpcserad serve", "hpcserad token", "hpcsera-agent enroll", "hpcsera-agent run", "hpcsera context", "hpcsera run", "hpcsera explain"} {

@@ -105,13 +105,17 @@ func allowPerson(p *Person, rule Rule, t Target) error {
 	case takesBack:
 		may = own || p.Operator
 	case projectOwners:
-		may = t.Member == hpcsera.Owner || p.Operator
+		may = t.Member == hpcsera.Owner || p.Operator && !own
 	case projectMembers:
 		may = t.Member != ""
 	case operators:
 		may = p.Operator
 	}
 	switch {
+	// A role would let them read logs and code, which managing does not.
+	case !may && rule.persons == projectOwners && p.Operator:
+		return hpcsera.Errorf(hpcsera.Forbidden, "an operator takes no role in a project: %s is no owner of %s.", p.User, t.Project).
+			Hint("An owner of the project can give you one.")
 	case !may && rule.persons == projectOwners && t.Member != "":
 		return hpcsera.Errorf(hpcsera.Forbidden, "%s is %s in the project %s; this needs owner.", p.User, t.Member, t.Project).
 			Hint("An owner of the project can change that.")
