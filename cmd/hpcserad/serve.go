@@ -194,7 +194,7 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, peopl
 	if err != nil {
 		return nil, err
 	}
-	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: cfg.PublicURL, Log: log})
+	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: cfg.PublicURL, Filed: inquiry.Filed, Log: log})
 	p.audit = audit.New(audit.Config{Store: db, Syslog: settings.Syslog(cfg.Syslog, "hpcserad", log), Heads: people.heads, Log: log})
 	p.jobs, err = jobs.New(jobs.Config{
 		Store: db, Blobs: files, Logs: files, Code: codes, Sightings: p.sightings, Key: key,
