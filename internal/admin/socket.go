@@ -42,6 +42,7 @@ const (
 	OpAgents        Operation = "agents"          // access.Filter: []hpcsera.Agent
 	OpCreateToken   Operation = "token-create"    // access.NewToken: access.TokenMade
 	OpRevokeToken   Operation = "token-revoke"    // access.Revocation: hpcsera.Token
+	OpRevokeTokens  Operation = "tokens-revoke"   // access.Revocations: int
 	OpTokens        Operation = "tokens"          // access.Filter: []hpcsera.Token
 )
 
@@ -66,7 +67,7 @@ func New(s *access.Service, book *audit.Log, log *slog.Logger) http.Handler {
 		OpCreateClient: on(s.CreateClient), OpSetClient: on(s.SetClient), OpClients: on(s.Clients), OpRegister: on(s.Register),
 		OpCreateSite: on(s.CreateSite), OpSetSite: on(s.SetSite), OpSites: on(s.Sites),
 		OpCreateAgent: on(s.CreateAgent), OpRemoveAgent: on(s.RemoveAgent), OpAgents: on(s.Agents),
-		OpCreateToken: on(s.CreateToken), OpRevokeToken: on(s.RevokeToken), OpTokens: on(s.Tokens),
+		OpCreateToken: on(s.CreateToken), OpRevokeToken: on(s.RevokeToken), OpRevokeTokens: on(s.RevokeTokens), OpTokens: on(s.Tokens),
 		OpVerifyAudit: on(book.Verify), OpAudit: on(book.Export),
 	} {
 		mux.HandleFunc("POST /"+string(op), func(w http.ResponseWriter, r *http.Request) { edge.serve(w, r, op, run) })
