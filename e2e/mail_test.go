@@ -241,3 +241,30 @@ func TestAMailServerThatIsAwayStopsNobody(t *testing.T) {
 	}
 	eventually(t, 20*time.Second, "the log's word that a notice was lost", func() bool { return strings.Contains(a.server.log.String(), "a notice was not sent") })
 }
+
+// TestTheOwnerOfAnAgentThatEndsSoonIsMailed by the Auth app, which has the
+// address, in the server's words, which say whose they are; and once.
+func TestTheOwnerOfAnAgentThatEndsSoonIsMailed(t *testing.T) {
+	t.Parallel()
+	post := newMailServer(t)
+	a := newAuthApp(t, freeURL(t), "mail: {server: '"+post.address+"', from: noreply@hpc.example}")
+	a.invite(t, "alice", "--mail", "alice@home.example")
+	post.await(t, 0, "alice@home.example", "your account")
+	known := len(post.to("alice@home.example"))
+	d := newDeployment(t, "", "")
+	d.join(a)
+	d.admin("agent", "create", "--user", "alice", "--site", "lab", "--project", "cfd", "--thumbprint", strings.Repeat("A", 43), "--days", "10")
+	for range 2 { // each start looks
+		d.stopServer()
+		d.startServer("")
+		l := post.await(t, known, "alice@home.example", "hpcsera: Your HPCSerA agent at lab ends soon")
+		for _, want := range []string{"hpcsera (" + d.url + ")", "> To go on, type on its login node:", "> " + "    hpcsera-agent enroll --replace"} {
+			if !strings.Contains(l.text, want) {
+				t.Errorf("the mail does not say %q:\n%s", want, l.text)
+			}
+		}
+	}
+	if all := post.to("alice@home.example"); len(all) != known+1 {
+		t.Errorf("got %d mails about the agent, want one", len(all)-known)
+	}
+}

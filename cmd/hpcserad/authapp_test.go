@@ -3,13 +3,16 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/decision"
+	"github.com/hpcsera/hpcsera/internal/server"
 )
 
 func TestTheKeyForTheAuthAppIsMadeOnceAndItsPublicHalfPrinted(t *testing.T) {
@@ -34,6 +37,39 @@ func TestTheKeyForTheAuthAppIsMadeOnceAndItsPublicHalfPrinted(t *testing.T) {
 	}
 	if info, err := os.Stat(files[0]); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("got mode %v (%v), want 0600", info.Mode(), err)
+	}
+}
+
+// The whole way to a mail server is e2e's.
+func TestTheAuthAppInsideMailsOnlyWhereItIsToldHow(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	for text, sends := range map[string]bool{"": false, "auth: {mail: {server: 'smtp.example.org:25', from: a@example.org}}\n": true} {
+		cfg, _, err := load(t, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		cfg.PublicURL = "http://127.0.0.1:1"
+		front, err := server.Listen(server.Config{Listen: "127.0.0.1:0", Log: log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		who, err := findPeople(t.Context(), cfg, front, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := who.mailer(cfg) != nil; got != sends {
+			t.Errorf("%q: mails: %t, want %t", text, got, sends)
+		}
+		if err := who.inbox.Mail(t.Context(), "nobody", "s", "t"); hpcsera.CodeOf(err) != hpcsera.NotFound {
+			t.Errorf("to nobody: got %v, want not_found", err)
+		}
+		front.Close()
+		if err := who.close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

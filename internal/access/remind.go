@@ -30,7 +30,7 @@ const (
 type notice struct {
 	agent         *store.Agent
 	key           string // tells it from all others, so that it is sent once
-	about         string // for our log
+	about         string // words for our log
 	subject, text string
 }
 
@@ -81,7 +81,7 @@ func (s *Service) ending(rows []*store.Agent) (list []notice) {
 			continue
 		}
 		list = append(list, notice{
-			agent: row, key: fmt.Sprintf("%s/%d", row.ID, row.Expires.Unix()), about: "an agent's enrolment ends",
+			agent: row, key: fmt.Sprintf("%s/%d", row.ID, row.Expires.Unix()), about: "its enrolment ends",
 			subject: "Your HPCSerA agent at " + row.Site + " ends soon",
 			text: fmt.Sprintf("The enrolment of your agent %s at %s ends on %s.\n\n"+
 				"To go on, renew it on the page of your agents, or type on its login node:\n\n    hpcsera-agent enroll --replace\n\nIts jobs stay its own. After the end it takes no jobs and reports none.\n",
@@ -108,12 +108,12 @@ func (s *Service) tell(ctx context.Context, n notice) error {
 		return store.Failed("note a reminder of "+a.ID, err)
 	}
 	if s.cfg.Mailer == nil {
-		s.cfg.Log.Warn(n.about+", and no mail can be sent", "agent", a.ID, "user", a.User, "site", a.Site, "ends", a.Expires)
+		s.cfg.Log.Warn("no mail can be sent about an agent", "about", n.about, "agent", a.ID, "user", a.User, "site", a.Site, "ends", a.Expires)
 		return nil
 	}
 	err = s.cfg.Mailer.Mail(ctx, a.User, n.subject, n.text)
 	if hpcsera.CodeOf(err) == hpcsera.NotFound {
-		s.cfg.Log.Warn(n.about+", and its owner has no address", "agent", a.ID, "user", a.User, "site", a.Site, "err", err)
+		s.cfg.Log.Warn("an agent's owner has no mail address", "about", n.about, "agent", a.ID, "user", a.User, "site", a.Site, "err", err)
 		return nil
 	}
 	if err == nil {

@@ -38,7 +38,7 @@ func (s *Service) silent(r store.Reader, rows []*store.Agent) (list []notice, fa
 			continue
 		}
 		list = append(list, notice{
-			agent: row, key: fmt.Sprintf("%s/silent/%d", row.ID, last.Unix()), about: "an agent with unfinished jobs is not heard of any more",
+			agent: row, key: fmt.Sprintf("%s/silent/%d", row.ID, last.Unix()), about: "it has unfinished jobs and is silent",
 			subject: "Your HPCSerA agent at " + row.Site + " is not heard of",
 			text: fmt.Sprintf("Your agent %s at %s was last heard of on %s, and has unfinished jobs: %d.\n\n"+
 				"What runs in the batch system goes on, but nobody here hears of it. To see what is wrong, type on its login node:\n\n"+
