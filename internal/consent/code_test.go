@@ -371,7 +371,7 @@ func TestAPasskeyForCodeIsRegisteredForThatAlone(t *testing.T) {
 // status reads the status list as an agent does that pinned its key.
 func (w *world) status() approval.StatusList {
 	w.t.Helper()
-	text, err := w.api.StatusList(w.t.Context())
+	text, err := w.api.StatusList(w.t.Context(), "", 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -487,7 +487,7 @@ func TestAStatusListIsRenewedInTimeAndItsNumberOnlyRises(t *testing.T) {
 	}
 	w.clock.pass(-48 * time.Hour)
 	w.upkeep()
-	if l, err := w.api.StatusList(t.Context()); err != nil || len(l) == 0 {
+	if l, err := w.api.StatusList(t.Context(), "", 0); err != nil || len(l) == 0 {
 		t.Errorf("with a clock that was set back: got %v", err)
 	}
 }
@@ -502,7 +502,7 @@ func (w *world) upkeep() {
 
 func TestInsideTheServerThereIsNoListToRelyOnAndThePageSaysSo(t *testing.T) {
 	w := newWorld(t, func(c *consent.Config) { c.InProcess = true })
-	if text, err := w.api.StatusList(t.Context()); hpcsera.CodeOf(err) != hpcsera.NotFound {
+	if text, err := w.api.StatusList(t.Context(), "", 0); hpcsera.CodeOf(err) != hpcsera.NotFound {
 		t.Errorf("got %s, %v, want %s", text, err, hpcsera.NotFound)
 	}
 	got := w.get("alice", "/auth/approvals")
