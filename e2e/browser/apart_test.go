@@ -2,10 +2,13 @@ package browser
 
 import (
 	"database/sql"
+	"encoding/json"
+	"errors"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	_ "modernc.org/sqlite" // the server's database, as whoever took the server over sees it
@@ -151,29 +154,34 @@ func (i *installation) succeeds(id, output string) {
 	}
 }
 
-// takenOver has somebody change the server's database: what alice signed is
-// filed as consent to other code. Nothing of it runs, and the agent says so.
+// takenOver has somebody write into the server's database: the consent that
+// alice gave to her code becomes consent to theirs. The server hands it out;
+// nothing of it runs, and the agent says so.
 func (i *installation) takenOver() {
 	i.t.Helper()
 	owned := i.path("owned")
 	waiting, _ := i.submits("touch " + owned)
-	within(i.t, "the job waits", func() bool { return i.status(waiting).Reason == hpcsera.WaitingForApproval })
-	digest := i.status(waiting).Code.Digest
+	theirs := i.status(waiting).Code.Digest
 	i.server.stop(i.t)
 	db, err := sql.Open("sqlite", i.path("server/hpcsera.db"))
 	i.must(err)
-	res, err := db.ExecContext(i.t.Context(), `UPDATE approvals SET digest = $1, doc = json_set(doc, '$.digest', $1)`, digest)
+	var text string
+	i.must(db.QueryRowContext(i.t.Context(), `SELECT doc FROM approvals ORDER BY filed DESC LIMIT 1`).Scan(&text))
+	var a hpcsera.Approval
+	i.must(json.Unmarshal([]byte(text), &a))
+	forged := strings.NewReplacer(a.Digest, theirs, a.ID, hpcsera.NewID("ap"))
+	a.ID, a.Digest, a.Statement = forged.Replace(a.ID), theirs, []byte(forged.Replace(string(a.Statement)))
+	doc, err := json.Marshal(a)
 	i.must(err)
-	if n, err := res.RowsAffected(); err != nil || n != 2 {
-		i.t.Fatalf("%d approvals were changed, %v, want 2", n, err)
-	}
-	i.must(db.Close())
+	_, err = db.ExecContext(i.t.Context(), `INSERT INTO approvals (id, "user", project, digest, name, filed, doc) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		a.ID, a.User, a.Project, a.Digest, a.Name, time.Now().UnixMilli(), string(doc))
+	i.must(errors.Join(err, db.Close()))
 	i.startServer()
 	job, _ := i.submits("touch " + owned)
 	if j := i.ends(job); j.State != hpcsera.Failed || j.Reason != hpcsera.ApprovalInvalid {
 		i.t.Errorf("code that nobody signed is %s (%s: %s)", j.State, j.Reason, j.Message)
 	}
-	i.agent.says(i.t, "ALARM", digest)
+	i.agent.says(i.t, "ALARM", job)
 	if _, err := os.Stat(owned); err == nil {
 		i.t.Error("the agent ran code that nobody signed")
 	}
