@@ -154,14 +154,19 @@ func (s *Service) Withdraw(ctx context.Context, user, id string) error {
 	return err
 }
 
-// withdraw names an approval in the next list. One that is over needs none.
-func (s *Service) withdraw(tx records.Tx, user, id, detail string) error {
+// withdraw names an approval in the next list; another one may have replaced
+// it. One that is over needs none.
+func (s *Service) withdraw(tx records.Tx, user, id, replacedBy string) error {
 	signed, found, err := get[Signed](tx, kindSigned, id)
 	if err != nil || !found || signed.Withdrawn != nil {
 		return err
 	}
 	now := s.cfg.Now().UTC()
-	signed.Withdrawn = &now
+	signed.Withdrawn, signed.ReplacedBy = &now, replacedBy
+	detail := ""
+	if replacedBy != "" {
+		detail = "replaced by " + replacedBy
+	}
 	if err := tx.Put(kindSigned, id, signed, records.Options{Owner: user, Ends: signed.NotAfter.Add(keepSignedFor)}); err != nil {
 		return err
 	}
