@@ -123,6 +123,7 @@ func TestCodeRunsOnceItsUserSignedItInTheAuthApp(t *testing.T) {
 	again, _ := i.submits(`echo "Good morning, $whom!" | tee out.txt`)
 	i.succeeds(again, "Good morning, world!")
 	b.open(i.authURL + "/approvals")
+	b.reads("replaced")
 	b.screenshot("auth-approvals")
 	approved := regexp.MustCompile(`ap_[a-z0-9]{20}`).FindString(b.text("[aria-labelledby=signed] tbody"))
 	b.press("Withdraw the approval of hello, " + approved)

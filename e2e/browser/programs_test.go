@@ -180,7 +180,9 @@ func (i *installation) onSite(input string, args ...string) string {
 	return out
 }
 
-func (i *installation) siteEnv() []string { return []string{"PATH=/usr/bin:/bin", "HOME=" + i.path("site")} }
+func (i *installation) siteEnv() []string {
+	return []string{"PATH=/usr/bin:/bin", "HOME=" + i.path("site")}
+}
 
 // try runs a command to its end.
 func (i *installation) try(env []string, input, program string, args ...string) (stdout, stderr string, status int) {
@@ -379,6 +381,15 @@ func (i *installation) movesIn(settings string) {
 	i.operator("hpcserad", "site", "add", "lab")
 	i.must(os.Mkdir(i.path("site/.hpcsera"), 0o700))
 	i.write("site/.hpcsera/agent.yaml", "server: "+i.url+"\nuser: alice\nsite: lab\nprojects: [cfd]\nscheduler: local\npoll_interval: 3s\n"+settings)
+}
+
+// configures adds to the agent's settings.
+func (i *installation) configures(settings string) {
+	i.t.Helper()
+	const file = "site/.hpcsera/agent.yaml"
+	text, err := os.ReadFile(i.path(file))
+	i.must(err)
+	i.write(file, string(text)+settings)
 }
 
 // enrols takes the credential that the operator makes for the agent's key.
