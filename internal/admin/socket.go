@@ -16,6 +16,7 @@ import (
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/audit"
 	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/backup"
 )
 
 // Operation names one of the operator's operations on the socket.
@@ -45,6 +46,9 @@ const (
 	OpTokens        Operation = "tokens"          // access.Filter: []hpcsera.Token
 )
 
+// OpBackup copies the databases.
+const OpBackup Operation = "backup" // backup.Request: backup.Made
+
 // The audit log.
 const (
 	OpVerifyAudit Operation = "audit-verify" // audit.Verification: audit.Verified
@@ -56,9 +60,13 @@ type handler func(ctx context.Context, body []byte) (any, error)
 // socket serves the operations.
 type socket struct{ log *slog.Logger }
 
-// New serves the operations of s and book on admin.sock: POST /OPERATION. It is not for
-// any other listener, since it asks nobody who they are.
-func New(s *access.Service, book *audit.Log, log *slog.Logger) http.Handler {
+// Backups makes a backup.
+type Backups func(context.Context, *auth.Principal, backup.Request) (backup.Made, error)
+
+// New serves the operations of s and book, and backups, on admin.sock: POST
+// /OPERATION. It is not for any other listener, since it asks nobody who they
+// are.
+func New(s *access.Service, book *audit.Log, backups Backups, log *slog.Logger) http.Handler {
 	mux, edge := http.NewServeMux(), socket{log}
 	for op, run := range map[Operation]handler{
 		OpCreateUser: on(s.CreateUser), OpSetUser: on(s.SetUser), OpUsers: on(s.Users),
@@ -67,7 +75,7 @@ func New(s *access.Service, book *audit.Log, log *slog.Logger) http.Handler {
 		OpCreateSite: on(s.CreateSite), OpSetSite: on(s.SetSite), OpSites: on(s.Sites),
 		OpCreateAgent: on(s.CreateAgent), OpRemoveAgent: on(s.RemoveAgent), OpAgents: on(s.Agents),
 		OpCreateToken: on(s.CreateToken), OpRevokeToken: on(s.RevokeToken), OpTokens: on(s.Tokens),
-		OpVerifyAudit: on(book.Verify), OpAudit: on(book.Export),
+		OpVerifyAudit: on(book.Verify), OpAudit: on(book.Export), OpBackup: on(backups),
 	} {
 		mux.HandleFunc("POST /"+string(op), func(w http.ResponseWriter, r *http.Request) { edge.serve(w, r, op, run) })
 	}
@@ -143,6 +151,14 @@ func (s socket) problem(op Operation, err error) problem {
 	return problem{Code: hpcsera.Internal, Message: "the server failed; its log says why."}
 }
 
+// patience is how long an operation may take; 0 is without an end.
+func patience(op Operation) time.Duration {
+	if op == OpBackup {
+		return 0 // as long as the databases are large
+	}
+	return time.Minute
+}
+
 // Call asks the server that listens on socket to do op, and reads its answer.
 // The error is the server's, or unavailable when no server listens.
 func Call[Ans any](ctx context.Context, socket string, op Operation, request any) (answer Ans, err error) {
@@ -157,7 +173,7 @@ func Call[Ans any](ctx context.Context, socket string, op Operation, request any
 		},
 	}
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: time.Minute}
+	client := &http.Client{Transport: transport, Timeout: patience(op)}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://admin.sock/"+string(op), bytes.NewReader(body))
 	if err != nil {
 		return answer, fmt.Errorf("ask for %s: %w", op, err)
