@@ -100,7 +100,7 @@ func (p *program) serve(ctx context.Context, cfg config, addressFile string) (er
 	return err
 }
 
-func assemble(ctx context.Context, cfg config, secret []byte, db records.Store, front *server.Server, log *slog.Logger) (*authapp.App, error) {
+func assemble(ctx context.Context, cfg config, secret []byte, db *authstore.Store, front *server.Server, log *slog.Logger) (*authapp.App, error) {
 	mailer, err := cfg.Mail.Mailer("mail")
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func assemble(ctx context.Context, cfg config, secret []byte, db records.Store, 
 	c := authapp.Config{
 		Store: db, URL: cfg.PublicURL, Product: cfg.Product, Secret: secret, Institutions: institutions, Mailer: mailer,
 		CheckEvery: time.Duration(cfg.Limits.InstitutionCheck), Syslog: settings.Syslog(cfg.Syslog, "hpcsera-auth", log),
-		Stopping: front.Stopping(), Log: log,
+		Stopping: front.Stopping(), Databases: databases(cfg, db), Log: log,
 		// Deployments are where the operator says; a redirect would be somewhere
 		// else.
 		Push: &http.Client{Timeout: 15 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},

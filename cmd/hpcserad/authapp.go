@@ -17,7 +17,6 @@ import (
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/consent"
 	"github.com/hpcsera/hpcsera/internal/decision"
-	"github.com/hpcsera/hpcsera/internal/records"
 	"github.com/hpcsera/hpcsera/internal/server"
 	"github.com/hpcsera/hpcsera/internal/settings"
 	authstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/auth"
@@ -56,8 +55,8 @@ type people struct {
 	web   *http.Client // for signing in
 	url   string       // the Auth app's issuer
 
-	app   *authapp.App // nil where another process is the Auth app
-	store records.Store
+	app   *authapp.App     // nil where another process is the Auth app
+	store *authstore.Store // its database, nil as well
 }
 
 // authPatience is above the longest wait of a poll for decisions.

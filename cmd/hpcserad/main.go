@@ -80,7 +80,7 @@ func (p *program) root() *cobra.Command {
 	})
 	root.PersistentFlags().StringVarP(&p.config, "config", "c", "",
 		"configuration file (default: $HPCSERAD_CONFIG, ./hpcserad.yaml, /etc/hpcsera/hpcserad.yaml)")
-	root.AddCommand(p.initCommand(), p.serveCommand())
+	root.AddCommand(p.initCommand(), p.serveCommand(), p.backupCommand(), p.restoreCommand())
 	root.AddCommand(p.operatorCommands()...)
 	return root
 }

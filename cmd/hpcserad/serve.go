@@ -141,7 +141,7 @@ func (p *parts) run(ctx context.Context, on listeners, who *people, feed *store.
 	work.Go(func() error { return p.jobs.Run(beside) })
 	work.Go(func() error { return p.audit.Run(beside) })
 	work.Go(func() error { return p.metrics.Watch(beside, feed) })
-	work.Go(func() error { return on.operator.Serve(stopping, admin.New(p.access, p.audit, log)) })
+	work.Go(func() error { return on.operator.Serve(stopping, admin.New(p.access, p.audit, p.backups, log)) })
 	work.Go(func() error { return who.run(beside) })
 	work.Go(func() error { return p.grants.Run(beside) })
 	work.Go(func() error { return p.access.Run(beside) })
@@ -163,6 +163,7 @@ type parts struct {
 	jobs      *jobs.Service
 	access    *access.Service
 	audit     *audit.Log
+	backups   admin.Backups
 	grants    *oauth.Service
 	inquiry   *inquiry.Service
 	sessions  *signin.Service
@@ -220,6 +221,7 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, peopl
 	if err != nil {
 		return nil, err
 	}
+	p.backups = backups(cfg, db, people.store)
 	p.metrics.Register(commits(db)...)
 	p.edge, err = httpapi.New(httpapi.Config{
 		Auth: who, Jobs: p.jobs, Code: codes, Access: p.access, Grants: p.grants, Ready: ready(db, front.Stopping()), LastSeq: lastSeq(db),

@@ -56,7 +56,7 @@ func newDesk(t *testing.T) *desk {
 		t.Fatal(err)
 	}
 	service := access.New(access.Config{Store: db, Jobs: life, Sightings: sightings, Log: slog.New(slog.NewTextHandler(o.log, nil))})
-	o.store, o.socket = db, serve(t, admin.New(service, audit.New(audit.Config{Store: db, Log: quiet}), slog.New(slog.NewTextHandler(o.log, nil))))
+	o.store, o.socket = db, serve(t, admin.New(service, audit.New(audit.Config{Store: db, Log: quiet}), nil, slog.New(slog.NewTextHandler(o.log, nil))))
 	return o
 }
 

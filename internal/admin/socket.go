@@ -8,6 +8,7 @@ import (
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/audit"
 	"github.com/hpcsera/hpcsera/internal/auth"
+	"github.com/hpcsera/hpcsera/internal/backup"
 	"github.com/hpcsera/hpcsera/internal/operator"
 )
 
@@ -36,14 +37,20 @@ const (
 	OpTokens        = "tokens"          // access.Filter: []hpcsera.Token
 )
 
+// OpBackup copies the databases.
+const OpBackup = "backup" // backup.Request: backup.Made
+
 // The audit log.
 const (
 	OpVerifyAudit = "audit-verify" // audit.Verification: audit.Verified
 	OpAudit       = "audit"        // audit.Pages: []hpcsera.AuditLine
 )
 
-// New serves the operations of s and book on admin.sock.
-func New(s *access.Service, book *audit.Log, log *slog.Logger) http.Handler {
+// Backups makes a backup.
+type Backups func(context.Context, *auth.Principal, backup.Request) (backup.Made, error)
+
+// New serves the operations of s and book, and backups, on admin.sock.
+func New(s *access.Service, book *audit.Log, backups Backups, log *slog.Logger) http.Handler {
 	return operator.Handler(log, map[string]operator.Operation{
 		OpCreateUser: on(s.CreateUser), OpSetUser: on(s.SetUser), OpUsers: on(s.Users),
 		OpCreateProject: on(s.CreateProject), OpSetMember: on(s.SetMember), OpProjects: on(s.Projects),
@@ -51,7 +58,7 @@ func New(s *access.Service, book *audit.Log, log *slog.Logger) http.Handler {
 		OpCreateSite: on(s.CreateSite), OpSetSite: on(s.SetSite), OpSites: on(s.Sites),
 		OpCreateAgent: on(s.CreateAgent), OpRemoveAgent: on(s.RemoveAgent), OpAgents: on(s.Agents),
 		OpCreateToken: on(s.CreateToken), OpRevokeToken: on(s.RevokeToken), OpRevokeTokens: on(s.RevokeTokens), OpTokens: on(s.Tokens),
-		OpVerifyAudit: on(book.Verify), OpAudit: on(book.Export),
+		OpVerifyAudit: on(book.Verify), OpAudit: on(book.Export), OpBackup: on(backups),
 	})
 }
 

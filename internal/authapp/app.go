@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/backup"
 	"github.com/hpcsera/hpcsera/internal/consent"
 	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/page"
@@ -41,6 +42,7 @@ type Config struct {
 	Hashing      session.Hashing            // the cost of passwords; zero is the usual one
 	Push         *http.Client               // for logout tokens; nil pushes none
 	Syslog       Syslog                     // takes the heads of the audit log; nil is nowhere but the program's own log
+	Databases    []backup.Database          // what the operator's backup copies: the store's
 	Log          *slog.Logger
 	Now          func() time.Time // nil is time.Now
 }
@@ -52,13 +54,14 @@ type Syslog interface {
 
 // App is the Auth app.
 type App struct {
-	Session *session.Service
-	Consent *consent.Service
-	store   records.Store
-	syslog  Syslog
-	signed  decision.Heads
-	log     *slog.Logger
-	now     func() time.Time
+	Session   *session.Service
+	Consent   *consent.Service
+	store     records.Store
+	databases []backup.Database
+	syslog    Syslog
+	signed    decision.Heads
+	log       *slog.Logger
+	now       func() time.Time
 }
 
 // New makes the Auth app and what must be there before its first request.
@@ -86,7 +89,7 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{store: cfg.Store, syslog: cfg.Syslog, signed: decision.Heads{Key: key, Log: cfg.URL, Now: cfg.Now}, log: cfg.Log, now: cfg.Now}
+	a := &App{store: cfg.Store, databases: cfg.Databases, syslog: cfg.Syslog, signed: decision.Heads{Key: key, Log: cfg.URL, Now: cfg.Now}, log: cfg.Log, now: cfg.Now}
 	a.Session, err = session.New(session.Config{
 		Records: cfg.Store, Frame: frame, URL: cfg.URL, Product: cfg.Product, Keys: [][]byte{cfg.Secret}, Institutions: cfg.Institutions, CheckEvery: cfg.CheckEvery, Mailer: cfg.Mailer,
 		Address: cfg.Address, Hashing: cfg.Hashing, Now: cfg.Now, Log: cfg.Log,

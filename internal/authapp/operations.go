@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/backup"
 	"github.com/hpcsera/hpcsera/internal/consent"
 	"github.com/hpcsera/hpcsera/internal/operator"
 	"github.com/hpcsera/hpcsera/internal/records"
@@ -22,6 +23,7 @@ const (
 	OpDeployments      = "deployments"       // None: []Deployment
 	OpAudit            = "audit"             // AuditPage: []records.AuditLine
 	OpVerifyAudit      = "audit-verify"      // VerifyAudit: AuditHead
+	OpBackup           = "backup"            // backup.Request: backup.Made
 )
 
 // The requests and answers.
@@ -90,6 +92,7 @@ func (a *App) Operations() http.Handler {
 		OpInvite: operator.On(a.Invite), OpSetUser: operator.On(a.SetUser), OpUsers: operator.On(a.Users),
 		OpAddDeployment: operator.On(a.AddDeployment), OpRemoveDeployment: operator.On(a.RemoveDeployment), OpDeployments: operator.On(a.Deployments),
 		OpAudit: operator.On(a.Audit), OpVerifyAudit: operator.On(a.Verify),
+		OpBackup: operator.On(a.Backup),
 	})
 }
 
@@ -117,6 +120,17 @@ func (a *App) SetUser(ctx context.Context, s Switch) (User, error) {
 	}
 	p, err := a.Session.User(ctx, s.Name)
 	return user(p), err
+}
+
+// Backup copies the database into a folder.
+func (a *App) Backup(ctx context.Context, r backup.Request) (backup.Made, error) {
+	err := a.store.Write(ctx, func(tx records.Tx) error {
+		return tx.Note(records.AuditLine{At: a.now(), Actor: console, Action: "backup.make", About: r.Folder})
+	})
+	if err != nil {
+		return backup.Made{}, err
+	}
+	return backup.Make(ctx, r, a.databases)
 }
 
 func user(p session.Person) User {

@@ -115,27 +115,45 @@ func (s *Service) RevokeToken(ctx context.Context, id string, stop bool, actor s
 // stopJobsOf holds the jobs of a token that no agent has, and with stop
 // cancels all that have not ended.
 func (s *Service) stopJobsOf(tx store.Tx, ledger *store.Ledger, token *hpcsera.Token, stop bool) error {
-	states := []hpcsera.State{hpcsera.Pending}
-	if stop {
-		states = append(states, hpcsera.Held, hpcsera.Staging, hpcsera.Queued, hpcsera.Running, hpcsera.Finishing)
+	if !stop {
+		_, err := hold(tx, ledger, token, "The token that submitted it was revoked.")
+		return err
 	}
-	for _, state := range states {
-		if err := each(tx, state, token, func(j *store.Job) error {
-			switch {
-			case stop:
-				return s.cancel(tx, ledger, j)
-			case j.Delivered != 0:
-				return nil
-			}
-			desire(j, hpcsera.DesiredHold)
-			j.State, j.Reason, j.Ready = hpcsera.Held, hpcsera.TokenRevoked, false
-			j.Message = "The token that submitted it was revoked."
-			return ledger.Update(j, store.StateEvent)
-		}); err != nil {
+	for _, state := range []hpcsera.State{hpcsera.Pending, hpcsera.Held, hpcsera.Staging, hpcsera.Queued, hpcsera.Running, hpcsera.Finishing} {
+		err := each(tx, state, token, func(j *store.Job) error { return s.cancel(tx, ledger, j) })
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// hold holds the jobs of a revoked token that no agent has, and counts them.
+func hold(tx store.Tx, ledger *store.Ledger, token *hpcsera.Token, message string) (held int, err error) {
+	err = each(tx, hpcsera.Pending, token, func(j *store.Job) error {
+		if j.Delivered != 0 {
+			return nil
+		}
+		desire(j, hpcsera.DesiredHold)
+		j.State, j.Reason, j.Message, j.Ready = hpcsera.Held, hpcsera.TokenRevoked, message, false
+		held++
+		return ledger.Update(j, store.StateEvent)
+	})
+	return held, err
+}
+
+// Restored holds, in a database that was put back from a backup, the jobs of
+// the tokens that were revoked for it and that no agent had then: in the lost
+// hours an agent may have run them. It returns their number.
+func Restored(tx store.Tx, ledger *store.Ledger, revoked []*hpcsera.Token) (held int, err error) {
+	for _, token := range revoked {
+		n, err := hold(tx, ledger, token, "A backup was restored; its token was revoked, and it may have run in the lost hours.")
+		if err != nil {
+			return held, err
+		}
+		held += n
+	}
+	return held, nil
 }
 
 // each goes through the jobs in a state that were made with a token.

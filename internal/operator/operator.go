@@ -81,8 +81,16 @@ func told(log *slog.Logger, name string, err error) problem {
 }
 
 // Call asks the server that listens on socket to do an operation, and reads
-// its answer. The error is the server's, or unavailable when none listens.
+// its answer, within a minute. The error is the server's, or unavailable when
+// none listens.
 func Call[Ans any](ctx context.Context, socket, name string, request any) (answer Ans, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return Wait[Ans](ctx, socket, name, request)
+}
+
+// Wait is Call for as long as ctx lasts.
+func Wait[Ans any](ctx context.Context, socket, name string, request any) (answer Ans, err error) {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return answer, fmt.Errorf("write %s: %w", name, err)
@@ -94,7 +102,7 @@ func Call[Ans any](ctx context.Context, socket, name string, request any) (answe
 		},
 	}
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: time.Minute}
+	client := &http.Client{Transport: transport}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://admin.sock/"+name, bytes.NewReader(body))
 	if err != nil {
 		return answer, fmt.Errorf("ask for %s: %w", name, err)

@@ -75,6 +75,25 @@ type Tx interface {
 	Note(line AuditLine) error
 }
 
+// Drop erases all documents of a kind and returns how many there were. What has
+// ended does not count.
+func Drop(tx Tx, kind string) (int, error) {
+	var keys []string
+	err := tx.List(kind, "", func(key string, _ []byte) error {
+		keys = append(keys, key)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, key := range keys {
+		if err := tx.Delete(kind, key); err != nil {
+			return 0, err
+		}
+	}
+	return len(keys), nil
+}
+
 // Options are what a store knows of a document besides its text.
 type Options struct {
 	Owner string    // whose it is: what List selects by

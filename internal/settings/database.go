@@ -29,6 +29,26 @@ func CheckDatabase(database string) error {
 	return nil
 }
 
+// DumpCommand is how PostgreSQL's own program copies a database into a file. It
+// repeats no password, which would stand in the list of processes.
+func DumpCommand(database, file string) string {
+	u, err := url.Parse(database)
+	if err != nil {
+		return "pg_dump --format=custom --file=" + file
+	}
+	if u.User != nil {
+		u.User = url.User(u.User.Username())
+	}
+	q := u.Query()
+	for key := range q {
+		if strings.Contains(key, "password") {
+			q.Del(key)
+		}
+	}
+	u.RawQuery = q.Encode()
+	return "pg_dump --format=custom --file=" + file + " '" + u.String() + "'"
+}
+
 // ShownDatabase is a database's URL without the passwords in it.
 func ShownDatabase(database string) string {
 	u, err := url.Parse(database)

@@ -25,6 +25,25 @@ type DocumentReader interface {
 	Documents(kind Kind, owner string, now time.Time, each func(key string, doc []byte) error) error
 }
 
+// DropDocuments deletes all documents of a kind, ended or not, and returns how
+// many there were.
+func DropDocuments(tx Tx, kind Kind) (int, error) {
+	var keys []string
+	err := tx.Documents(kind, "", time.Time{}, func(key string, _ []byte) error {
+		keys = append(keys, key)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, key := range keys {
+		if err := tx.DeleteDocument(kind, key); err != nil {
+			return 0, err
+		}
+	}
+	return len(keys), nil
+}
+
 // DocumentWriter changes documents.
 type DocumentWriter interface {
 	// PutDocument replaces a document or makes it.

@@ -77,7 +77,15 @@ type Tx interface {
 	DocumentWriter
 	// NextSeq takes the next number of the deployment's one sequence.
 	NextSeq() (int64, error)
+	// NewEpoch begins another life of the deployment after a backup was restored:
+	// it mints an epoch above the present one and takes Lift numbers at once, so
+	// that none of the lost hours' numbers is given twice.
+	NewEpoch(now time.Time) (int64, error)
 }
+
+// Lift is how far a new epoch lifts the sequence: further than it can have come
+// in the hours that a restored backup lacks.
+const Lift = 1_000_000_000
 
 // Job is a job's row: what the API shows, what was asked for, and what the
 // server alone needs to know.

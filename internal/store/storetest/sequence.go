@@ -1,10 +1,12 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hpcsera/hpcsera/internal/store"
 )
@@ -26,6 +28,7 @@ var sequenceTests = map[string]func(*testing.T, Database){
 	"an event needs a number taken in its own transaction":  testForeignNumber,
 	"a failed closure's numbers do not disturb those after": testFailedNumbers,
 	"a new database has an epoch and no numbers":            testEpoch,
+	"a new epoch lifts the numbers, or nothing happens":     testNewEpoch,
 }
 
 // testOneProcess is the promise of engines without replicas: a second opening
@@ -254,4 +257,41 @@ func testEpoch(t *testing.T, d Database) {
 		}
 		return nil
 	})
+}
+
+func testNewEpoch(t *testing.T, d Database) {
+	s := d.Open(t)
+	insert(t, s)
+	epoch := func() int64 {
+		return get(t, s, func(r store.Reader) (int64, error) { return r.Epoch() })
+	}
+	last := func() int64 {
+		return get(t, s, func(r store.Reader) (int64, error) { return r.LastSeq() })
+	}
+	first, before := epoch(), last()
+	failed := errors.New("not now")
+	err := s.Write(t.Context(), func(tx store.Tx) error {
+		_, err := tx.NewEpoch(time.Now())
+		return errors.Join(err, failed)
+	})
+	if !errors.Is(err, failed) || epoch() != first || last() != before {
+		t.Fatalf("a closure that failed: got %v, epoch %d and seq %d, want %d and %d", err, epoch(), last(), first, before)
+	}
+	var minted int64
+	// A clock that was set back mints a higher epoch all the same.
+	write(t, s, func(tx store.Tx) (err error) {
+		minted, err = tx.NewEpoch(time.Unix(1, 0))
+		return err
+	})
+	if minted <= first || epoch() != minted {
+		t.Errorf("got epoch %d, kept as %d, want one above %d", minted, epoch(), first)
+	}
+	if got := last(); got != before+store.Lift {
+		t.Errorf("got seq %d after %d, want it lifted by %d", got, before, store.Lift)
+	}
+	insert(t, s)
+	all := events(t, s)
+	if got := all[len(all)-1].Seq; got <= before+store.Lift {
+		t.Errorf("the next event has seq %d, want it above %d", got, before+store.Lift)
+	}
 }

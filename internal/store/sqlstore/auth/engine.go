@@ -45,7 +45,7 @@ func openSQLite(path string) (e engine, write, read *sql.DB, err error) {
 	if err != nil {
 		return e, nil, nil, err
 	}
-	name := "file:" + (&url.URL{Path: path}).EscapedPath() +
+	name := fileName(path) +
 		"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)"
 	if write, err = sql.Open("sqlite", name+"&_txlock=immediate"); err != nil {
 		return e, nil, nil, err
@@ -58,6 +58,8 @@ func openSQLite(path string) (e engine, write, read *sql.DB, err error) {
 	read.SetMaxOpenConns(4)
 	return engine{goose: goose.DialectSQLite3, byKey: "key", blame: blameSQLite}, write, read, nil
 }
+
+func fileName(path string) string { return "file:" + (&url.URL{Path: path}).EscapedPath() }
 
 func blameSQLite(err error) (hpcsera.Code, bool) {
 	var e *sqlite.Error

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -32,6 +34,8 @@ const versions = "auth_goose_db_version"
 type Store struct {
 	engine
 	write, read *sql.DB
+	path        string // of the SQLite file, or ""
+	unlock      func()
 	now         func() time.Time
 	once        sync.Once
 }
@@ -44,7 +48,7 @@ var _ records.Store = (*Store)(nil)
 // server's own. now tells when documents end. ctx bounds the opening only. The
 // caller closes the store.
 func Open(ctx context.Context, databaseURL string, now func() time.Time) (*Store, error) {
-	s := &Store{now: now}
+	s := &Store{now: now, unlock: func() {}}
 	if err := s.open(ctx, databaseURL); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open the Auth app's database: %w", err)
@@ -57,7 +61,17 @@ func (s *Store) open(ctx context.Context, databaseURL string) (err error) {
 	scheme, _, isURL := strings.Cut(databaseURL, "://")
 	switch {
 	case isFile, !isURL:
-		s.engine, s.write, s.read, err = openSQLite(file)
+		if s.path, err = filepath.Abs(file); err != nil {
+			return err
+		}
+		unlock, err := lockFile(s.path, syscall.LOCK_SH)
+		if err != nil {
+			return err
+		}
+		s.unlock = unlock
+		if s.engine, s.write, s.read, err = openSQLite(s.path); err != nil {
+			return err
+		}
 	case scheme == "postgres", scheme == "postgresql":
 		s.engine, s.write, err = openPostgres(databaseURL)
 		s.read = s.write
@@ -139,6 +153,7 @@ func (s *Store) Close() error {
 		if s.read != nil && s.read != s.write {
 			err = errors.Join(err, s.read.Close())
 		}
+		s.unlock()
 	})
 	return err
 }

@@ -31,6 +31,7 @@ var migrations embed.FS
 type Store struct {
 	dialect dialect
 	log     *slog.Logger
+	path    string // of the SQLite file, or ""
 	writeDB *sql.DB
 	readDB  *sql.DB
 	unlock  func()
@@ -67,7 +68,7 @@ func (s *Store) open(ctx, life context.Context, databaseURL string) error {
 	var follow func()
 	switch {
 	case isFile:
-		s.dialect = sqliteDialect()
+		s.dialect, s.path = sqliteDialect(), path
 		var err error
 		if s.writeDB, s.readDB, s.unlock, err = openSQLite(path); err != nil {
 			s.unlock = func() {}

@@ -13,6 +13,10 @@ import (
 type session struct {
 	conn       *sql.Conn
 	statements map[string]*sql.Stmt
+	// local says that the engine is in this process. SQLite keeps a connection
+	// half open, and its log beside the database, until every statement is closed;
+	// PostgreSQL forgets them, and asking a dead one would wait.
+	local bool
 }
 
 // preparedLimit bounds the statements a session keeps: lists are built from
@@ -24,11 +28,16 @@ func openSession(ctx context.Context, db *sql.DB) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{conn: conn, statements: map[string]*sql.Stmt{}}, nil
+	return &session{conn: conn, statements: map[string]*sql.Stmt{}, local: isSQLite(db)}, nil
 }
 
 // discard closes the connection for good, whatever state it is in.
 func (s *session) discard() {
+	if s.local {
+		for _, p := range s.statements {
+			p.Close()
+		}
+	}
 	_ = s.conn.Raw(func(any) error { return driver.ErrBadConn }) // this is how a pool is told
 	s.conn.Close()
 }

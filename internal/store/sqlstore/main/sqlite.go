@@ -53,7 +53,7 @@ func openSQLite(path string) (write, read *sql.DB, unlock func(), err error) {
 		return nil, nil, nil, err
 	}
 	pragmas := "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)"
-	name := "file:" + (&url.URL{Path: path}).EscapedPath() + pragmas
+	name := fileName(path) + pragmas
 	write, err = sql.Open("sqlite", name+"&_pragma=cache_size(-32000)&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)&_txlock=immediate")
 	if err == nil {
 		read, err = sql.Open("sqlite", name+"&_pragma=query_only(1)")
@@ -65,6 +65,13 @@ func openSQLite(path string) (write, read *sql.DB, unlock func(), err error) {
 	write.SetMaxOpenConns(1)
 	return write, read, unlock, nil
 }
+
+func isSQLite(db *sql.DB) bool {
+	_, ok := db.Driver().(*sqlite.Driver)
+	return ok
+}
+
+func fileName(path string) string { return "file:" + (&url.URL{Path: path}).EscapedPath() }
 
 // lockFile keeps a second process out: its changes would not reach our feed.
 // The lock is beside the database, because closing any descriptor of the

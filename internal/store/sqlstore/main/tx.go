@@ -2,7 +2,9 @@ package sqlstore
 
 import (
 	"context"
+	"time"
 
+	"github.com/hpcsera/hpcsera/internal/store"
 	"github.com/hpcsera/hpcsera/internal/store/sqlstore/main/gen"
 )
 
@@ -105,6 +107,27 @@ func (t *tx) NextSeq() (int64, error) {
 	}
 	t.last++
 	return t.last, nil
+}
+
+// NewEpoch mints an epoch and lifts the counter. Epochs are times, as the first
+// one is, so that those of a life that was lost are not minted again.
+func (t *tx) NewEpoch(now time.Time) (int64, error) {
+	if _, err := t.NextSeq(); err != nil {
+		return 0, err
+	}
+	old, err := t.Epoch()
+	if err != nil {
+		return 0, err
+	}
+	if err := t.touch(); err != nil {
+		return 0, err
+	}
+	epoch := max(now.Unix(), old+1)
+	if err := t.q.SetEpoch(t.ctx, epoch); err != nil {
+		return 0, t.failed(err, "new epoch")
+	}
+	t.last += store.Lift - 1
+	return epoch, nil
 }
 
 // LastSeq returns the last number taken, also in this transaction.

@@ -46,6 +46,15 @@ func (q *Queries) SetCounter(ctx context.Context, seq int64) error {
 	return err
 }
 
+const setEpoch = `-- name: SetEpoch :exec
+UPDATE counter SET epoch = $1 WHERE id = 1
+`
+
+func (q *Queries) SetEpoch(ctx context.Context, epoch int64) error {
+	_, err := q.db.ExecContext(ctx, setEpoch, epoch)
+	return err
+}
+
 const startCounter = `-- name: StartCounter :exec
 INSERT INTO counter (id, seq, epoch) VALUES (1, 0, $1) ON CONFLICT DO NOTHING
 `

@@ -10,3 +10,6 @@ UPDATE counter SET seq = $1 WHERE id = 1;
 
 -- name: StartCounter :exec
 INSERT INTO counter (id, seq, epoch) VALUES (1, 0, $1) ON CONFLICT DO NOTHING;
+
+-- name: SetEpoch :exec
+UPDATE counter SET epoch = $1 WHERE id = 1;
