@@ -1,12 +1,14 @@
 package hpcsera_test
 
 import (
+	"html"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/hpcsera/hpcsera/test/commandtest"
 )
 
 // Documents name code and each other. What they name must be there, so that a
@@ -54,7 +56,7 @@ func TestDocumentsLinkToWhatIsThere(t *testing.T) {
 }
 
 // program is one of ours with what a document gives it to do.
-var program = regexp.MustCompile(`\bhpcsera(d|-agent)?( .*)?$`)
+var program = regexp.MustCompile(`\bhpcsera(d|-agent|-auth)?( .*)?$`)
 
 // commandLines lists the command lines of ours that a document shows, in blocks
 // and between backticks, one word an element.
@@ -68,7 +70,7 @@ func commandLines(t *testing.T, name string) [][]string {
 			lines = append(lines, program.FindString(strings.TrimRight(code, " &\n")))
 		}
 	}
-	for _, m := range regexp.MustCompile("`(hpcsera(d|-agent)? [^`]+)`").FindAllStringSubmatch(page, -1) {
+	for _, m := range regexp.MustCompile("`(hpcsera(d|-agent|-auth)? [^`]+)`").FindAllStringSubmatch(page, -1) {
 		lines = append(lines, m[1])
 	}
 	var commands [][]string
@@ -82,45 +84,60 @@ func commandLines(t *testing.T, name string) [][]string {
 	return commands
 }
 
-// The programs say themselves whether they know a command and its flags: with
-// --help they read all of a command line and do nothing.
-func TestEveryCommandInTheDocumentsExists(t *testing.T) {
-	bin := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/hpcserad", "./cmd/hpcsera-agent", "./cmd/hpcsera")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	seen := map[string]bool{}
-	for _, page := range []string{"README.md", "CONTRIBUTING.md", "doc/architecture.md", "doc/operating.md", "examples/hello/job.yaml", "examples/openfoam-cavity/job.yaml"} {
-		for _, words := range commandLines(t, page) {
-			line := strings.Join(words, " ")
-			seen[strings.Join(words[:2], " ")] = true
-			cmd := exec.CommandContext(t.Context(), filepath.Join(bin, words[0]), append(words[1:len(words):len(words)], "--help")...)
-			cmd.Env = []string{"HOME=" + t.TempDir()}
-			out, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Errorf("%s has %q, which is not understood: %v\n%s", page, line, err, out)
-				continue
-			}
-			// A word that is no command would get the help of the one above it.
-			_, usage, _ := strings.Cut(string(out), "Usage:\n  ")
-			usage, _, _ = strings.Cut(usage, "\n")
-			known := 0
-			for i, word := range strings.Fields(usage) {
-				if i >= len(words) || word != words[i] {
-					break
+// Pages are documents, too: what stands in their <code> is typed as it stands.
+func TestEveryCommandInTheTemplatesExists(t *testing.T) {
+	programs := commandtest.Build(t)
+	code, action := regexp.MustCompile(`<code[^>]*>([^<]*)</code>`), regexp.MustCompile(`{{[^}]*}}`)
+	seen := 0
+	for _, pattern := range []string{"internal/*/pages/*.html", "internal/*/templates/*.html"} {
+		pages, err := filepath.Glob(pattern)
+		if err != nil || len(pages) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, pages, err)
+		}
+		for _, page := range pages {
+			for _, m := range code.FindAllStringSubmatch(documentText(t, page), -1) {
+				for _, words := range commandtest.Lines(html.UnescapeString(action.ReplaceAllString(m[1], "x"))) {
+					seen++
+					programs.Understands(t, page, words)
 				}
-				known++
 			}
-			if rest := words[known:]; strings.Contains(string(out), "[command]") && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
-				t.Errorf("%s has %q, but %s has no command %s", page, line, strings.Join(words[:known], " "), rest[0])
-			}
+		}
+	}
+	if seen < 5 {
+		t.Errorf("%d commands were found in the templates: they are not read right", seen)
+	}
+}
+
+func TestEveryCommandInTheDocumentsExists(t *testing.T) {
+	programs := commandtest.Build(t)
+	seen := map[string]bool{}
+	for _, page := range []string{"README.md", "CONTRIBUTING.md", "doc/architecture.md", "doc/operating.md", "doc/tokens.md", "examples/hello/job.yaml", "examples/openfoam-cavity/job.yaml"} {
+		for _, words := range commandLines(t, page) {
+			seen[strings.Join(words[:2], " ")] = true
+			programs.Understands(t, page, words)
 		}
 	}
 	for _, want := range []string{"hpcserad init", "hpcserad serve", "hpcserad token", "hpcsera-agent enroll", "hpcsera-agent run", "hpcsera context", "hpcsera run", "hpcsera explain"} {
 		if !seen[want] {
 			t.Errorf("%q was not found in the documents: they are not read right, or the tour lacks it", want)
+		}
+	}
+}
+
+// A client's developer looks up in one table every error that can come.
+func TestTheTokenPageExplainsEveryError(t *testing.T) {
+	page := documentText(t, "doc/tokens.md")
+	_, table, found := strings.Cut(page, "\n## Errors\n")
+	if !found {
+		t.Fatal("doc/tokens.md has no section on errors")
+	}
+	codes := regexp.MustCompile(`(?m)^\t\w+ += "([a-z_]+)"$`).FindAllStringSubmatch(documentText(t, "internal/oauth/fault.go"), -1)
+	if len(codes) < 15 {
+		t.Errorf("internal/oauth/fault.go has %d codes: they are not read right", len(codes))
+	}
+	for _, code := range codes {
+		if !regexp.MustCompile("(?m)^\\|[^|]*`" + code[1] + "`").MatchString(table) {
+			t.Errorf("doc/tokens.md does not explain the error %s", code[1])
 		}
 	}
 }

@@ -201,12 +201,13 @@ func connectProxy(t *testing.T, target string) (*atomic.Int64, string) {
 		defer upstream.Close()
 		tunnels.Add(1)
 		w.WriteHeader(http.StatusOK)
-		client, _, err := http.NewResponseController(w).Hijack()
+		client, early, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return
 		}
 		defer client.Close()
-		go func() { _, _ = io.Copy(upstream, client); upstream.Close() }()
+		// The server may have read the beginning of what the client sends.
+		go func() { _, _ = io.Copy(upstream, early); upstream.Close() }()
 		_, _ = io.Copy(client, upstream)
 	}))
 	t.Cleanup(proxy.Close)

@@ -23,11 +23,15 @@ import (
 func (p *program) enrollCommand() *cobra.Command {
 	var replace bool
 	var credential string
+	var given first
 	cmd := &cobra.Command{
 		Use: "enroll", Short: "Get the credential of this agent, granted by you in the browser", Args: cobra.NoArgs,
 		Long: `enroll asks the server for this agent's credential. You open the page that is
 shown and type the code there; the page must show the same fingerprint as this
 terminal. The credential works only with the key on this machine.
+
+--server, --site, --user and --project are what agent.yaml says first. They write
+it where there is none, and are refused where the settings say something else.
 
 A second agent of yours at a site is refused. --replace puts this one in the
 place of the first: its jobs become this one's. Where this agent does not have
@@ -36,12 +40,16 @@ the other's state, jobs that were under way end as failed/outcome_unknown.
 With --credential - the credential that an operator made for this key (hpcserad
 agent create, with the thumbprint that status prints) is read from standard
 input instead.`,
-		Example: "  hpcsera-agent enroll\n  hpcsera-agent enroll --credential - < credential.txt",
+		Example: "  hpcsera-agent enroll --server https://hpc.example.org --user alice --site gwdg --project cfd\n  hpcsera-agent enroll --replace\n  hpcsera-agent enroll --credential - < credential.txt",
 	}
 	cmd.Flags().BoolVar(&replace, "replace", false, "take the place of the agent that you have at this site")
 	cmd.Flags().StringVar(&credential, "credential", "", "file with a credential that an operator made, - for standard input")
+	given.flags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := p.config()
+		if err == nil {
+			c, err = given.settle(c, p.file)
+		}
 		if err != nil {
 			return err
 		}
@@ -95,8 +103,8 @@ func (p *program) granted(ctx context.Context, c agent.Config, key *client.Key, 
 	if err := c.Check(); err != nil {
 		return "", err
 	}
-	if len(c.Projects) == 0 {
-		return "", hpcsera.Errorf(hpcsera.InvalidField, "there is none.").At("projects").Hint("Write into agent.yaml whose jobs this agent runs: projects: [NAME]")
+	if err := servesSome(c); err != nil {
+		return "", err
 	}
 	transport, err := newTransport(c)
 	if err != nil {

@@ -175,6 +175,63 @@ func TestAnAgentIsEnrolledByItsUserInTheBrowser(t *testing.T) {
 	}
 }
 
+func TestTheFirstSettingsComeFromTheCommandLine(t *testing.T) {
+	s := newSite(t)
+	s.says = true
+	line := []string{"enroll", "--server", s.url + "/", "--user", "alice", "--site", "gwdg", "--project", "cfd"}
+	with := func(flag, value string) []string { return append(line[:len(line):len(line)], flag, value) }
+	home := t.TempDir()
+	file := filepath.Join(home, ".hpcsera", "agent.yaml")
+	for name, c := range map[string]struct {
+		args []string
+		says string
+	}{
+		"no project":      {line[:7], "--project"},
+		"no user":         {[]string{"enroll", "--server", s.url, "--site", "gwdg", "--project", "cfd"}, "user"},
+		"no server":       {with("--server", ""), "server"},
+		"a server's name": {with("--server", "hpc.example.org"), "not a server's URL"},
+		"no TLS":          {with("--server", "http://hpc.example.org"), "read on its way"},
+		"another line":    {with("--site", "gwdg\nscheduler: local"), "not a name"},
+	} {
+		s.asked = decision.Request{}
+		if code, printed := s.types(home, "", c.args...); code != 1 || !strings.Contains(printed, c.says) || s.asked.ID != "" {
+			t.Errorf("%s: got %d %s, want it refused before anybody is asked, with %q", name, code, printed, c.says)
+		}
+		if text, err := os.ReadFile(file); err == nil {
+			t.Errorf("%s: left %s", name, text)
+		}
+	}
+	if code, printed := s.types(home, "", line...); code != 0 {
+		t.Fatalf("got %d %s", code, printed)
+	}
+	text, err := os.ReadFile(file)
+	if want := "server: \"" + s.url + "\"\nuser: \"alice\"\nsite: \"gwdg\"\nprojects: [\"cfd\"]\n"; err != nil || string(text) != want {
+		t.Errorf("agent.yaml is %q, %v, want %q", text, err, want)
+	}
+	if code, printed := s.types(home, "", "status"); code != 0 || !strings.Contains(printed, "gwdg") {
+		t.Errorf("later: got %d %s", code, printed)
+	}
+	if code, printed := s.types(home, "", append(line, "--replace")...); code != 0 {
+		t.Errorf("the same line again: got %d %s", code, printed)
+	}
+	for name, args := range map[string][]string{
+		"another server": with("--server", "https://evil.example.org"), "another user": with("--user", "bob"),
+		"another site": with("--site", "hlrn"), "another project": with("--project", "melt"),
+	} {
+		s.asked = decision.Request{}
+		if code, printed := s.types(home, "", args...); code != 1 || !strings.Contains(printed, "settings say") || s.asked.ID != "" {
+			t.Errorf("%s: got %d %s, want it refused", name, code, printed)
+		}
+	}
+	if again, err := os.ReadFile(file); err != nil || string(again) != string(text) {
+		t.Errorf("agent.yaml became %q, %v", again, err)
+	}
+	s.must(os.WriteFile(file, []byte("server: "+s.url+"\nuser: alice\nsite: gwdg\n"), 0o600))
+	if code, printed := s.types(home, "", line...); code != 1 || !strings.Contains(printed, `Add the line there: projects: ["cfd"]`) {
+		t.Errorf("a file that says nothing of it: got %d %s", code, printed)
+	}
+}
+
 func TestACredentialThatAnOperatorMadeIsPasted(t *testing.T) {
 	s := newSite(t)
 	home := s.home()

@@ -65,11 +65,11 @@ func (p *program) root() *cobra.Command {
 drives the batch system of this site, and reports back. It opens no port.
 
 First steps:
-  1. Write ~/.hpcsera/agent.yaml:    server, user, site, projects
-  2. hpcsera-agent enroll            asks you, in the browser, to let it in
-  3. hpcsera-agent trust add KEY.pub says whose signatures count
-  4. hpcsera-agent doctor            looks whether all is well
-  5. hpcsera-agent run               in tmux, screen or systemd --user`,
+  1. hpcsera-agent enroll            asks you, in the browser, to let it in. The server's
+                                     page shows with which --server, --user, --site, --project
+  2. hpcsera-agent trust add KEY.pub says whose signatures count
+  3. hpcsera-agent doctor            looks whether all is well
+  4. hpcsera-agent run               in tmux, screen or systemd --user`,
 		SilenceUsage: true, SilenceErrors: true, Version: version,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}

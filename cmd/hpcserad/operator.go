@@ -10,6 +10,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/admin"
+	"github.com/hpcsera/hpcsera/internal/operator"
 )
 
 // operatorCommands are the commands that ask the running server.
@@ -31,7 +32,7 @@ func (p *program) operatorCommands() []*cobra.Command {
 }
 
 // ask sends one operation to the server and shows the answer.
-func ask[Ans any](p *program, c *cobra.Command, op admin.Operation, request any, show func(Ans) table) error {
+func ask[Ans any](p *program, c *cobra.Command, op string, request any, show func(Ans) table) error {
 	if p.output != "table" && p.output != "json" {
 		return usageError{fmt.Errorf("--output is table or json, not %q", p.output)}
 	}
@@ -39,7 +40,7 @@ func ask[Ans any](p *program, c *cobra.Command, op admin.Operation, request any,
 	if err != nil {
 		return err
 	}
-	answer, err := admin.Call[Ans](c.Context(), cfg.AdminSocket, op, request)
+	answer, err := operator.Call[Ans](c.Context(), cfg.AdminSocket, op, request)
 	if err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ var (
 )
 
 // switches makes the commands that stop something and let it go on.
-func switches[Ans any](p *program, kind string, v verbs, effect string, op admin.Operation, show func(Ans) table) []*cobra.Command {
+func switches[Ans any](p *program, kind string, v verbs, effect string, op string, show func(Ans) table) []*cobra.Command {
 	one := func(verb, what string, disabled bool) *cobra.Command {
 		return &cobra.Command{
 			Use: verb + " NAME", Short: strings.ToUpper(verb[:1]) + verb[1:] + " a " + kind + what, Args: exactly(1),

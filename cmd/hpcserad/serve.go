@@ -194,7 +194,7 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, peopl
 	if err != nil {
 		return nil, err
 	}
-	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: cfg.PublicURL, Log: log})
+	codes := code.New(code.Config{Store: db, Blobs: files, Deployment: cfg.PublicURL, Filed: inquiry.Filed, Log: log})
 	p.audit = audit.New(audit.Config{Store: db, Syslog: settings.Syslog(cfg.Syslog, "hpcserad", log), Heads: people.heads, Log: log})
 	p.jobs, err = jobs.New(jobs.Config{
 		Store: db, Blobs: files, Logs: files, Code: codes, Sightings: p.sightings, Key: key,
@@ -205,7 +205,7 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, peopl
 	}
 	p.access = access.New(access.Config{
 		Store: db, Jobs: p.jobs, Sightings: p.sightings, Mailer: people.mailer(cfg), Institutions: cfg.Auth.InstitutionsNameProjects,
-		TokenDays: cfg.Tokens.Days, MaxTokenDays: cfg.Tokens.MaxDays, Log: log,
+		TokenDays: cfg.Tokens.Days, MaxTokenDays: cfg.Tokens.MaxDays, Refused: p.audit.Refused, Log: log,
 	})
 	p.inquiry = inquiry.New(inquiry.Config{Store: db, Blobs: files, Inbox: people.inbox, Code: codes, Jobs: p.jobs, Deployment: cfg.PublicURL, Log: log})
 	private, err := callback.ParseNetworks(cfg.Auth.PrivateNetworks)
@@ -215,7 +215,7 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, peopl
 	p.grants, err = oauth.New(oauth.Config{
 		Store: db, Auth: who, Access: p.access, Revoke: p.jobs.RevokeToken, Inbox: people.inbox, Consent: p.inquiry.Decided,
 		Issuer: people.url, Deployment: cfg.Auth.Name, PublicURL: cfg.PublicURL, Key: key,
-		Notify: callback.NewClient(callback.Config{Private: private}), Address: cfg.sender, Log: log,
+		Notify: callback.NewClient(callback.Config{Private: private}), Address: cfg.sender, Refused: p.audit.Refused, Log: log,
 	})
 	if err != nil {
 		return nil, err

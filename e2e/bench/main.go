@@ -36,7 +36,7 @@ type result struct{ what, asked, measured string }
 
 func run(ctx context.Context) error {
 	seconds := flag.Int("seconds", 4, "length of each turn of a rate")
-	only := flag.String("only", "", "measure one part: rates, bulk, latency, inflight, readiness")
+	only := flag.String("only", "", "measure one part: rates, share, verify, bulk, latency, inflight, readiness")
 	jobs := flag.Int("in-flight", 1000, "jobs of the agent's memory test")
 	flag.Parse()
 	b, err := newBed(ctx)
@@ -50,6 +50,8 @@ func run(ctx context.Context) error {
 		run  func(context.Context) ([]result, error)
 	}{
 		{"rates", func(ctx context.Context) ([]result, error) { return b.rates(ctx, time.Duration(*seconds)*time.Second) }},
+		{"share", func(ctx context.Context) ([]result, error) { return b.share(ctx, time.Duration(*seconds)*time.Second) }},
+		{"verify", b.verification},
 		{"bulk", b.bulk},
 		{"latency", b.latency},
 		{"inflight", func(ctx context.Context) ([]result, error) { return b.inFlight(ctx, *jobs) }},

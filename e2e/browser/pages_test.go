@@ -206,6 +206,9 @@ func TestEveryPageIsGoodToReadOnPhoneAndDesk(t *testing.T) {
 		b.reads(p.says)
 		b.screenshot(p.name)
 	}
+	b.open(d.url + "/tokens/new")
+	b.choose("Something else")
+	b.screenshot("token-new-roles")
 	b.expect("404")
 	b.open(d.url + "/nothing")
 	b.screenshot("not-found")

@@ -38,6 +38,7 @@ func (s *Service) Admit(ctx context.Context, name string, projects []string) (hp
 	case err != nil:
 		return hpcsera.User{}, store.Failed("admit "+name, err)
 	case user.Disabled:
+		s.cfg.Refused(hpcsera.AuditLine{At: s.now(), Actor: "user:" + name, Action: "signin", User: name, Refused: hpcsera.Forbidden})
 		return hpcsera.User{}, hpcsera.Errorf(hpcsera.Forbidden, "the user %s is disabled.", name).Hint("Ask the operators of this service.")
 	}
 	return user, nil
@@ -62,14 +63,10 @@ func (s *Service) Leave(ctx context.Context, name string) error {
 	return store.Failed("disable "+name, err)
 }
 
-// admit returns the user, made when new. That a disabled one came is noted.
+// admit returns the user, made when new.
 func (s *Service) admit(tx store.Tx, name string) (hpcsera.User, error) {
-	line := hpcsera.AuditLine{At: s.now(), Actor: "user:" + name, User: name}
 	u, err := tx.User(name)
 	switch {
-	case err == nil && u.Disabled:
-		line.Action, line.Refused = "signin", hpcsera.Forbidden
-		return *u, tx.Note(line)
 	case err == nil:
 		return *u, nil
 	case !errors.Is(err, store.ErrNotFound):
@@ -79,8 +76,9 @@ func (s *Service) admit(tx store.Tx, name string) (hpcsera.User, error) {
 	if err := tx.InsertUser(made); err != nil {
 		return made, err
 	}
-	line.Action, line.About, line.Detail = "user.create", name, "at the first sign-in"
-	return made, tx.Note(line)
+	return made, tx.Note(hpcsera.AuditLine{
+		At: s.now(), Actor: "user:" + name, Action: "user.create", User: name, About: name, Detail: "at the first sign-in",
+	})
 }
 
 // join makes a user a member of a project that the institution named, and the

@@ -34,7 +34,7 @@ type TokenMade struct {
 // CreateToken makes a client token.
 func (s *Service) CreateToken(ctx context.Context, by *auth.Principal, r NewToken) (TokenMade, error) {
 	target := auth.Target{User: r.User, Project: r.Project, Client: r.Client}
-	if err := s.allow(ctx, by, auth.CreateToken, target, ""); err != nil {
+	if err := s.allow(by, auth.CreateToken, target, ""); err != nil {
 		return TokenMade{}, err
 	}
 	t, err := s.Wanted(r)
@@ -131,7 +131,7 @@ func (s *Service) RevokeToken(ctx context.Context, by *auth.Principal, r Revocat
 	if err != nil {
 		return hpcsera.Token{}, err
 	}
-	if err := s.allow(ctx, by, auth.RevokeToken, auth.Target{User: t.User, Project: t.Project}, r.ID); err != nil {
+	if err := s.hidden(by, auth.RevokeToken, auth.Target{User: t.User, Project: t.Project}, "token", r.ID); err != nil {
 		return hpcsera.Token{}, err
 	}
 	if err := s.cfg.Jobs.RevokeToken(ctx, r.ID, r.Stop, by.Actor()); err != nil {
@@ -176,7 +176,7 @@ const (
 // one is refused with the host and the last sighting of the first.
 func (s *Service) CreateAgent(ctx context.Context, by *auth.Principal, r NewAgent) (AgentMade, error) {
 	target := auth.Target{User: r.User, Site: r.Site}
-	if err := s.allow(ctx, by, auth.CreateAgent, target, r.Site); err != nil {
+	if err := s.allow(by, auth.CreateAgent, target, r.Site); err != nil {
 		return AgentMade{}, err
 	}
 	if r.Days == 0 {
@@ -242,7 +242,7 @@ func (s *Service) RemoveAgent(ctx context.Context, by *auth.Principal, r Removal
 		return hpcsera.Agent{}, store.Failed("read agent "+r.ID, err)
 	}
 	target := auth.Target{User: gone.User, Site: gone.Site, Agent: r.ID}
-	if err := s.allow(ctx, by, auth.RemoveAgent, target, r.ID); err != nil {
+	if err := s.hidden(by, auth.RemoveAgent, target, "agent", r.ID); err != nil {
 		return hpcsera.Agent{}, err
 	}
 	err = s.cfg.Store.Write(ctx, func(tx store.Tx) error {

@@ -50,7 +50,7 @@ func (s *Service) Register(ctx context.Context, by *auth.Principal, r NewRegistr
 	if r.Client == hpcsera.CLIClient || r.Client == hpcsera.AgentClient {
 		return RegistrationMade{}, hpcsera.Errorf(hpcsera.Conflict, "the client %s is built in.", r.Client).At("client").Hint("Register yours under a name of its own.")
 	}
-	if err := s.allow(ctx, by, auth.ChangeClient, target, r.Client); err != nil {
+	if err := s.allow(by, auth.ChangeClient, target, r.Client); err != nil {
 		return RegistrationMade{}, err
 	}
 	made := RegistrationMade{Registration: hpcsera.Registration{Client: r.Client, Method: r.Method, Keys: []byte(r.Keys), CIBA: r.CIBA, Notify: r.Notify}}
@@ -134,8 +134,8 @@ func checkKeys(text []byte) error {
 	return nil
 }
 
-// Registration returns how a client gets tokens on demand. Method is none for
-// one that was not registered, which is no error.
+// Registration returns how a client gets tokens on demand. Method is "" for one
+// that was not registered, which is no error: it gets none.
 func (s *Service) Registration(ctx context.Context, by *auth.Principal, r Named) (hpcsera.Registration, error) {
 	if err := auth.Allow(by, auth.ListClients, auth.Target{User: by.User()}); err != nil {
 		return hpcsera.Registration{}, err
@@ -149,7 +149,7 @@ func (s *Service) Registration(ctx context.Context, by *auth.Principal, r Named)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		return hpcsera.Registration{Client: r.Name, Method: hpcsera.PublicClient}, nil
+		return hpcsera.Registration{Client: r.Name}, nil
 	}
 	return row.Registration, store.Failed("read the registration of "+r.Name, err)
 }
@@ -181,7 +181,7 @@ func (s *Service) EnableClient(ctx context.Context, by *auth.Principal, r Enabli
 	if !r.Enabled {
 		action = auth.RevokeToken
 	}
-	if err := s.allow(ctx, by, action, target, r.Client); err != nil {
+	if err := s.allow(by, action, target, r.Client); err != nil {
 		return Enabling{}, err
 	}
 	r.Since = s.now()

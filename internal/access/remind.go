@@ -84,7 +84,7 @@ func (s *Service) ending(rows []*store.Agent) (list []notice) {
 			agent: row, key: fmt.Sprintf("%s/%d", row.ID, row.Expires.Unix()), about: "its enrolment ends",
 			subject: "Your HPCSerA agent at " + row.Site + " ends soon",
 			text: fmt.Sprintf("The enrolment of your agent %s at %s ends on %s.\n\n"+
-				"To go on, type on its login node:\n\n    hpcsera-agent enroll --replace\n\nIts jobs stay its own. After the end it takes no jobs and reports none.\n",
+				"To go on, renew it on the page of your agents, or type on its login node:\n\n    hpcsera-agent enroll --replace\n\nIts jobs stay its own. After the end it takes no jobs and reports none.\n",
 				row.ID, row.Site, when(row.Expires)),
 		})
 	}

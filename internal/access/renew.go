@@ -14,7 +14,7 @@ import (
 // of one that was never used.
 func (s *Service) RenewAgent(ctx context.Context, by *auth.Principal, id string) (hpcsera.RenewedAgent, error) {
 	target := auth.Target{User: by.User(), Agent: id}
-	if err := s.allow(ctx, by, auth.RenewAgent, target, id); err != nil {
+	if err := s.allow(by, auth.RenewAgent, target, id); err != nil {
 		return hpcsera.RenewedAgent{}, err
 	}
 	var made hpcsera.RenewedAgent

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -20,8 +21,11 @@ type Config struct {
 	Jobs      Jobs
 	Sightings *auth.Sightings
 	Mailer    Mailer // nil: reminders go to the log
-	Log       *slog.Logger
-	Now       func() time.Time // nil is time.Now
+	// Refused is told of each refusal, for the audit log. It must not wait:
+	// whoever is refused can try a thousand times a second. nil is nobody.
+	Refused func(hpcsera.AuditLine)
+	Log     *slog.Logger
+	Now     func() time.Time // nil is time.Now
 	// TokenDays is how long a token lives when nobody says, MaxTokenDays how
 	// long at most. 0 are 30 and 90.
 	TokenDays, MaxTokenDays int
@@ -51,6 +55,9 @@ func New(cfg Config) *Service {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Refused == nil {
+		cfg.Refused = func(hpcsera.AuditLine) {}
+	}
 	if cfg.TokenDays == 0 {
 		cfg.TokenDays = 30
 	}
@@ -73,15 +80,35 @@ type Switch struct {
 	Disabled bool   `json:"disabled"`
 }
 
-// allow asks whether by may, and notes a refusal in the audit log.
-func (s *Service) allow(ctx context.Context, by *auth.Principal, action auth.Action, t auth.Target, about string) error {
+// allow asks whether by may. A refusal changes nothing, so it is told to the
+// audit log and costs no transaction.
+func (s *Service) allow(by *auth.Principal, action auth.Action, t auth.Target, about string) error {
 	err := auth.Allow(by, action, t)
-	if err == nil {
-		return nil
+	if err != nil {
+		s.cfg.Refused(hpcsera.AuditLine{
+			At: s.now(), Actor: by.Actor(), Action: string(action), User: t.User, Project: t.Project, About: shortened(about), Refused: hpcsera.CodeOf(err),
+		})
 	}
-	line := hpcsera.AuditLine{At: s.now(), Actor: by.Actor(), Action: string(action), User: t.User, Project: t.Project, About: about, Refused: hpcsera.CodeOf(err)}
-	if noted := s.cfg.Store.Write(ctx, func(tx store.Tx) error { return tx.Note(line) }); noted != nil {
-		s.cfg.Log.Warn("a refusal was not noted", "action", string(action), "err", noted)
+	return err
+}
+
+// shortened keeps a refusal small: what is asked for may be as long as a form.
+func shortened(about string) string {
+	if len(about) > maxAbout {
+		return strings.ToValidUTF8(about[:maxAbout], "") + "…"
+	}
+	return about
+}
+
+// maxAbout is longer than every name and id.
+const maxAbout = 100
+
+// hidden is allow for one thing of kind that has that name: one that by does not reach
+// does not exist, in the same words.
+func (s *Service) hidden(by *auth.Principal, action auth.Action, t auth.Target, kind, name string) error {
+	err := s.allow(by, action, t, name)
+	if hpcsera.CodeOf(err) == hpcsera.NotFound {
+		return missing(store.ErrNotFound, kind, name)
 	}
 	return err
 }
@@ -102,7 +129,7 @@ type NewUser struct {
 // CreateUser makes a user.
 func (s *Service) CreateUser(ctx context.Context, by *auth.Principal, r NewUser) (hpcsera.User, error) {
 	u := hpcsera.User{Name: r.Name, Operator: r.Operator, Created: s.now()}
-	if err := s.allow(ctx, by, auth.ManageService, auth.Target{User: r.Name}, "user "+r.Name); err != nil {
+	if err := s.allow(by, auth.ManageService, auth.Target{User: r.Name}, "user "+r.Name); err != nil {
 		return hpcsera.User{}, err
 	}
 	return u, s.create(ctx, by, "user", u.Name, func(tx store.Tx) error { return tx.InsertUser(u) })
@@ -133,7 +160,7 @@ type NewProject struct {
 func (s *Service) CreateProject(ctx context.Context, by *auth.Principal, r NewProject) (hpcsera.Project, error) {
 	p := hpcsera.Project{Name: r.Name, Created: s.now(), Members: map[string]hpcsera.MemberRole{}}
 	target := auth.Target{Project: r.Name, User: by.User()}
-	if err := s.allow(ctx, by, auth.CreateProject, target, r.Name); err != nil {
+	if err := s.allow(by, auth.CreateProject, target, r.Name); err != nil {
 		return hpcsera.Project{}, err
 	}
 	for user, role := range r.Members {
@@ -172,7 +199,7 @@ func (s *Service) SetMember(ctx context.Context, by *auth.Principal, r NewMember
 		return hpcsera.Project{}, s.failed(err, "project", r.Project)
 	}
 	target.Member = member
-	if err := s.allow(ctx, by, auth.SetMember, target, r.User); err != nil {
+	if err := s.allow(by, auth.SetMember, target, r.User); err != nil {
 		return hpcsera.Project{}, err
 	}
 	var p *hpcsera.Project
@@ -219,7 +246,7 @@ func setMember(tx store.Tx, r NewMember) error {
 // CreateClient registers a client.
 func (s *Service) CreateClient(ctx context.Context, by *auth.Principal, r Named) (hpcsera.Client, error) {
 	c := hpcsera.Client{Name: r.Name, Owner: by.User(), Created: s.now()}
-	if err := s.allow(ctx, by, auth.CreateClient, auth.Target{Client: r.Name, User: by.User()}, r.Name); err != nil {
+	if err := s.allow(by, auth.CreateClient, auth.Target{Client: r.Name, User: by.User()}, r.Name); err != nil {
 		return hpcsera.Client{}, err
 	}
 	return c, s.create(ctx, by, "client", c.Name, func(tx store.Tx) error { return tx.InsertClient(c) })
@@ -241,7 +268,7 @@ func (s *Service) SetClient(ctx context.Context, by *auth.Principal, r Switch) (
 // CreateSite registers a site.
 func (s *Service) CreateSite(ctx context.Context, by *auth.Principal, r Named) (hpcsera.Site, error) {
 	site := hpcsera.Site{Name: r.Name, Created: s.now(), Agents: []hpcsera.Agent{}}
-	if err := s.allow(ctx, by, auth.ManageService, auth.Target{Site: r.Name}, "site "+r.Name); err != nil {
+	if err := s.allow(by, auth.ManageService, auth.Target{Site: r.Name}, "site "+r.Name); err != nil {
 		return hpcsera.Site{}, err
 	}
 	return site, s.create(ctx, by, "site", site.Name, func(tx store.Tx) error { return tx.InsertSite(site) })
@@ -268,7 +295,7 @@ func (s *Service) set(ctx context.Context, by *auth.Principal, kind string, r Sw
 		target.User = r.Name
 	}
 	about := kind + " " + r.Name
-	if err := s.allow(ctx, by, auth.ManageService, target, about); err != nil {
+	if err := s.allow(by, auth.ManageService, target, about); err != nil {
 		return err
 	}
 	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {

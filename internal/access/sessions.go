@@ -32,7 +32,7 @@ func (s *Service) EndSession(ctx context.Context, by *auth.Principal, r Named) e
 		return s.failed(err, "session", r.Name)
 	}
 	target := auth.Target{User: row.User}
-	if err := s.allow(ctx, by, auth.EndSession, target, r.Name); err != nil {
+	if err := s.hidden(by, auth.EndSession, target, "session", r.Name); err != nil {
 		return err
 	}
 	err = s.cfg.Store.Write(ctx, func(tx store.Tx) error {

@@ -113,7 +113,7 @@ func (d *Doctor) credential(ctx context.Context) Finding {
 		return Finding{Check: "credential", OK: true, Found: "the server accepts " + d.API.ID()}
 	case hpcsera.TokenInvalid, hpcsera.Unauthenticated, hpcsera.Forbidden:
 		return bad("credential", "The operator removed this agent, its user or its site, or it has ended (hpcserad agent list). "+
-			"Have a new credential made for `hpcsera-agent status`'s thumbprint, then type: hpcsera-agent enroll", err)
+			"Type: hpcsera-agent enroll --replace", err)
 	case hpcsera.DPoPRequired:
 		return bad("credential", "The credential was made for another key or another server URL: compare `hpcsera-agent status` with `hpcserad agent list`, and server with the operator's public_url.", err)
 	case hpcsera.Unavailable:

@@ -84,10 +84,11 @@ func allowAgent(p *Principal, rule Rule, t Target) error {
 const StepUp = 5 * time.Minute
 
 // allowPerson judges somebody in person. The operator on the server's host may
-// make first tokens and agents: the exception that the threat model names.
+// make first tokens and agents: the exception that the threat model names. It
+// covers no consent to code.
 func allowPerson(p *Person, rule Rule, t Target) error {
 	if p.OnHost {
-		if rule.persons == noPerson || rule.persons == projectMembers {
+		if rule.persons == noPerson || rule.persons == projectMembers || rule.Action == ConsentToCode {
 			return unreachable("the operation is not for operators.")
 		}
 		return nil
@@ -104,13 +105,17 @@ func allowPerson(p *Person, rule Rule, t Target) error {
 	case takesBack:
 		may = own || p.Operator
 	case projectOwners:
-		may = t.Member == hpcsera.Owner || p.Operator
+		may = t.Member == hpcsera.Owner || p.Operator && !own
 	case projectMembers:
 		may = t.Member != ""
 	case operators:
 		may = p.Operator
 	}
 	switch {
+	// A role would let them read logs and code, which managing does not.
+	case !may && rule.persons == projectOwners && p.Operator:
+		return hpcsera.Errorf(hpcsera.Forbidden, "an operator takes no role in a project: %s is no owner of %s.", p.User, t.Project).
+			Hint("An owner of the project can give you one.")
 	case !may && rule.persons == projectOwners && t.Member != "":
 		return hpcsera.Errorf(hpcsera.Forbidden, "%s is %s in the project %s; this needs owner.", p.User, t.Member, t.Project).
 			Hint("An owner of the project can change that.")

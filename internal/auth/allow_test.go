@@ -20,7 +20,7 @@ var clientRoles = map[auth.Action]string{
 	"deleteCode": "4", "headBlob": "4,5,6", "getBlob": "5", "putBlob": "4,6", "postApproval": "4", "listApprovals": "5",
 	"getApproval": "5", "postWork": "", "postReports": "", "renewAgent": "", "listSites": "any", "getSite": "any",
 	"getTokenSelf": "any", "deleteTokenSelf": "any",
-	"listTokens": "", "requestToken": "", "createToken": "", "revokeToken": "", "listAgents": "", "createAgent": "", "removeAgent": "", "listProjects": "",
+	"listTokens": "", "requestToken": "", "createToken": "", "revokeToken": "", "listAgents": "", "createAgent": "", "extendAgent": "", "removeAgent": "", "listProjects": "",
 	"createProject": "", "setMember": "", "listClients": "", "createClient": "", "changeClient": "", "enableClient": "", "readAudit": "",
 	"manageService": "", "createSession": "", "listSessions": "", "endSession": "", "consentToCode": "", "listUsers": "", "readCode": "",
 }

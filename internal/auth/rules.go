@@ -52,6 +52,7 @@ const (
 	RevokeToken   Action = "revokeToken"   // DELETE /tokens/{id}
 	ListAgents    Action = "listAgents"    // GET /agents
 	CreateAgent   Action = "createAgent"   // enrolment
+	ExtendAgent   Action = "extendAgent"   // a new end of an enrolment, on the pages
 	RemoveAgent   Action = "removeAgent"   // DELETE /agents/{id}
 	ListProjects  Action = "listProjects"  // GET /projects
 	CreateProject Action = "createProject" // a new one, whose owner its maker is
@@ -91,7 +92,7 @@ const (
 	anyPerson              // every user
 	themselves             // the user whom the thing belongs to
 	takesBack              // the same, and operators
-	projectOwners          // owners of the project, and operators
+	projectOwners          // owners of the project, and operators for others than themselves
 	projectMembers         // whoever is in the project: operators see no code
 	operators              // operators only
 )
@@ -183,6 +184,7 @@ func Rules() []Rule {
 		{Action: RevokeToken, persons: takesBack},
 		{Action: ListAgents, persons: takesBack},
 		{Action: CreateAgent, persons: themselves, grants: true},
+		{Action: ExtendAgent, persons: themselves, grants: true},
 		{Action: RemoveAgent, persons: takesBack},
 		{Action: ListProjects, persons: anyPerson},
 		{Action: CreateProject, persons: anyPerson, grants: true},

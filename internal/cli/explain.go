@@ -23,7 +23,7 @@ var explanations = map[hpcsera.Reason]explanation{
 	hpcsera.WaitingForAgent: {"It waits for your agent at {site} to take it.",
 		"You: see that hpcsera-agent runs at {site} (hpcsera-agent status there)."},
 	hpcsera.WaitingForApproval: {"It waits for you to approve its code: new code runs only when its user signed it.",
-		"You: hpcsera approve FILE with the local job file; or drop the job: hpcsera cancel {job}."},
+		"You: decide it in the inbox of the Auth app, or hpcsera approve FILE with the local job file; or drop the job: hpcsera cancel {job}."},
 	hpcsera.WaitingForDependency: {"It waits for other jobs to reach the state that it depends on.",
 		"Nobody needs to: it goes on with them. hpcsera status shows each."},
 	hpcsera.WaitingForResources: {"It is in the batch system's queue; the nodes it asks for are in use.",
@@ -42,7 +42,7 @@ var explanations = map[hpcsera.Reason]explanation{
 		"You, if it is what you asked for; the message says which field. Otherwise the site's administrators."},
 	hpcsera.RejectedByScheduler: {"The batch system refused it; the message is its own sentence.",
 		"You: change what it asks for, then run it anew. hpcsera site show {site} lists the queues."},
-	hpcsera.ApprovalDenied: {"The request to approve its code was denied.",
+	hpcsera.ApprovalDenied: {"The request to approve its code was denied in the Auth app.",
 		"You, if that was an error: hpcsera approve FILE, then hpcsera retry {job}."},
 	hpcsera.ApprovalExpired: {"The approval of its code had ended when it was to start.",
 		"You: hpcsera approve FILE, then hpcsera retry {job}."},
@@ -185,7 +185,9 @@ const agentSilence = 3 * time.Minute
 // aboutAgents says what is known of the agents that could act on a job, and
 // who must act instead when none does.
 func aboutAgents(job hpcsera.Job, site *hpcsera.Site, now time.Time) (sentences []string, next string) {
-	if site == nil || job.Reason == hpcsera.WaitingForApproval || job.Reason == hpcsera.WaitingForDependency || job.State == hpcsera.Held {
+	// Without an agent there is nobody to approve the code for.
+	approval := job.Reason == hpcsera.WaitingForApproval
+	if site == nil || approval && len(site.Agents) > 0 || job.Reason == hpcsera.WaitingForDependency || job.State == hpcsera.Held {
 		return nil, ""
 	}
 	name := clean(site.Name)

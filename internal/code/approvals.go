@@ -16,7 +16,7 @@ import (
 // for it. p is a token with role 4, or the person who decided in the Auth app.
 // Filing the same twice is no error.
 func (s *Service) FileApproval(ctx context.Context, p *auth.Principal, r hpcsera.ApprovalRequest) (hpcsera.Approval, error) {
-	if p.Token == nil {
+	if p.Agent != nil {
 		return hpcsera.Approval{}, auth.Allow(p, auth.PostApproval, auth.Target{})
 	}
 	st, err := approval.Parse(r.Statement)
@@ -28,7 +28,7 @@ func (s *Service) FileApproval(ctx context.Context, p *auth.Principal, r hpcsera
 		action = auth.ConsentToCode
 	}
 	if err := auth.Allow(p, action, auth.Target{Project: st.Project, User: st.User}); hpcsera.CodeOf(err) == hpcsera.NotFound {
-		return hpcsera.Approval{}, refused("the statement is by %s for the project %s, and this token for neither or only one of them.", st.User, st.Project).
+		return hpcsera.Approval{}, refused("the statement is by %s for the project %s, which are not this sender's.", st.User, st.Project).
 			Hint("File it with a token of that user and project.")
 	} else if err != nil {
 		return hpcsera.Approval{}, err
@@ -89,6 +89,11 @@ func (s *Service) file(tx store.Tx, ledger *store.Ledger, p *auth.Principal, st 
 	}
 	if err := note(tx, p, st.Project, row.Filed, "code.approve", st.ID, st.Name+" "+st.Code); err != nil {
 		return row, err
+	}
+	if s.cfg.Filed != nil && p.Token != nil {
+		if err := s.cfg.Filed(tx, row); err != nil {
+			return row, err
+		}
 	}
 	return row, s.release(tx, ledger, st)
 }

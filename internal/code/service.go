@@ -18,8 +18,11 @@ type Config struct {
 	Store      store.Store
 	Blobs      blob.Store
 	Deployment string // the server's public URL
-	Log        *slog.Logger
-	Now        func() time.Time // nil is time.Now
+	// Filed, where it is set, hears in the same transaction of each approval
+	// that a token filed: who is to know of it that did not hear it signed.
+	Filed func(tx store.Tx, a hpcsera.Approval) error
+	Log   *slog.Logger
+	Now   func() time.Time // nil is time.Now
 }
 
 // Service keeps code. It may be used by many goroutines.

@@ -386,6 +386,18 @@ func TestAStatementIsFiledOnceAndKeptByteForByte(t *testing.T) {
 	w := newWorld(t)
 	w.file(token(), manifest())
 	good := w.statement(t, func(*approval.Statement) {})
+	// In person only by a decision of the user's own; agents file nothing.
+	for name, by := range map[string]*auth.Principal{
+		"another person":           {Person: &auth.Person{User: "bob", SteppedUp: true}},
+		"alice at a terminal":      {Person: &auth.Person{User: "alice", KeyBound: true, SteppedUp: true}},
+		"an operator":              {Person: &auth.Person{User: "root", Operator: true, SteppedUp: true}},
+		"the operator on the host": auth.OperatorOnHost(),
+		"an agent":                 agent(hpcsera.NewID("ag"), "cfd"),
+	} {
+		if _, err := w.code.FileApproval(t.Context(), by, good); err == nil {
+			t.Errorf("%s files alice's approval: got no error", name)
+		}
+	}
 	first, err := w.code.FileApproval(t.Context(), token(with(4)), good)
 	if err != nil {
 		t.Fatal(err)
@@ -463,5 +475,15 @@ func TestANewerApprovalReplacesAnOlderOne(t *testing.T) {
 	w.now = w.now.Add(2 * time.Hour)
 	if got := covering(); got != "" {
 		t.Errorf("the second at its end: got %q; the first was replaced and stays dead", got)
+	}
+}
+
+func TestADecisionOfItsUserFilesAnApproval(t *testing.T) {
+	w := newWorld(t)
+	w.file(token(), manifest())
+	alice := &auth.Principal{Person: &auth.Person{User: "alice", SteppedUp: true}}
+	filed, err := w.code.FileApproval(t.Context(), alice, w.statement(t, func(*approval.Statement) {}))
+	if err != nil || filed.User != "alice" || filed.Name != "hello" {
+		t.Errorf("got %+v (%v), want alice's approval of hello", filed, err)
 	}
 }

@@ -2,11 +2,15 @@ package inquiry
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/approval"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/blob"
 	"github.com/hpcsera/hpcsera/internal/decision"
@@ -28,6 +32,9 @@ type Config struct {
 // Inbox is where users decide: decision.Client.
 type Inbox interface {
 	Post(ctx context.Context, r decision.Request) error
+	Cancel(ctx context.Context, id string) error
+	Filed(ctx context.Context, statement []byte, signature string) error
+	RequestURL(id string) string
 }
 
 // Code files what was signed: internal/code.
@@ -37,167 +44,157 @@ type Code interface {
 
 // Jobs ends what was decided against: internal/jobs.
 type Jobs interface {
-	Deny(ctx context.Context, user, project, digest, message string) error
+	Deny(tx store.Tx, ledger *store.Ledger, code store.Awaited, message string) error
 }
 
-// Service asks and applies. It may be used by many goroutines.
-type Service struct{ cfg Config }
+// Service asks and applies. Decided may be called by many goroutines.
+type Service struct {
+	cfg Config
+	run running
+}
+
+// running is what only Run's goroutine uses.
+type running struct {
+	after   store.Awaited        // where the next look goes on
+	refused map[string]time.Time // what the Auth app does not take before then
+	failing bool                 // and the log says so
+}
 
 // New returns a service.
 func New(cfg Config) *Service {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Service{cfg: cfg}
+	// The Auth app knows the deployment in one form only.
+	if form, err := approval.Deployment(cfg.Deployment); err == nil {
+		cfg.Deployment = form
+	}
+	return &Service{cfg: cfg, run: running{refused: map[string]time.Time{}}}
 }
+
+func (s *Service) now() time.Time { return s.cfg.Now().UTC() }
 
 // The clocks and bounds of this package.
 const (
-	openFor   = 24 * time.Hour // a request waits for its user
-	lookEvery = time.Minute    // at the latest: after the Auth app was away, or a request ended undecided
-	mostAsked = 500            // kinds of code that are asked about at once
+	openFor     = 24 * time.Hour  // a request waits for its user
+	lookEvery   = time.Minute     // at the latest: after the Auth app was away, or a request ended undecided
+	lookPause   = time.Second     // between two looks, however many jobs begin to wait
+	refusedFor  = 5 * time.Minute // a refusal of the Auth app is believed
+	mostAwaited = 500             // kinds of code in one look; the next one goes on behind them
+	mostFiled   = 100             // approvals told in one look
 )
 
-// asked is the kind of documents of open requests. A document's key is whose
-// code it is about, its owner the request's id.
-const asked store.Kind = "inquiry"
-
-type question struct {
-	store.Awaited
-	Request string
-	Expires time.Time
-}
-
-func key(a store.Awaited) string { return a.User + " " + a.Project + " " + a.Digest }
-
 // Run asks whenever a job begins to wait, until ctx ends. It is to be run
-// once, in a goroutine of the server.
+// once, in a goroutine of the server; every replica runs it.
 func (s *Service) Run(ctx context.Context) error {
 	sub := s.cfg.Store.Feed().Subscribe(func(c *store.Change) bool {
-		return c.Type == store.StateEvent && c.State == hpcsera.Pending && c.Reason == hpcsera.WaitingForApproval
+		return c.Type == store.StateEvent && c.State == hpcsera.Pending && c.Reason == hpcsera.WaitingForApproval && !s.told(c)
 	})
 	defer sub.Close()
+	var waits []store.Change
 	for ctx.Err() == nil {
-		if err := s.look(ctx); err != nil && ctx.Err() == nil {
-			s.cfg.Log.Warn("users were not asked about code that waits; it is tried again", "err", err)
+		more, err := s.look(ctx, waits)
+		s.report(ctx, err)
+		wait := lookEvery
+		if more {
+			wait = 0
 		}
-		wait, cancel := context.WithTimeout(ctx, lookEvery)
-		sub.Wait(wait)
+		waiting, cancel := context.WithTimeout(ctx, wait)
+		waits, _ = sub.Wait(waiting) // what was lost is found by looking; only its message is not
 		cancel()
+		select { // a burst is one look
+		case <-time.After(lookPause):
+		case <-ctx.Done():
+		}
 	}
 	return nil
 }
 
-// look asks about everything that is awaited and was not asked about.
-func (s *Service) look(ctx context.Context) error {
+// report logs a failure when it begins, not every minute that it lasts.
+func (s *Service) report(ctx context.Context, err error) {
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		s.run.failing = false
+	case !s.run.failing:
+		s.run.failing = true
+		s.cfg.Log.Warn("the Auth app was not told everything; it is tried again", "err", err)
+	}
+}
+
+// look does all there is to do: it asks about code that is awaited, takes back
+// what nobody waits for, and tells what was signed elsewhere. waits are jobs
+// that have begun to wait; those of code that was asked about already are told
+// so. more is set where another look is due at once.
+func (s *Service) look(ctx context.Context, waits []store.Change) (more bool, err error) {
+	more, err = s.askAll(ctx)
+	return more, errors.Join(err, s.join(ctx, waits), s.tellFiled(ctx))
+}
+
+// askAll asks about a page of what is awaited. A failure about one kind of
+// code keeps no other from being asked about.
+func (s *Service) askAll(ctx context.Context) (more bool, err error) {
+	now := s.now()
 	var awaited []store.Awaited
-	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
-		awaited, err = r.Awaited(mostAsked)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	var failed error
-	for _, a := range awaited {
-		if err := s.ask(ctx, a); err != nil {
-			failed = errors.Join(failed, err) // the others are asked all the same
-		}
-	}
-	return failed
-}
-
-// ask posts a request unless the Auth app has it: a document without Posted is
-// of a replica that did not live to post it, or of an Auth app that was away.
-func (s *Service) ask(ctx context.Context, a store.Awaited) error {
-	now := s.cfg.Now().UTC()
-	var open struct {
-		question
-		Posted bool
-	}
-	err := s.cfg.Store.Read(ctx, func(r store.Reader) error { return r.Document(asked, key(a), now, &open) })
-	if err == nil && open.Posted {
-		return nil
-	}
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	if err != nil {
-		open.question = question{Awaited: a, Request: hpcsera.NewID("rq"), Expires: now.Add(openFor)}
-	}
-	request, err := s.request(ctx, open.question)
-	if err != nil || request == nil {
-		return err
-	}
-	at := store.Document{Kind: asked, Key: key(a), Owner: open.Request, Ends: open.Expires}
-	err = s.cfg.Store.Write(ctx, func(tx store.Tx) error {
-		var other question
-		if err := tx.Document(asked, key(a), now, &other); err == nil && other.Request != open.Request {
-			return store.ErrExists // another replica asks
-		}
-		return tx.PutDocument(at, open)
-	})
-	if errors.Is(err, store.ErrExists) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	if err := s.cfg.Inbox.Post(ctx, *request); err != nil {
-		return err
-	}
-	open.Posted = true
-	return s.cfg.Store.Write(ctx, func(tx store.Tx) error {
-		var still question
-		if err := tx.Document(asked, key(a), now, &still); err != nil {
-			return nil // it was decided meanwhile
-		}
-		if err := tx.Note(hpcsera.AuditLine{At: now, Actor: "server", Action: "code.ask", User: a.User, Project: a.Project, About: a.Digest, Detail: open.Request}); err != nil {
+	open := map[store.Awaited]question{}
+	err = s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
+		if awaited, err = r.Awaited(s.run.after, mostAwaited); err != nil {
 			return err
 		}
-		return tx.PutDocument(at, open)
-	})
-}
-
-// Decided applies a decision about code that the caller has verified. It may
-// be applied twice.
-func (s *Service) Decided(ctx context.Context, d decision.Decision) error {
-	now := s.cfg.Now()
-	var q question
-	err := s.cfg.Store.Read(ctx, func(r store.Reader) error {
-		found := ""
-		err := r.Documents(asked, d.Request, now, func(key string, _ []byte) error {
-			found = key
-			return nil
+		return r.Documents(asked, "", now, func(_ string, doc []byte) error {
+			var q question
+			err := json.Unmarshal(doc, &q)
+			open[q.Awaited] = q
+			return err
 		})
-		if err != nil || found == "" {
-			return errors.Join(err, store.ErrNotFound)
-		}
-		return r.Document(asked, found, now, &q)
 	})
-	if errors.Is(err, store.ErrNotFound) {
-		return nil // applied before, or not decided in time
-	} else if err != nil {
-		return store.Failed("find request "+d.Request, err)
+	if err != nil {
+		return false, store.Failed("read what is awaited", err)
 	}
-	if d.User != q.User {
-		return hpcsera.Errorf(hpcsera.ApprovalRefused, "%s decided what %s was asked.", d.User, q.User)
-	}
-	if d.Granted {
-		person := &auth.Principal{Person: &auth.Person{User: d.User, SteppedUp: true}}
-		if _, err := s.cfg.Code.FileApproval(ctx, person, hpcsera.ApprovalRequest{Statement: d.Statement, Signature: d.Signature}); err != nil {
-			return err
+	maps.DeleteFunc(s.run.refused, func(_ string, until time.Time) bool { return !now.Before(until) })
+	var failed failures
+	for _, a := range awaited {
+		q, known := open[a]
+		delete(open, a)
+		switch {
+		case !known || q.Dropped:
+			failed.add(s.ask(ctx, question{Awaited: a, Request: hpcsera.NewID("rq"), Expires: now.Add(openFor)}, true))
+		case !q.Posted:
+			failed.add(s.ask(ctx, q, false))
 		}
-	} else if err := s.cfg.Jobs.Deny(ctx, q.User, q.Project, q.Digest, d.User+" decided against this code in the Auth app."); err != nil {
-		return err
 	}
-	err = s.cfg.Store.Write(ctx, func(tx store.Tx) error {
-		if !d.Granted {
-			line := hpcsera.AuditLine{At: now, Actor: "user:" + d.User, Action: "code.deny", User: d.User, Project: q.Project, About: q.Digest}
-			if err := tx.Note(line); err != nil {
-				return err
-			}
+	whole := s.run.after == store.Awaited{} && len(awaited) < mostAwaited
+	if more = len(awaited) == mostAwaited; more {
+		s.run.after = awaited[len(awaited)-1]
+	} else {
+		s.run.after = store.Awaited{}
+	}
+	for _, q := range open {
+		if whole && !q.Dropped {
+			failed.add(s.drop(ctx, q))
 		}
-		return tx.DeleteDocument(asked, key(q.Awaited))
-	})
-	return store.Failed("close request "+d.Request, err)
+	}
+	return more, failed.err()
+}
+
+// failures keeps the first of many errors, which mostly are the same.
+type failures struct {
+	first error
+	count int
+}
+
+func (f *failures) add(err error) {
+	if err == nil {
+		return
+	}
+	if f.count++; f.first == nil {
+		f.first = err
+	}
+}
+
+func (f *failures) err() error {
+	if f.count > 1 {
+		return fmt.Errorf("%w (and %d more)", f.first, f.count-1)
+	}
+	return f.first
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/hpcsera/hpcsera/internal/store"
 )
 
-// scope is within what a key is one key.
+// scope is within what a key is one key, whoever of the client's users sends it:
+// the id of the job follows from it.
 func (k Idempotency) scope(p *auth.Principal) string {
 	if k.Key == "" {
 		return ""
@@ -40,6 +41,11 @@ func kept(r store.Reader, p *auth.Principal, key Idempotency) (*store.Answer, er
 		return nil, nil
 	} else if err != nil {
 		return nil, err
+	}
+	// Users share a client's keys in a project, but no answers.
+	if found.User != p.Token.User {
+		return nil, hpcsera.Errorf(hpcsera.IdempotencyKeyReused, "the key was used before by another user of the client %s.", p.Token.Client).At("Idempotency-Key").
+			Hint("Use a new key: random, or with the user's name in it.")
 	}
 	if found.BodySHA256 != key.BodySHA256 {
 		return nil, hpcsera.Errorf(hpcsera.IdempotencyKeyReused, "the key was used before with another body.").At("Idempotency-Key").

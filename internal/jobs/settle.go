@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -112,29 +111,23 @@ func end(j *store.Job, state hpcsera.State, reason hpcsera.Reason, message strin
 }
 
 // Deny ends the jobs that wait for a user's consent to code, since the user
-// decided against it.
-func (s *Service) Deny(ctx context.Context, user, project, digest, message string) error {
-	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
-		ledger, err := store.NewLedger(tx, s.now())
-		if err != nil {
+// decided against it. It is part of the caller's transaction, so that a
+// decision counts once; ledger is that transaction's.
+func (s *Service) Deny(tx store.Tx, ledger *store.Ledger, code store.Awaited, message string) error {
+	waiting, err := tx.AwaitingApproval(code.User, code.Project, code.Digest)
+	if err != nil {
+		return err
+	}
+	for _, j := range waiting {
+		end(j, hpcsera.Failed, hpcsera.ApprovalDenied, message, ledger.At())
+		if err := ledger.Update(j, store.StateEvent); err != nil {
 			return err
 		}
-		waiting, err := tx.AwaitingApproval(user, project, digest)
-		if err != nil {
+		if err := s.ripple(tx, ledger, j.ID); err != nil {
 			return err
 		}
-		for _, j := range waiting {
-			end(j, hpcsera.Failed, hpcsera.ApprovalDenied, message, ledger.At())
-			if err := ledger.Update(j, store.StateEvent); err != nil {
-				return err
-			}
-			if err := s.ripple(tx, ledger, j.ID); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return store.Failed("deny code "+digest, err)
+	}
+	return nil
 }
 
 // ripple settles the jobs that waited for a job which has ended or started,

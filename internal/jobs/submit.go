@@ -243,7 +243,7 @@ func (s *Service) accept(ctx context.Context, p *auth.Principal, drafts *drafts,
 		if answer, err = answerOf(rows, bulk, now); err != nil || key.Key == "" {
 			return err
 		}
-		answer.BodySHA256 = key.BodySHA256
+		answer.User, answer.BodySHA256 = p.Token.User, key.BodySHA256
 		return tx.KeepAnswer(scope, key.Key, answer)
 	})
 	return answer, store.Failed(fmt.Sprintf("accept %d jobs", len(ids)), err)
@@ -306,6 +306,10 @@ func meets(tx store.Tx, id string, want *store.Job) (*store.Job, error) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
+	}
+	if j.User != want.User {
+		return nil, hpcsera.Errorf(hpcsera.IdempotencyKeyReused, "the key was used before by another user of the client %s.", want.Client).
+			Hint("Use a new key: random, or with the user's name in it.")
 	}
 	if j.Code.Digest != want.Code.Digest || !sameJSON(j.Run, want.Run) {
 		return nil, hpcsera.Errorf(hpcsera.IdempotencyKeyReused, "the key was used before, for the job %s, which is another one.", id).

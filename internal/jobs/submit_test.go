@@ -191,6 +191,39 @@ func TestARepeatedKeyGetsTheFirstAnswer(t *testing.T) {
 	}
 }
 
+func TestAKeyGivesNobodyAnothersAnswer(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.token("alice"), w.token("bob")
+	spec := []hpcsera.JobSpec{{Code: w.file(alice, hello(), true), RunPart: hpcsera.RunPart{Site: "gwdg"}}}
+	for _, c := range []struct {
+		name  string
+		specs []hpcsera.JobSpec
+		bulk  bool
+	}{{"a job", spec, false}, {"a bulk", append(spec, spec...), true}} {
+		key := jobs.Idempotency{Key: "of " + c.name, Path: "/api/v1/jobs", BodySHA256: "aa"}
+		key.Key = strings.ReplaceAll(key.Key, " ", "-")
+		first, err := w.jobs.Submit(t.Context(), alice, c.specs, c.bulk, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kept := range []string{"its answer", "its job"} {
+			got, err := w.jobs.Submit(t.Context(), bob, c.specs, c.bulk, key)
+			expect(t, c.name+", by "+kept, err, hpcsera.IdempotencyKeyReused)
+			if len(got.Body) > 0 || err != nil && strings.Contains(err.Error(), "j_") {
+				t.Errorf("%s, by %s: bob got %s, %v", c.name, kept, got.Body, err)
+			}
+			if again, err := w.jobs.Submit(t.Context(), w.token("alice"), c.specs, c.bulk, key); err != nil || string(again.Body) != string(first.Body) {
+				t.Errorf("%s, by %s: alice with another token got %s (%v), want %s", c.name, kept, again.Body, err, first.Body)
+			}
+			w.dropAnswers()
+		}
+		key.Key += "-of-bob"
+		if _, err := w.jobs.Submit(t.Context(), bob, c.specs, c.bulk, key); err != nil {
+			t.Errorf("%s, with a key of bob's: %v", c.name, err)
+		}
+	}
+}
+
 func TestConcurrentRepeatsMakeOneJob(t *testing.T) {
 	w := newWorld(t)
 	alice := w.token("alice")

@@ -118,17 +118,14 @@ func (s *Service) mayAsk(r *request, g grant) error {
 		cannot = s.cfg.Access.Usable(rd, token(g))
 		return nil
 	})
-	line := s.line(g, "grant.ask", "client:"+g.Client)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		line.Refused = hpcsera.Forbidden
-		s.note(r.Context(), line)
+		s.refused(g, "client:"+g.Client, hpcsera.Forbidden, "")
 		return bad(unknownUser, "no user of that name can be asked")
 	case err != nil:
 		return store.Failed("look up user "+g.Request.User, err)
 	case cannot != nil:
-		line.Refused = hpcsera.CodeOf(cannot)
-		s.note(r.Context(), line)
+		s.refused(g, "client:"+g.Client, hpcsera.CodeOf(cannot), "")
 		return fault{403, accessDenied, "the user cannot grant that"}
 	}
 	return nil

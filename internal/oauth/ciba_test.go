@@ -157,7 +157,16 @@ func TestAUserIsNotBombedWithRequests(t *testing.T) {
 			t.Fatalf("%d: got %d %s", i, got.status, got.text)
 		}
 	}
+	lines := len(w.lines())
 	w.refused("one too many", w.ciba("gitlab"), 429, "slow_down")
+	w.refused("and another", w.ciba("gitlab"), 429, "slow_down")
+	// A refusal is told and not written at once: whoever is refused may go on.
+	if n := len(w.lines()); n != lines {
+		t.Errorf("%d lines for what was refused, want none", n-lines)
+	}
+	if r := w.refusals; len(r) != 2 || r[0] != r[1] || r[0].Refused != hpcsera.QuotaExceeded || r[0].User != "alice" || r[0].About != "client gitlab" {
+		t.Errorf("the audit log was told %+v", r)
+	}
 	if n := len(w.app.posted); n != 5 {
 		t.Errorf("alice was asked %d times, want 5", n)
 	}
@@ -169,6 +178,30 @@ func TestAUserIsNotBombedWithRequests(t *testing.T) {
 	w.wait(11 * time.Minute)
 	if got := w.ciba("gitlab"); got.status != http.StatusOK {
 		t.Errorf("after they expired: got %d %s", got.status, got.text)
+	}
+}
+
+// The Auth app counts for itself, and its users mute clients there.
+func TestAClientIsToldThatTheAuthAppDoesNotAsk(t *testing.T) {
+	w := newWorld(t)
+	wish, err := w.access.Wanted(access.NewToken{User: "alice", Project: "cfd", Client: "gitlab", Preset: "ci"})
+	w.must(err)
+	for code, want := range map[hpcsera.Code]struct {
+		status int
+		code   string
+	}{hpcsera.QuotaExceeded: {429, "slow_down"}, hpcsera.Forbidden: {403, "access_denied"}} {
+		w.app.refuses = code
+		w.refused(string(code), w.ciba("gitlab"), want.status, want.code)
+		if r := w.refusals; len(r) == 0 || r[len(r)-1].Refused != code || r[len(r)-1].User != "alice" {
+			t.Errorf("%s: the audit log is told %+v, want the refusal", code, r)
+		}
+		if _, err := w.oauth.Ask(t.Context(), person("alice"), wish); hpcsera.CodeOf(err) != code {
+			t.Errorf("%s: alice asks herself: got %v", code, err)
+		}
+	}
+	w.app.refuses = ""
+	if got := w.ciba("gitlab"); got.status != http.StatusOK {
+		t.Errorf("later: got %d %s", got.status, got.text)
 	}
 }
 

@@ -130,18 +130,31 @@ func (s *Service) open(ctx context.Context, g grant, actor string) error {
 		return tx.Note(line)
 	})
 	if errors.Is(err, errTooMany) {
-		line.Refused, line.Detail = hpcsera.QuotaExceeded, "too many open requests"
-		s.note(ctx, line)
-		return fault{429, slowDown, "too many requests wait for a decision"}
+		return s.notAsked(g, actor, hpcsera.QuotaExceeded, "too many open requests")
 	}
 	if err != nil {
 		return store.Failed("file grant "+g.Request.ID, err)
 	}
 	if err := s.cfg.Inbox.Post(ctx, g.Request); err != nil {
 		s.withdraw(context.WithoutCancel(ctx), g)
+		// The Auth app has bounds of its own, and users mute clients there.
+		switch code := hpcsera.CodeOf(err); code {
+		case hpcsera.QuotaExceeded, hpcsera.Forbidden:
+			return s.notAsked(g, actor, code, "by the Auth app")
+		}
 		return err
 	}
 	return nil
+}
+
+// notAsked notes that the user is not asked, and returns what the client is
+// told.
+func (s *Service) notAsked(g grant, actor string, code hpcsera.Code, why string) error {
+	s.refused(g, actor, code, why)
+	if code == hpcsera.Forbidden {
+		return fault{403, accessDenied, "the user does not want to be asked by this client"}
+	}
+	return fault{429, slowDown, "too many requests wait for a decision"}
 }
 
 // room refuses a grant beyond the limits.
@@ -198,9 +211,13 @@ func (s *Service) line(g grant, action, actor string) hpcsera.AuditLine {
 	return line
 }
 
-// note leaves a line about something that changed nothing.
-func (s *Service) note(ctx context.Context, line hpcsera.AuditLine) {
-	if err := s.cfg.Store.Write(ctx, func(tx store.Tx) error { return tx.Note(line) }); err != nil {
-		s.cfg.Log.Warn("a refusal was not noted", "request", line.About, "err", err)
+// refused tells the audit log of a request that was refused. It never had an
+// id that anybody knows; its client is what such lines are counted by.
+func (s *Service) refused(g grant, actor string, code hpcsera.Code, why string) {
+	line := s.line(g, "grant.ask", actor)
+	line.About, line.Refused = "client "+g.Client, code
+	if why != "" {
+		line.Detail = why
 	}
+	s.cfg.Refused(line)
 }

@@ -47,8 +47,11 @@ type Config struct {
 	Address func(*http.Request) string
 	// Interval is how long a client waits between two polls; 0 is 5 seconds.
 	Interval time.Duration
-	Log      *slog.Logger
-	Now      func() time.Time // nil is time.Now
+	// Refused is told of each request that was refused, for the audit log. It
+	// must not wait: anybody can ask as often as they like. nil is nobody.
+	Refused func(hpcsera.AuditLine)
+	Log     *slog.Logger
+	Now     func() time.Time // nil is time.Now
 }
 
 // Access looks up who there is and makes what was granted. It is
@@ -107,6 +110,9 @@ func New(cfg Config) (*Service, error) {
 		return nil, errors.New("oauth: the public URL is none, or ends with a slash")
 	case cfg.Issuer == "" || cfg.Deployment == "":
 		return nil, errors.New("oauth: the Auth app's issuer and the deployment's name there are needed")
+	}
+	if cfg.Refused == nil {
+		cfg.Refused = func(hpcsera.AuditLine) {}
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -49,8 +49,9 @@ type world struct {
 	secrets map[string]string
 	key     jose.JSONWebKey // lake's
 
-	mu  sync.Mutex
-	now time.Time
+	mu       sync.Mutex
+	now      time.Time
+	refusals []hpcsera.AuditLine // what the audit log was told
 }
 
 func newWorld(t *testing.T) *world {
@@ -78,7 +79,7 @@ func newWorldAt(t *testing.T, publicURL string, now time.Time) *world {
 	w.app = newApp(w)
 	w.oauth, err = oauth.New(oauth.Config{
 		Store: w.store, Auth: w.auth, Access: w.access, Revoke: life.RevokeToken, Inbox: w.app, Issuer: authApp, Deployment: deployment,
-		PublicURL: publicURL, Key: key, Notify: http.DefaultClient, Log: quiet, Now: w.clock,
+		PublicURL: publicURL, Key: key, Notify: http.DefaultClient, Refused: func(l hpcsera.AuditLine) { w.refusals = append(w.refusals, l) }, Log: quiet, Now: w.clock,
 	})
 	w.must(err)
 	w.handler = w.oauth.Handler()
@@ -240,6 +241,16 @@ func (w *world) apply(text string) error {
 	return err
 }
 
+// lines returns the whole audit log.
+func (w *world) lines() (lines []hpcsera.AuditLine) {
+	w.Helper()
+	w.must(w.store.Read(w.Context(), func(r store.Reader) (err error) {
+		lines, err = r.Audit(store.AuditFilter{Limit: 1000})
+		return err
+	}))
+	return lines
+}
+
 // audit returns the actions of the audit log that concern a user, oldest
 // first, with ! where something was refused.
 func (w *world) audit(about string) (actions []string) {
@@ -271,6 +282,7 @@ type app struct {
 	cancelled []string
 	waiting   map[string]string // decisions by id
 	down      bool
+	refuses   hpcsera.Code // what is posted
 	arrived   chan struct{}
 }
 
@@ -292,6 +304,9 @@ func (a *app) Post(_ context.Context, r decision.Request) error {
 	defer a.mu.Unlock()
 	if err := a.unreachable(); err != nil {
 		return err
+	}
+	if a.refuses != "" {
+		return hpcsera.Errorf(a.refuses, "no.")
 	}
 	a.posted = append(a.posted, r)
 	return r.Validate()

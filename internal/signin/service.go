@@ -59,6 +59,9 @@ const (
 	flowLife    = 10 * time.Minute
 	keptLife    = 15 * time.Minute
 	clockSkew   = time.Minute
+	// keysEvery is how often a logout token can make us fetch the Auth app's
+	// keys at most. Anybody can send one, signed by whatever.
+	keysEvery = 30 * time.Second
 )
 
 // Service keeps the sessions of browsers. It may be used by many goroutines.
@@ -68,7 +71,7 @@ type Service struct {
 	seal cipher.AEAD
 
 	mu       sync.Mutex
-	provider *oidc.Provider // nil until the Auth app was reached
+	provider *authApp // nil until the Auth app was reached
 }
 
 // New returns a service. The Auth app is asked only when somebody signs in, so
@@ -103,9 +106,17 @@ func New(cfg Config) (*Service, error) {
 
 func (s *Service) now() time.Time { return s.cfg.Now().UTC().Truncate(time.Second) }
 
+// authApp is what the Auth app says of itself.
+type authApp struct {
+	*oidc.Provider
+	// logouts are its keys once more, for tokens that anybody may send: they
+	// are fetched rarely, and use up nothing of what sign-ins need.
+	logouts oidc.KeySet
+}
+
 // authApp returns what the Auth app says of itself, which is asked for until
 // it answers once. Nobody waits for another's question.
-func (s *Service) authApp(ctx context.Context) (*oidc.Provider, error) {
+func (s *Service) authApp(ctx context.Context) (*authApp, error) {
 	s.mu.Lock()
 	known := s.provider
 	s.mu.Unlock()
@@ -113,16 +124,27 @@ func (s *Service) authApp(ctx context.Context) (*oidc.Provider, error) {
 		return known, nil
 	}
 	p, err := oidc.NewProvider(oidc.ClientContext(ctx, s.http), s.cfg.Issuer)
+	var said struct {
+		Keys string `json:"jwks_uri"`
+	}
+	if err == nil {
+		err = p.Claims(&said)
+	}
 	if err != nil {
 		return nil, hpcsera.Errorf(hpcsera.Unavailable, "the Auth app, where people sign in, cannot be reached now: %w.", err).Hint("Try again in a moment.")
 	}
+	seldom := *s.http
+	seldom.Transport = &seldomly{next: s.http.Transport, every: keysEvery, now: s.cfg.Now}
+	app := &authApp{p, oidc.NewRemoteKeySet(oidc.ClientContext(ctx, &seldom), said.Keys)}
 	s.mu.Lock()
-	s.provider = p
-	s.mu.Unlock()
-	return p, nil
+	defer s.mu.Unlock()
+	if s.provider == nil {
+		s.provider = app
+	}
+	return s.provider, nil
 }
 
-func (s *Service) oauth(p *oidc.Provider) *oauth2.Config {
+func (s *Service) oauth(p *authApp) *oauth2.Config {
 	endpoint := p.Endpoint()
 	endpoint.AuthStyle = oauth2.AuthStyleInParams
 	return &oauth2.Config{
@@ -130,7 +152,15 @@ func (s *Service) oauth(p *oidc.Provider) *oauth2.Config {
 	}
 }
 
-// verifier checks the Auth app's tokens. It signs with Ed25519 only.
-func (s *Service) verifier(p *oidc.Provider) *oidc.IDTokenVerifier {
-	return p.Verifier(&oidc.Config{ClientID: s.cfg.Name, SupportedSigningAlgs: []string{oidc.EdDSA}, Now: s.cfg.Now})
+// verifier checks the id_tokens that the Auth app itself gave us.
+func (s *Service) verifier(p *authApp) *oidc.IDTokenVerifier { return p.Verifier(s.tokens()) }
+
+// logoutVerifier checks the logout tokens that somebody brought.
+func (s *Service) logoutVerifier(p *authApp) *oidc.IDTokenVerifier {
+	return oidc.NewVerifier(s.cfg.Issuer, p.logouts, s.tokens())
+}
+
+// tokens are the Auth app's for us. It signs with Ed25519 only.
+func (s *Service) tokens() *oidc.Config {
+	return &oidc.Config{ClientID: s.cfg.Name, SupportedSigningAlgs: []string{oidc.EdDSA}, Now: s.cfg.Now}
 }

@@ -316,13 +316,15 @@ func (s *Service) since(ctx context.Context, user string, at time.Time) (later b
 
 // LoggedOut takes a logout token (OpenID Connect Back-Channel Logout) and ends
 // the sessions that it is about. A token that comes again ends nothing that
-// began after it, so none has to be remembered.
+// began after it, so none has to be remembered. After a change of its keys the
+// Auth app may be refused for up to 30 seconds where somebody sends forged
+// tokens all the time; what it says by [Service.Heard] is not.
 func (s *Service) LoggedOut(ctx context.Context, token string) error {
 	app, err := s.authApp(ctx)
 	if err != nil {
 		return err
 	}
-	out, err := s.verifier(app).VerifyLogout(ctx, token)
+	out, err := s.logoutVerifier(app).VerifyLogout(ctx, token)
 	if err != nil {
 		s.cfg.Log.Warn("a logout token was refused", "err", err)
 		return hpcsera.Errorf(hpcsera.MalformedRequest, "the logout token is none of our Auth app for us.")

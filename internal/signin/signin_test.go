@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,6 +44,16 @@ type world struct {
 	store store.Store
 	app   *signintest.Provider
 	s     *signin.Service
+
+	fetched atomic.Int64 // how often the Auth app's keys were asked for
+}
+
+// ServeHTTP is the Auth app's.
+func (w *world) ServeHTTP(res http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/oidc/keys" {
+		w.fetched.Add(1)
+	}
+	w.app.ServeHTTP(res, r)
 }
 
 func newWorld(t *testing.T) *world {
@@ -58,7 +69,7 @@ func newWorld(t *testing.T) *world {
 	w.app = signintest.New(t, issuer, "hpc", own, clock)
 	w.s, err = signin.New(signin.Config{
 		Store: db, Users: access.New(access.Config{Store: db, Log: quiet, Now: clock}), Issuer: issuer, Name: "hpc", URL: own,
-		Assertion: w.app.Assertion, HTTP: &http.Client{Transport: local{w.app}}, Key: []byte(strings.Repeat("k", 32)), Log: quiet, Now: clock,
+		Assertion: w.app.Assertion, HTTP: &http.Client{Transport: local{w}}, Key: []byte(strings.Repeat("k", 32)), Log: quiet, Now: clock,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -407,6 +418,43 @@ func TestTheAuthAppEndsSessionsAndNobodyElseDoes(t *testing.T) {
 		if err := w.s.LoggedOut(t.Context(), w.app.Logout(claims)); err != nil || w.who(f.Secret) != "" {
 			t.Errorf("%v: got %v, the session is %q, want nobody", claims, err, w.who(f.Secret))
 		}
+	}
+}
+
+func TestForgedLogoutTokensMakeNobodyFetchKeysAllTheTime(t *testing.T) {
+	w := newWorld(t)
+	forge := func() string {
+		header, rest, _ := strings.Cut(w.app.Logout(map[string]any{"sub": "alice"}), ".")
+		claims, _, _ := strings.Cut(rest, ".")
+		return header + "." + claims + "." + strings.Repeat("A", 86)
+	}
+	flood := func(want int64) {
+		t.Helper()
+		before := w.fetched.Load()
+		for range 50 {
+			if err := w.s.LoggedOut(t.Context(), forge()); hpcsera.CodeOf(err) != hpcsera.MalformedRequest {
+				t.Errorf("a forged token: got %v, want it refused", err)
+			}
+		}
+		if got := w.fetched.Load() - before; got != want {
+			t.Errorf("50 forged tokens fetched the keys %d times, want %d", got, want)
+		}
+	}
+	goodbye := func() error { return w.s.LoggedOut(t.Context(), w.app.Logout(map[string]any{"sub": "alice"})) }
+	flood(1)
+	if err := goodbye(); err != nil {
+		t.Errorf("a true token in between: %v", err)
+	}
+	w.now = w.now.Add(29 * time.Second)
+	flood(0)
+	w.now = w.now.Add(time.Second)
+	flood(1)
+	w.app.Rotate()
+	flood(0)
+	w.signedIn(signin.Begin{To: "/"}) // needs the new key at once
+	w.now = w.now.Add(30 * time.Second)
+	if err := goodbye(); err != nil {
+		t.Errorf("a true token by the new key: %v", err)
 	}
 }
 

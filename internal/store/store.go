@@ -131,8 +131,9 @@ type JobReader interface {
 	// AwaitingApproval returns the jobs of a user's project in state pending
 	// with reason waiting_for_approval that run that code.
 	AwaitingApproval(user, project, digest string) ([]*Job, error)
-	// Awaited returns for which code jobs wait for an approval, at most limit.
-	Awaited(limit int) ([]Awaited, error)
+	// Awaited returns for which code jobs wait for an approval, at most limit, in
+	// the order of user, project and digest; only what comes behind after.
+	Awaited(after Awaited, limit int) ([]Awaited, error)
 	// Dependents returns the unfinished jobs that depend on a job.
 	Dependents(job string) ([]*Job, error)
 	// UnfinishedByAgent counts.
@@ -159,6 +160,7 @@ type EventFilter struct {
 
 // Answer is a 2xx answer kept under an idempotency key.
 type Answer struct {
+	User       string // who asked, and alone gets it again
 	BodySHA256 string // of the request, hexadecimal
 	Status     int
 	Body       []byte

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -46,10 +47,50 @@ func (s *Site) agents(v *visit) error {
 		}
 		rows = append(rows, row)
 	}
+	line, err := s.enrolLine(v)
+	if err != nil {
+		return err
+	}
 	return s.show(v, "agents", struct {
-		Other, Server string
-		Agents        []agentRow
-	}{other(v, user), s.cfg.URL, rows})
+		Other, Enrol string
+		Agents       []agentRow
+	}{other(v, user), line, rows})
+}
+
+// enrolLine is what the visitor types on an HPC system. What only they know
+// stands there in capitals.
+func (s *Site) enrolLine(v *visit) (string, error) {
+	sites, err := s.cfg.Access.Sites(v.Context(), v.by, access.Filter{})
+	if err != nil {
+		return "", err
+	}
+	projects, err := s.ownProjects(v)
+	if err != nil {
+		return "", err
+	}
+	return enrolLine(s.cfg.URL, v.user(), sites, projects), nil
+}
+
+func enrolLine(server, user string, sites []*hpcsera.Site, projects []*hpcsera.Project) string {
+	site, names := "SITE", []string{}
+	if len(sites) == 1 {
+		site = sites[0].Name
+	}
+	for _, p := range projects {
+		names = append(names, p.Name)
+	}
+	if len(names) == 0 {
+		names = []string{"PROJECT"}
+	}
+	return "hpcsera-agent enroll --server " + server + " --user " + user + " --site " + site + " --project " + strings.Join(names, ",")
+}
+
+// renewAgent lets an enrolment last longer: the same agent with the same key.
+func (s *Site) renewAgent(v *visit) error {
+	if _, err := s.cfg.Access.ExtendAgent(v.Context(), v.by, v.PathValue("agent")); err != nil {
+		return err
+	}
+	return s.done(v, "agent-renewed", "/agents")
 }
 
 // askRemove says what removing an agent ends.

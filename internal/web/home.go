@@ -61,6 +61,10 @@ func (s *Site) home(v *visit) error {
 	if err != nil {
 		return err
 	}
+	sites, err := s.cfg.Access.Sites(ctx, v.by, access.Filter{})
+	if err != nil {
+		return err
+	}
 	o := overview{User: v.user(), Operator: v.operator(), Projects: len(projects), Agents: agents, Inbox: s.cfg.AuthURL + "/", Server: s.cfg.URL}
 	now := s.cfg.Now()
 	for _, t := range tokens {
@@ -74,7 +78,13 @@ func (s *Site) home(v *visit) error {
 	for _, a := range agents {
 		o.Todo = append(o.Todo, needs(a, now)...)
 	}
-	o.Steps = steps(projects, agents, clients, o.Tokens, s.cfg.URL)
+	o.Steps = steps(projects, agents, clients, o.Tokens, enrolLine(s.cfg.URL, v.user(), sites, projects))
+	if v.operator() && len(sites) == 0 {
+		o.Steps = append([]step{{
+			Title: "Register a site", Path: "/sites", Press: "Register a site",
+			Text: "A site is an HPC system. Users enrol their agents for it, so it comes before everything else.",
+		}}, o.Steps...)
+	}
 	return s.show(v, "home", o)
 }
 
@@ -95,14 +105,14 @@ func needs(a *hpcsera.Agent, now time.Time) []todo {
 }
 
 // steps are what somebody new does first, in this order; nil when all is done.
-func steps(projects []*hpcsera.Project, agents []*hpcsera.Agent, clients []*hpcsera.Client, tokens int, server string) []step {
+func steps(projects []*hpcsera.Project, agents []*hpcsera.Agent, clients []*hpcsera.Client, tokens int, enrol string) []step {
 	list := []step{
 		{
 			Done: len(projects) > 0, Title: "Have a project", Path: "/projects", Press: "Make a project",
 			Text: "A project keeps jobs, code and people together. Make one, or ask an owner to add you to theirs.",
 		},
 		{
-			Done: len(agents) > 0, Title: "Enrol an agent", Path: "/agents", Press: "How to enrol", Command: "hpcsera-agent enroll --server " + server,
+			Done: len(agents) > 0, Title: "Enrol an agent", Path: "/agents", Press: "How to enrol", Command: enrol,
 			Text: "An agent runs with your rights on the HPC system and fetches your jobs. Nobody can reach the system through it from outside.",
 		},
 		{

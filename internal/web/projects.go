@@ -35,6 +35,9 @@ type member struct {
 	Name string
 	Role hpcsera.MemberRole
 	You  bool
+	// MayWrite says whether the visitor changes their role: operators not their
+	// own.
+	MayWrite bool
 }
 
 // memberRoles say what a member may, the least first.
@@ -53,13 +56,15 @@ func (s *Site) project(v *visit) error {
 	if err != nil {
 		return err
 	}
+	role := p.Members[v.user()]
+	owner := role == hpcsera.Owner
 	var members []member
 	for _, name := range slices.SortedFunc(maps.Keys(p.Members), func(a, b string) int {
 		return cmp.Or(cmp.Compare(rank(p.Members[b]), rank(p.Members[a])), cmp.Compare(a, b))
 	}) {
-		members = append(members, member{name, p.Members[name], name == v.user()})
+		you := name == v.user()
+		members = append(members, member{name, p.Members[name], you, owner || v.operator() && !you})
 	}
-	role := p.Members[v.user()]
 	return s.show(v, "project", struct {
 		Project  *hpcsera.Project
 		Role     hpcsera.MemberRole
@@ -67,7 +72,7 @@ func (s *Site) project(v *visit) error {
 		Roles    any
 		MayWrite bool
 		Member   string // of an earlier try
-	}{p, role, members, memberRoles, role == hpcsera.Owner || v.operator(), v.PostFormValue("member")})
+	}{p, role, members, memberRoles, owner || v.operator(), v.PostFormValue("member")})
 }
 
 func rank(r hpcsera.MemberRole) int {

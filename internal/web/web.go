@@ -146,6 +146,7 @@ func (s *Site) routes() []route {
 		{way: "POST /clients/{client}/disabled", serve: s.disableClient, does: "disable or enable a client", again: s.client},
 
 		{way: "GET /agents", serve: s.agents},
+		{way: "POST /agents/{agent}/renew", serve: s.renewAgent, does: "renew the enrolment of an agent", again: s.agents},
 		{way: "GET /agents/{agent}/remove", serve: s.askRemove},
 		{way: "POST /agents/{agent}/remove", serve: s.removeAgent, does: "remove an agent", again: s.askRemove},
 
@@ -181,6 +182,7 @@ var notices = map[string]string{
 	"client-disabled":  "The client is disabled: its tokens are refused from now on.",
 	"client-enabled":   "The client is enabled again.",
 	"client-set":       "Saved.",
+	"agent-renewed":    "The enrolment is renewed. Its key and its jobs stay as they are.",
 	"agent-removed":    "The agent is removed: its credential opens nothing any more.",
 	"session-ended":    "The session has ended.",
 	"sessions-ended":   "All other sessions have ended.",

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"html"
 	"io"
 	"log/slog"
 	"net/http"
@@ -23,6 +24,7 @@ import (
 	"github.com/hpcsera/hpcsera/internal/store"
 	sqlstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/main"
 	"github.com/hpcsera/hpcsera/internal/web"
+	"github.com/hpcsera/hpcsera/test/commandtest"
 )
 
 const (
@@ -269,7 +271,7 @@ func TestEveryEmptyPageSaysWhatToDoFirst(t *testing.T) {
 		}
 	}
 	root := newWorld(t).operator()
-	for path, says := range map[string]string{"/users": "You are alone here", "/sites": "Register the first HPC system"} {
+	for path, says := range map[string]string{"/users": "You are alone here", "/": "it comes before everything else", "/sites": "Register the first HPC system"} {
 		if a := root.get(path); !strings.Contains(a.body, says) {
 			t.Errorf("%s: want %q in:\n%s", path, says, a.body)
 		}
@@ -361,6 +363,9 @@ func TestMembersClientsAndAgentsAreChangedByTheRightPeople(t *testing.T) {
 	}
 	alice.must("Removed", "/projects/cfd/members", "member", "bob", "remove", "yes")
 
+	if a := alice.get("/clients/gitlab"); !strings.Contains(a.body, "asks nobody for tokens") {
+		t.Errorf("a client that was not registered is shown as:\n%s", a.body)
+	}
 	a := alice.must("shown this once", "/clients/gitlab/registration", "method", "secret", "ciba", "poll")
 	if !strings.Contains(a.body, `value="hpcsera_`) {
 		t.Errorf("no secret in %s", a.body)
@@ -380,6 +385,20 @@ func TestMembersClientsAndAgentsAreChangedByTheRightPeople(t *testing.T) {
 	}
 	if a := alice.get("/agents"); !strings.Contains(a.body, strings.Repeat("A", 43)) || !strings.Contains(a.body, "never seen") {
 		t.Errorf("the agent is shown as:\n%s", a.body)
+	}
+	if a := bob.post("/agents/" + agents[0].ID + "/renew"); a.status/100 != 4 {
+		t.Errorf("renewing another's agent: got %d", a.status)
+	}
+	w.now = w.now.Add(170 * 24 * time.Hour)
+	alice = w.signedIn("alice")
+	if a := alice.get("/agents"); !strings.Contains(a.body, "ends soon") {
+		t.Errorf("an enrolment that ends soon is shown as:\n%s", a.body)
+	}
+	if a := alice.must("The enrolment is renewed", "/agents/"+agents[0].ID+"/renew"); strings.Contains(a.body, "ends soon") || !strings.Contains(a.body, strings.Repeat("A", 43)) {
+		t.Errorf("a renewed one is shown as:\n%s", a.body)
+	}
+	if a := alice.get("/audit"); !strings.Contains(a.body, "Enrolment renewed") {
+		t.Errorf("the log does not say it:\n%s", a.body)
 	}
 	alice.get("/agents/" + agents[0].ID + "/remove")
 	alice.must("opens nothing any more", "/agents/"+agents[0].ID+"/remove")
@@ -413,6 +432,91 @@ func TestOperatorsTakeBackAndManage(t *testing.T) {
 	if a := alice.get("/signin"); a.status != http.StatusForbidden || alice.in() {
 		t.Errorf("a disabled user signs in: got %d", a.status)
 	}
+}
+
+// codes are the texts between <code> and </code> of a page.
+func (a answer) codes() (texts []string) {
+	for _, part := range strings.Split(a.body, "<code>")[1:] {
+		text, _, _ := strings.Cut(part, "</code>")
+		texts = append(texts, html.UnescapeString(text))
+	}
+	return texts
+}
+
+func TestEveryCommandOnAPageIsUnderstood(t *testing.T) {
+	programs := commandtest.Build(t)
+	w := newWorld(t)
+	alice := w.signedIn("alice")
+	seen := map[string]bool{}
+	look := func() {
+		t.Helper()
+		for _, path := range []string{"/", "/tokens", "/projects", "/clients", "/agents", "/code", "/requests", "/sessions", "/sites"} {
+			for _, text := range alice.get(path).codes() {
+				for _, words := range commandtest.Lines(text) {
+					if line := strings.Join(words, " "); !seen[line] {
+						seen[line] = true
+						programs.Understands(t, path, words)
+					}
+				}
+			}
+		}
+	}
+	look()
+	w.populate(alice)
+	look()
+	agents, err := w.access.Agents(t.Context(), host, access.Filter{User: "alice"})
+	if err != nil || len(agents) != 1 {
+		t.Fatal(agents, err)
+	}
+	for _, end := range []time.Duration{24 * time.Hour, -time.Hour} {
+		w.write(func(tx store.Tx) error {
+			row, err := tx.Agent(agents[0].ID)
+			if err != nil {
+				return err
+			}
+			row.Expires = w.now.Add(end)
+			return tx.UpdateAgent(*row)
+		})
+		look()
+		if !strings.Contains(alice.get("/agents").body, "<code>hpcsera-agent enroll --replace</code>") {
+			t.Errorf("an enrolment that ends in %v: enroll is refused without --replace", end)
+		}
+	}
+	for _, want := range []string{
+		"hpcsera-agent enroll --server " + own + " --user alice --site SITE --project PROJECT",
+		"hpcsera-agent enroll --server " + own + " --user alice --site gwdg --project cfd",
+		"hpcsera-agent enroll --replace", "hpcsera login --server " + own,
+	} {
+		if !seen[want] {
+			t.Errorf("no page shows %q; they show %v", want, seen)
+		}
+	}
+}
+
+// A role would let them read logs and code.
+func TestAnOperatorDoesNotLetThemselvesIntoAProject(t *testing.T) {
+	w := newWorld(t)
+	alice := w.signedIn("alice")
+	w.populate(alice)
+	root := w.operator()
+	refused := func(role string) {
+		t.Helper()
+		if a := root.post("/projects/cfd/members", "member", "root", "role", role); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, "takes no role") {
+			t.Errorf("an operator makes themselves %s: got %d\n%s", role, a.status, a.body)
+		}
+	}
+	refused("owner")
+	refused("viewer")
+	if a := root.get("/projects/cfd"); !strings.Contains(a.body, "You are not a member") || !strings.Contains(a.body, "Add somebody") {
+		t.Errorf("the operator sees %s", a.body)
+	}
+	alice.must("Saved", "/projects/cfd/members", "member", "root", "role", "viewer")
+	refused("owner")
+	if a := root.get("/projects/cfd"); strings.Contains(a.body, "Role of root") || !strings.Contains(a.body, "Role of alice") {
+		t.Errorf("an operator who is a viewer sees %s", a.body)
+	}
+	alice.must("Saved", "/projects/cfd/members", "member", "root", "role", "owner")
+	root.must("Saved", "/projects/cfd/members", "member", "root", "role", "member")
 }
 
 func TestAFormWaitsForTheSecondFactorAndIsNotSentByItself(t *testing.T) {

@@ -138,7 +138,7 @@ func happened(action string) string {
 	text, ok := map[string]string{
 		"signin": "Signed in", "signin.stepup": "Second factor shown", "session.end": "Session ended", "endSession": "Session ended",
 		"createToken": "Token made", "token.create": "Token made", "revokeToken": "Token revoked", "token.revoke": "Token revoked",
-		"createAgent": "Agent enrolled", "removeAgent": "Agent removed", "createSession": "hpcsera login",
+		"createAgent": "Agent enrolled", "extendAgent": "Enrolment renewed", "removeAgent": "Agent removed", "createSession": "hpcsera login",
 		"createProject": "Project made", "project.create": "Project made", "setMember": "Membership changed",
 		"createClient": "Client registered", "client.create": "Client registered", "changeClient": "Client changed", "enableClient": "Client may ask changed",
 		"user.create": "User made", "site.create": "Site registered", "manageService": "Service changed",

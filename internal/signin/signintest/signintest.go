@@ -78,6 +78,15 @@ func (p *Provider) Lie(lie func(query url.Values, claims map[string]any)) {
 	p.lie = lie
 }
 
+// Rotate makes the Auth app sign with another key from now on.
+func (p *Provider) Rotate() {
+	_, own, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.own = own
+}
+
 // Asked returns the authorization requests so far.
 func (p *Provider) Asked() []url.Values {
 	p.mu.Lock()

@@ -20,7 +20,7 @@ var answerTests = map[string]func(*testing.T, Database){
 
 func testAnswer(t *testing.T, d Database) {
 	s := d.Open(t)
-	want := store.Answer{BodySHA256: strings.Repeat("ab", 32), Status: 201, Body: []byte("{\"id\":\"j_1\"}\n\x00\xff"), Created: day.Add(5 * time.Microsecond)}
+	want := store.Answer{User: "alice", BodySHA256: strings.Repeat("ab", 32), Status: 201, Body: []byte("{\"id\":\"j_1\"}\n\x00\xff"), Created: day.Add(5 * time.Microsecond)}
 	empty := store.Answer{Status: 204, Created: day}
 	write(t, s, func(tx store.Tx) error {
 		return errors.Join(tx.KeepAnswer("s", "k", want), tx.KeepAnswer("s", "empty", empty))

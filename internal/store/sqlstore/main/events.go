@@ -69,7 +69,7 @@ func (r *reader) Idempotent(scope, key string) (*store.Answer, error) {
 	if err != nil {
 		return nil, r.failed(err, "answer to %s", key)
 	}
-	a := &store.Answer{BodySHA256: row.BodySha256, Status: int(row.Status), Created: moment(row.Created)}
+	a := &store.Answer{User: row.User, BodySHA256: row.BodySha256, Status: int(row.Status), Created: moment(row.Created)}
 	if len(row.Body) > 0 { // the engines differ about an empty one
 		a.Body = row.Body
 	}

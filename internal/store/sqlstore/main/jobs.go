@@ -113,8 +113,10 @@ func (r *reader) AwaitingApproval(user, project, digest string) ([]*store.Job, e
 }
 
 // Awaited returns for which code jobs wait for an approval.
-func (r *reader) Awaited(limit int) ([]store.Awaited, error) {
-	rows, err := r.q.Awaited(r.ctx, int32(limited(limit, maxJobs)))
+func (r *reader) Awaited(after store.Awaited, limit int) ([]store.Awaited, error) {
+	rows, err := r.q.Awaited(r.ctx, gen.AwaitedParams{
+		AfterUser: after.User, AfterProject: after.Project, AfterDigest: after.Digest, Most: int32(limited(limit, maxJobs)),
+	})
 	if err != nil {
 		return nil, r.failed(err, "code that is awaited")
 	}

@@ -122,7 +122,7 @@ func (t *tx) flushAnswers() error {
 	var rows [][]any
 	for i := range waiting {
 		a := &waiting[i]
-		row := []any{a.scope, a.key, a.BodySHA256, int64(a.Status), nonNil(a.Body), micros(a.Created)}
+		row := []any{a.scope, a.key, a.User, a.BodySHA256, int64(a.Status), nonNil(a.Body), micros(a.Created)}
 		if at, again := place[[2]string{a.scope, a.key}]; again {
 			rows[at] = row
 			continue
@@ -130,8 +130,8 @@ func (t *tx) flushAnswers() error {
 		place[[2]string{a.scope, a.key}] = len(rows)
 		rows = append(rows, row)
 	}
-	const replace = "ON CONFLICT (scope, key) DO UPDATE SET body_sha256 = excluded.body_sha256, status = excluded.status, body = excluded.body, created = excluded.created"
-	if _, err := t.insert("answers", "scope, key, body_sha256, status, body, created", replace, rows); err != nil {
+	const replace = "ON CONFLICT (scope, key) DO UPDATE SET \"user\" = excluded.\"user\", body_sha256 = excluded.body_sha256, status = excluded.status, body = excluded.body, created = excluded.created"
+	if _, err := t.insert("answers", "scope, key, \"user\", body_sha256, status, body, created", replace, rows); err != nil {
 		return t.failed(err, "keep %d answers", len(rows))
 	}
 	t.written.answers = len(t.answers)

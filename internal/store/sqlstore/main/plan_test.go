@@ -37,7 +37,7 @@ func TestQueriesUseTheirIndex(t *testing.T) {
 		"orders":             {func(r store.Reader) error { _, err := r.Orders("ag", 1, 1); return err }, "jobs_agent (agent=? AND order_seq>?)"},
 		"ready":              {func(r store.Reader) error { _, err := r.Ready("u", "s", one, 1); return err }, "jobs_takeable (user=? AND site=?)"},
 		"awaiting":           {func(r store.Reader) error { _, err := r.AwaitingApproval("u", "p", "d"); return err }, "jobs_awaits (user=? AND project=? AND awaits=?)"},
-		"awaited":            {func(r store.Reader) error { _, err := r.Awaited(1); return err }, "jobs_awaits"},
+		"awaited":            {func(r store.Reader) error { _, err := r.Awaited(store.Awaited{User: "u"}, 1); return err }, "jobs_awaits"},
 		"unfinished":         {func(r store.Reader) error { _, err := r.UnfinishedByAgent("ag"); return err }, "jobs_agent (agent=?)"},
 		"a job's events":     {func(r store.Reader) error { _, err := r.Events(store.EventFilter{Job: "j"}); return err }, "events_job (job=? AND seq>?)"},
 		"a project's events": {func(r store.Reader) error { _, err := r.Events(store.EventFilter{Projects: one}); return err }, "events_project (project=? AND seq>?)"},

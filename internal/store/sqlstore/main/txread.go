@@ -39,11 +39,11 @@ func (t *tx) Ready(user, site string, projects []string, limit int) ([]*store.Jo
 }
 
 // Awaited returns for which code jobs wait for an approval.
-func (t *tx) Awaited(limit int) ([]store.Awaited, error) {
+func (t *tx) Awaited(after store.Awaited, limit int) ([]store.Awaited, error) {
 	if err := t.settle(); err != nil {
 		return nil, err
 	}
-	return t.reader.Awaited(limit)
+	return t.reader.Awaited(after, limit)
 }
 
 // AwaitingApproval returns the pending jobs that wait for approval of a code.

@@ -10,7 +10,7 @@ import (
 )
 
 const answer = `-- name: Answer :one
-SELECT body_sha256, status, body, created FROM answers WHERE scope = $1 AND key = $2
+SELECT "user", body_sha256, status, body, created FROM answers WHERE scope = $1 AND key = $2
 `
 
 type AnswerParams struct {
@@ -19,6 +19,7 @@ type AnswerParams struct {
 }
 
 type AnswerRow struct {
+	User       string
 	BodySha256 string
 	Status     int64
 	Body       []byte
@@ -29,6 +30,7 @@ func (q *Queries) Answer(ctx context.Context, arg AnswerParams) (AnswerRow, erro
 	row := q.db.QueryRowContext(ctx, answer, arg.Scope, arg.Key)
 	var i AnswerRow
 	err := row.Scan(
+		&i.User,
 		&i.BodySha256,
 		&i.Status,
 		&i.Body,
@@ -38,8 +40,17 @@ func (q *Queries) Answer(ctx context.Context, arg AnswerParams) (AnswerRow, erro
 }
 
 const awaited = `-- name: Awaited :many
-SELECT DISTINCT "user", project, awaits FROM jobs WHERE awaits <> '' ORDER BY "user", project, awaits LIMIT $1
+SELECT DISTINCT "user", project, awaits FROM jobs
+WHERE awaits <> '' AND ("user", project, awaits) > ($1, $2, $3)
+ORDER BY "user", project, awaits LIMIT $4
 `
+
+type AwaitedParams struct {
+	AfterUser    string
+	AfterProject string
+	AfterDigest  string
+	Most         int32
+}
 
 type AwaitedRow struct {
 	User    string
@@ -47,8 +58,13 @@ type AwaitedRow struct {
 	Awaits  string
 }
 
-func (q *Queries) Awaited(ctx context.Context, limit int32) ([]AwaitedRow, error) {
-	rows, err := q.db.QueryContext(ctx, awaited, limit)
+func (q *Queries) Awaited(ctx context.Context, arg AwaitedParams) ([]AwaitedRow, error) {
+	rows, err := q.db.QueryContext(ctx, awaited,
+		arg.AfterUser,
+		arg.AfterProject,
+		arg.AfterDigest,
+		arg.Most,
+	)
 	if err != nil {
 		return nil, err
 	}

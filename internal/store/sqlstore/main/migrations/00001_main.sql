@@ -72,6 +72,7 @@ CREATE INDEX events_project ON events (project, seq);
 CREATE TABLE answers (
     scope       TEXT NOT NULL,
     key         TEXT NOT NULL,
+    "user"      TEXT NOT NULL, -- who asked, and alone gets it again
     body_sha256 TEXT NOT NULL,
     status      BIGINT NOT NULL,
     body        BYTEA NOT NULL,

@@ -54,10 +54,12 @@ DELETE FROM job_dependencies WHERE job = $1;
 DELETE FROM events WHERE events.job = $1 AND events.seq < (SELECT max(e.seq) FROM events e WHERE e.job = $1);
 
 -- name: Answer :one
-SELECT body_sha256, status, body, created FROM answers WHERE scope = $1 AND key = $2;
+SELECT "user", body_sha256, status, body, created FROM answers WHERE scope = $1 AND key = $2;
 
 -- name: DropAnswers :exec
 DELETE FROM answers WHERE created < $1;
 
 -- name: Awaited :many
-SELECT DISTINCT "user", project, awaits FROM jobs WHERE awaits <> '' ORDER BY "user", project, awaits LIMIT $1;
+SELECT DISTINCT "user", project, awaits FROM jobs
+WHERE awaits <> '' AND ("user", project, awaits) > (sqlc.arg(after_user), sqlc.arg(after_project), sqlc.arg(after_digest))
+ORDER BY "user", project, awaits LIMIT sqlc.arg(most);
