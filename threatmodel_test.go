@@ -4,10 +4,8 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -16,17 +14,6 @@ import (
 var attackers = []string{
 	"Stolen client token", "Stolen agent credential", "Stolen CLI session", "Malicious project member", "Network attacker", "Taken-over API server",
 	"Taken-over Auth app", "Taken-over HPC account", "Malicious institution login", "Malicious package in a user's code",
-}
-
-// awaited are tests of packages that are still on a branch. A line about them
-// may stand as long as the package is not here; when it is, so must they be.
-var awaited = map[string][]string{
-	"internal/oauth": {
-		"internal/auth TestARenewedCredentialReplacesTheOldOneWhenItIsUsed", "internal/auth TestASessionsCredentialIsUselessWithoutItsKey",
-		"internal/auth TestASessionEndsFromTheNextRequest", "internal/callback TestNeitherNamesNorRedirectsLeadInside",
-		"internal/oauth TestAnAgentIsEnrolledForTheKeyThatTheUserSaw", "internal/oauth TestASessionGoesOnlyToTheKeyThatTheUserSaw",
-		"internal/oauth TestADecisionCountsOnceAndTheFirstOneStays", "internal/oauth TestADecisionThatIsNotForThisRequestChangesNothing",
-	},
 }
 
 var namedTest = regexp.MustCompile("`([a-z0-9_/-]+) (Test[A-Za-z0-9_]+)`")
@@ -83,26 +70,10 @@ func TestTheThreatModelNamesTestsThatExist(t *testing.T) {
 		if known[dir] == nil {
 			known[dir] = testsIn(t, dir)
 		}
-		if !known[dir][name] && !isAwaited(dir+" "+name) {
+		if !known[dir][name] {
 			t.Errorf("doc/threat-model.md names %s %s, and there is no such test", dir, name)
 		}
 	}
-	for _, tests := range awaited {
-		for _, test := range tests {
-			if !strings.Contains(page, "`"+test+"`") {
-				t.Errorf("%s is awaited, and the page does not name it", test)
-			}
-		}
-	}
-}
-
-func isAwaited(test string) bool {
-	for pkg, tests := range awaited {
-		if _, err := os.Stat(pkg); os.IsNotExist(err) && slices.Contains(tests, test) {
-			return true
-		}
-	}
-	return false
 }
 
 // testsIn lists the tests of a package. The root package is called hpcsera.

@@ -15,12 +15,14 @@ import (
 // Wish is what a device asks for: one element of authorization_details (RFC
 // 9396). Its types are hpcsera (a token), hpcsera_session and hpcsera_agent.
 type Wish struct {
-	Type     string    `json:"type"`
-	Site     string    `json:"site,omitempty"`
-	Projects []string  `json:"projects,omitempty"`
-	Host     string    `json:"host,omitempty"`
-	Replace  bool      `json:"replace,omitempty"`
-	End      time.Time `json:"end,omitzero"`
+	Type     string   `json:"type"`
+	Site     string   `json:"site,omitempty"`
+	Projects []string `json:"projects,omitempty"`
+	Host     string   `json:"host,omitempty"`
+	// Roles are a token's, as they were granted.
+	Roles   hpcsera.Roles `json:"roles,omitempty"`
+	Replace bool          `json:"replace,omitempty"`
+	End     time.Time     `json:"end,omitzero"`
 }
 
 // The types of wishes of our own programs.

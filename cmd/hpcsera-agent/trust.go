@@ -2,11 +2,13 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
@@ -59,6 +61,7 @@ func (p *program) trustAdd() *cobra.Command {
 	var o policy.AddOptions
 	var end string
 	var authorized bool
+	var limits caps
 	cmd := &cobra.Command{
 		Use: "add FILE|-", Short: "Trust an SSH key or a passkey", Args: cobra.MaximumNArgs(1),
 		Long: `add trusts a key after you have typed the end of its fingerprint, as shown where the
@@ -67,16 +70,23 @@ line (hpcsera-passkey …). Security keys (sk-…) and passkeys are a second fac
 plain key counts only with --plain: whoever can read its file can then run code as
 you.
 
+--project, --nodes, --duration, --memory, --queue, --account, --runs and --until
+restrict what a key allows; what a job asks for beyond them is refused.
+
 --from-authorized-keys goes through ~/.ssh/authorized_keys, or the file you name,
 and asks for each key. It never takes a line with options, and says what it left out.`,
-		Example: "  hpcsera-agent trust add ~/.ssh/id_ed25519_sk.pub\n  hpcsera-agent trust add ci.pub --plain --project solver-ci --runs 200 --until 30d\n" +
+		Example: "  hpcsera-agent trust add ~/.ssh/id_ed25519_sk.pub\n  hpcsera-agent trust add ci.pub --plain --project solver-ci --nodes 2 --duration 1h --queue test --runs 200 --until 30d\n" +
 			"  hpcsera-agent trust add -                        then paste the passkey's line\n  hpcsera-agent trust add --from-authorized-keys",
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := p.trust()
 			if err != nil {
 				return err
 			}
 			if authorized {
+				// Whoever restricts must not be left with keys that are not.
+				if flag := others(cmd.Flags()); flag != "" {
+					return &usageError{fmt.Errorf("--%s is for one key: leave it out, or add the keys one by one", flag)}
+				}
 				file := filepath.Join(p.getenv("HOME"), ".ssh", "authorized_keys")
 				if len(args) > 0 {
 					file = args[0]
@@ -95,6 +105,12 @@ and asks for each key. It never takes a line with options, and says what it left
 				at := time.Now().Add(time.Duration(d)).UTC().Truncate(time.Second)
 				o.NotAfter = &at
 			}
+			if o.Limits, err = limits.policy(cmd.Flags()); err != nil {
+				return err
+			}
+			if o.Runs < 1 && cmd.Flags().Changed("runs") {
+				return &usageError{fmt.Errorf("--runs is at least 1, not %d", o.Runs)}
+			}
 			return t.Add(o)
 		},
 	}
@@ -105,8 +121,64 @@ and asks for each key. It never takes a line with options, and says what it left
 	f.StringSliceVar(&o.Projects, "project", nil, "only for these projects")
 	f.IntVar(&o.Runs, "runs", 0, "at most so many starts per approval")
 	f.StringVar(&end, "until", "", "only for so long, such as 30d")
+	limits.flags(f)
 	f.BoolVar(&authorized, "from-authorized-keys", false, "ask for each key of an authorized_keys file")
 	return cmd
+}
+
+// others returns a flag that was given beside --from-authorized-keys, or "".
+func others(f *pflag.FlagSet) (name string) {
+	for _, flag := range []string{"name", "fingerprint", "plain", "project", "runs", "until", "nodes", "duration", "memory", "queue", "account"} {
+		if f.Changed(flag) {
+			return flag
+		}
+	}
+	return ""
+}
+
+// caps are the limits of a key as they are typed.
+type caps struct {
+	nodes            int
+	duration, memory string
+	queues, accounts []string
+}
+
+func (c *caps) flags(to *pflag.FlagSet) {
+	to.IntVar(&c.nodes, "nodes", 0, "only jobs with so many nodes at most")
+	to.StringVar(&c.duration, "duration", "", "only jobs that last so long at most, such as 2h30m")
+	to.StringVar(&c.memory, "memory", "", "only jobs with so much memory at most, such as 32GiB")
+	to.StringSliceVar(&c.queues, "queue", nil, "only jobs in these queues")
+	to.StringSliceVar(&c.accounts, "account", nil, "only jobs on these accounts")
+}
+
+// policy returns nil where no limit was given. An empty limit is a mistake: it
+// would be none.
+func (c *caps) policy(given *pflag.FlagSet) (*policy.Caps, error) {
+	limits := &policy.Caps{NodeCount: c.nodes, QueueNames: c.queues, Accounts: c.accounts}
+	var err error
+	if given.Changed("duration") {
+		if limits.Duration, err = hpcsera.ParseDuration(c.duration); err != nil {
+			return nil, err
+		}
+	}
+	if given.Changed("memory") {
+		if limits.Memory, err = hpcsera.ParseBytes(c.memory); err != nil {
+			return nil, err
+		}
+	}
+	any := false
+	for name, empty := range map[string]bool{
+		"nodes": c.nodes < 1, "duration": limits.Duration < 1, "memory": limits.Memory < 1, "queue": len(c.queues) == 0, "account": len(c.accounts) == 0,
+	} {
+		if given.Changed(name) && empty {
+			return nil, &usageError{fmt.Errorf("--%s limits nothing", name)}
+		}
+		any = any || given.Changed(name)
+	}
+	if !any {
+		return nil, nil
+	}
+	return limits, nil
 }
 
 func (p *program) trustImport() *cobra.Command {

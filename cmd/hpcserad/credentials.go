@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -77,16 +78,6 @@ func (p *program) tokenCommand() *cobra.Command {
 	f.TimeVar(&r.NotBefore, "not-before", time.Time{}, []string{time.RFC3339}, "when it begins to be good, as in 2026-11-22T08:00:00Z (default at once)")
 	required(create, "user", "project", "client")
 
-	var revocation access.Revocation
-	revoke := &cobra.Command{
-		Use: "revoke ID", Short: "Revoke a token from the next request on; its jobs that wait for an agent are held", Args: exactly(1),
-		Example: "  hpcserad token revoke t_8f2k4m6p8r0t2v4x6z8a\n  hpcserad token revoke t_8f2k4m6p8r0t2v4x6z8a --stop",
-		RunE: func(c *cobra.Command, args []string) error {
-			revocation.ID = args[0]
-			return ask(p, c, admin.OpRevokeToken, revocation, showToken)
-		},
-	}
-	revoke.Flags().BoolVar(&revocation.Stop, "stop", false, "cancel the jobs that it started")
 	var filter access.Filter
 	list := &cobra.Command{
 		Use: "list", Short: "List tokens, without their texts, which nobody has", Args: exactly(0), Example: "  hpcserad token list --user alice",
@@ -95,7 +86,34 @@ func (p *program) tokenCommand() *cobra.Command {
 		},
 	}
 	list.Flags().StringVar(&filter.User, "user", "", "only this user's")
-	return group("token", "Access for clients", create, revoke, list)
+	return group("token", "Access for clients", create, p.revokeCommand(), list)
+}
+
+func (p *program) revokeCommand() *cobra.Command {
+	var many access.Revocations
+	revoke := &cobra.Command{
+		Use: "revoke ID | --user NAME [--client NAME]", Short: "Revoke tokens from the next request on; their jobs that wait for an agent are held",
+		Long: "Revokes one token, or all of a user, or those of them that one client has.",
+		Example: "  hpcserad token revoke t_8f2k4m6p8r0t2v4x6z8a\n  hpcserad token revoke t_8f2k4m6p8r0t2v4x6z8a --stop\n" +
+			"  hpcserad token revoke --user alice --client gitlab --stop",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 && many.User == "" && many.Client == "" || len(args) == 0 && many.User != "" {
+				return nil
+			}
+			return usageError{fmt.Errorf("usage: %s", c.UseLine())}
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return ask(p, c, admin.OpRevokeToken, access.Revocation{ID: args[0], Stop: many.Stop}, showToken)
+			}
+			return ask(p, c, admin.OpRevokeTokens, many, showCount)
+		},
+	}
+	f := revoke.Flags()
+	f.BoolVar(&many.Stop, "stop", false, "cancel the jobs that they started")
+	f.StringVar(&many.User, "user", "", "all tokens of this user")
+	f.StringVar(&many.Client, "client", "", "with --user: only those of this client")
+	return revoke
 }
 
 func required(c *cobra.Command, flags ...string) {

@@ -120,6 +120,11 @@ func showToken(t hpcsera.Token) table {
 	}
 }
 
+// showCount tells how many were revoked.
+func showCount(n int) table {
+	return table{head: []string{"REVOKED"}, rows: [][]string{{strconv.Itoa(n)}}}
+}
+
 func showTokenMade(m access.TokenMade) table {
 	t := showToken(m.Token)
 	t.below = "The token, shown this once:\n\n  " + m.Secret + "\n"

@@ -175,6 +175,76 @@ func TestFromInitToATokenThatWorksAcrossARestart(t *testing.T) {
 	}
 }
 
+// job submits a job, or looks after one: it makes a request and returns the
+// job of the answer.
+func (s *served) job(method, path, token, body string) (j hpcsera.Job) {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.url+"/api/v1/jobs"+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode/100 != 2 || json.Unmarshal(text, &j) != nil {
+		s.t.Fatalf("%s /jobs%s: got %s, %v: %s", method, path, res.Status, err, text)
+	}
+	return j
+}
+
+func TestTokensOfAUserAreRevokedTogetherWithTheirJobs(t *testing.T) {
+	s := serve(t, initialized(t))
+	s.must("user", "add", "alice")
+	s.must("user", "add", "bob")
+	s.must("project", "add", "cfd", "--member", "alice=owner", "--member", "bob=member")
+	s.must("site", "add", "lab")
+	for _, client := range []string{"gitlab", "lake", "cli"} {
+		s.must("client", "add", client)
+	}
+	token := func(user, client string, more ...string) string {
+		return secret(t, s.must(append([]string{"token", "create", "--user", user, "--project", "cfd", "--client", client}, more...)...))
+	}
+	gitlab, lake, bobs := token("alice", "gitlab", "--for", "ci-code"), token("alice", "lake", "--for", "ci-code"), token("bob", "gitlab", "--for", "ci-code")
+	eye := token("bob", "cli", "--for", "viewer", "--scope", "project")
+	jobs := map[string]string{}
+	for name, text := range map[string]string{"gitlab": gitlab, "lake": lake, "bob": bobs} {
+		jobs[name] = s.job(http.MethodPost, "", text, `{"name":"a","script":"#!/bin/sh\ntrue\n","site":"lab"}`).ID
+	}
+	for _, args := range [][]string{{}, {"--client", "gitlab"}, {"t_8f2k4m6p8r0t2v4x6z8a", "--user", "alice"}, {"--user", "alice", "--stop", "x"}} {
+		var usage usageError
+		if out, err := s.do(append([]string{"token", "revoke"}, args...)...); !errors.As(err, &usage) {
+			t.Errorf("token revoke %v: got %q, %v, want a usage error", args, out, err)
+		}
+	}
+	state := func(name string) hpcsera.State { return s.job(http.MethodGet, "/"+jobs[name], eye, "").State }
+	if out := s.must("token", "revoke", "--user", "alice", "--client", "gitlab", "--stop"); !strings.Contains(out, "1") {
+		t.Errorf("got %q, want one revoked", out)
+	}
+	if s.get("/api/v1/tokens/self", gitlab) != 401 || s.get("/api/v1/tokens/self", lake) != 200 || s.get("/api/v1/tokens/self", bobs) != 200 {
+		t.Error("other tokens were revoked than alice's of gitlab")
+	}
+	if got := state("gitlab"); got != hpcsera.Cancelled {
+		t.Errorf("with --stop its job is %s, want cancelled", got)
+	}
+	if out := s.must("token", "revoke", "--user", "alice"); !strings.Contains(out, "1") || s.get("/api/v1/tokens/self", lake) != 401 {
+		t.Errorf("got %q, want the rest of alice's revoked", out)
+	}
+	if got := state("lake"); got != hpcsera.Held {
+		t.Errorf("without --stop the job that waits is %s, want held", got)
+	}
+	if got := state("bob"); got != hpcsera.Pending || s.get("/api/v1/tokens/self", bobs) != 200 {
+		t.Errorf("bob's job is %s, and his token must work", got)
+	}
+	if out := s.must("token", "revoke", "--user", "alice"); !strings.Contains(out, "0") {
+		t.Errorf("again: got %q, want none", out)
+	}
+}
+
 func TestAClientIsRegisteredForTokensOnDemandOnTheHost(t *testing.T) {
 	dir := initialized(t)
 	s := serve(t, dir)

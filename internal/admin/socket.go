@@ -32,6 +32,7 @@ const (
 	OpAgents        = "agents"          // access.Filter: []hpcsera.Agent
 	OpCreateToken   = "token-create"    // access.NewToken: access.TokenMade
 	OpRevokeToken   = "token-revoke"    // access.Revocation: hpcsera.Token
+	OpRevokeTokens  = "tokens-revoke"   // access.Revocations: int
 	OpTokens        = "tokens"          // access.Filter: []hpcsera.Token
 )
 
@@ -49,7 +50,7 @@ func New(s *access.Service, book *audit.Log, log *slog.Logger) http.Handler {
 		OpCreateClient: on(s.CreateClient), OpSetClient: on(s.SetClient), OpClients: on(s.Clients), OpRegister: on(s.Register),
 		OpCreateSite: on(s.CreateSite), OpSetSite: on(s.SetSite), OpSites: on(s.Sites),
 		OpCreateAgent: on(s.CreateAgent), OpRemoveAgent: on(s.RemoveAgent), OpAgents: on(s.Agents),
-		OpCreateToken: on(s.CreateToken), OpRevokeToken: on(s.RevokeToken), OpTokens: on(s.Tokens),
+		OpCreateToken: on(s.CreateToken), OpRevokeToken: on(s.RevokeToken), OpRevokeTokens: on(s.RevokeTokens), OpTokens: on(s.Tokens),
 		OpVerifyAudit: on(book.Verify), OpAudit: on(book.Export),
 	})
 }

@@ -41,8 +41,8 @@ func (i *inbox) Keys(context.Context) ([]jose.JSONWebKey, error) {
 	return []jose.JSONWebKey{i.key.Public()}, nil
 }
 
-// decide decides the next request.
-func (i *inbox) decide(granted bool) (decision.Request, error) {
+// decide decides the next request; without takes roles out of what is granted.
+func (i *inbox) decide(granted bool, without hpcsera.Roles) (decision.Request, error) {
 	var r decision.Request
 	select {
 	case r = <-i.posted:
@@ -55,7 +55,7 @@ func (i *inbox) decide(granted bool) (decision.Request, error) {
 		Decided: now, Expires: now.Add(time.Hour),
 	}
 	if granted {
-		d.Roles, d.Until = r.Roles, r.Until
+		d.Roles, d.Until = r.Roles&^without, r.Until
 	}
 	text, err := d.Sign(i.key)
 	if err != nil {

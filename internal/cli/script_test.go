@@ -398,7 +398,13 @@ func newToken(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func decide(ts *testscript.TestScript, _ bool, args []string) {
-	r, err := worldOf(ts).people.decide(args[0] == "granted")
+	var without hpcsera.Roles
+	if len(args) > 1 {
+		var err error
+		without, err = hpcsera.ParseRoles(strings.TrimPrefix(args[1], "without="))
+		ts.Check(err)
+	}
+	r, err := worldOf(ts).people.decide(args[0] == "granted", without)
 	ts.Check(err)
 	ts.Setenv("FINGERPRINT", r.Thumbprint)
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -130,12 +131,28 @@ func (a *app) createToken(ctx context.Context, wish hpcsera.TokenWish) error {
 	if err != nil {
 		return err
 	}
+	a.sayRoles(wish, granted.Wish.Roles)
 	if wish.Client != hpcsera.CLIClient {
 		a.screen.say("This is the token, until %s. It is shown once and kept nowhere:", short(&granted.Expires))
 		_, err := fmt.Fprintln(a.screen.out, granted.Credential.Reveal())
 		return err
 	}
 	return a.keepToken(ctx, s.name, granted.Credential)
+}
+
+// sayRoles says what was granted, which may be less than was asked for.
+func (a *app) sayRoles(wish hpcsera.TokenWish, granted hpcsera.Roles) {
+	if granted == 0 {
+		return // a server that does not say
+	}
+	asked := wish.Roles
+	if wish.For != "" {
+		asked = hpcsera.Presets[wish.For]
+	}
+	a.screen.say("Granted: %s.", granted)
+	if missing := asked &^ granted; missing != 0 {
+		a.screen.say("Not granted, though asked for: %s.", missing)
+	}
 }
 
 // keepToken makes a token the one of a context.
@@ -160,27 +177,73 @@ func (a *app) keepToken(ctx context.Context, name string, token client.Secret) e
 	return c.save()
 }
 
+// revocation says which tokens are taken back.
+type revocation struct {
+	ids    []string
+	client string
+	all    bool
+	stop   bool
+}
+
 func (a *app) tokenRevokeCommand() *cobra.Command {
-	var stop bool
+	var r revocation
 	cmd := &cobra.Command{
-		Use: "revoke TOKEN...", Short: "Take tokens back, from the next request on", Args: cobra.MinimumNArgs(1),
-		Long: `Take tokens back. Their jobs that no agent has are held, and with --stop all their
-jobs are cancelled.`,
-		Example: "  hpcsera token revoke t_8f2k4m6p8r0t2v4x6z8a --stop",
+		Use: "revoke TOKEN... | --client NAME | --all", Short: "Take tokens back, from the next request on",
+		Long: `Take tokens back: the ones you name, all of one client, or all there are. Their
+jobs that no agent has are held, and with --stop all their jobs are cancelled.`,
+		Example: "  hpcsera token revoke t_8f2k4m6p8r0t2v4x6z8a --stop\n  hpcsera token revoke --client gitlab\n  hpcsera token revoke --all --stop",
 	}
-	cmd.Flags().BoolVar(&stop, "stop", false, "also cancel the jobs that they started")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := a.inPerson()
-		if err != nil {
-			return err
-		}
-		for _, id := range args {
-			if _, err := s.RevokeToken(cmd.Context(), id, stop); err != nil {
-				return err
+	f := cmd.Flags()
+	f.BoolVar(&r.stop, "stop", false, "also cancel the jobs that they started")
+	f.StringVar(&r.client, "client", "", "all of this client")
+	f.BoolVar(&r.all, "all", false, "all of yours")
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		ways := 0
+		for _, chosen := range []bool{len(args) > 0, r.client != "", r.all} {
+			if chosen {
+				ways++
 			}
-			a.screen.say("%s is revoked.", clean(id))
+		}
+		if ways != 1 {
+			return fmt.Errorf("say which tokens: their ids, or --client NAME, or --all")
 		}
 		return nil
 	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		r.ids = args
+		return a.revokeTokens(cmd.Context(), r)
+	}
 	return cmd
+}
+
+// revokeTokens goes on after a failure, so that one token that is stuck leaves
+// no other one working, and returns the first.
+func (a *app) revokeTokens(ctx context.Context, r revocation) error {
+	s, err := a.inPerson()
+	if err != nil {
+		return err
+	}
+	if len(r.ids) == 0 {
+		list, err := s.Tokens(ctx)
+		if err != nil {
+			return err
+		}
+		for _, t := range list {
+			if t.Revoked == nil && time.Now().Before(t.Expires) && (r.all || t.Client == r.client) {
+				r.ids = append(r.ids, t.ID)
+			}
+		}
+	}
+	if len(r.ids) == 0 {
+		a.screen.say("There is no token to revoke.")
+	}
+	var failed error
+	for _, id := range r.ids {
+		if _, err := s.RevokeToken(ctx, id, r.stop); err != nil {
+			failed = cmp.Or(failed, err)
+			continue
+		}
+		a.screen.say("%s is revoked.", clean(id))
+	}
+	return failed
 }

@@ -2,6 +2,7 @@ package consent_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
@@ -371,7 +372,7 @@ func TestAPasskeyForCodeIsRegisteredForThatAlone(t *testing.T) {
 // status reads the status list as an agent does that pinned its key.
 func (w *world) status() approval.StatusList {
 	w.t.Helper()
-	text, err := w.api.StatusList(w.t.Context())
+	text, err := w.api.StatusList(w.t.Context(), "", 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -424,6 +425,40 @@ func TestWithdrawalsStandInANumberedListThatOutlivesRestarts(t *testing.T) {
 	o := w.beginKey("alice")
 	if got := w.submit("alice", "/auth/approvals/keys", form("name", "back", "credential", p.create(t, o.PublicKey.Challenge))); got.status != http.StatusConflict {
 		t.Errorf("the removed key comes back: got status %d, want 409", got.status)
+	}
+}
+
+func TestWhoWaitsForTheListHearsOfAWithdrawalAtOnce(t *testing.T) {
+	w := newWorld(t)
+	p := newPasskey(t)
+	w.register("alice", p)
+	st := w.sign(w.post(w.codeRequest(cavity())), p)
+	before, err := w.api.StatusList(t.Context(), "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same, err := w.api.StatusList(t.Context(), string(before), time.Second); err != nil || !bytes.Equal(same, before) {
+		t.Errorf("when nothing happened: got %s, %v, want the same list", same, err)
+	}
+	type answer struct {
+		text []byte
+		err  error
+	}
+	heard := make(chan answer, 1)
+	go func() {
+		text, err := w.api.StatusList(context.Background(), string(before), 30*time.Second)
+		heard <- answer{text, err}
+	}()
+	if err := w.auth.Withdraw(t.Context(), "alice", st.ID); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case a := <-heard:
+		if l, err := approval.VerifyStatus([]byte(w.auth.AuthKey()), string(a.text)); err != nil || a.err != nil || !contains(l.Approvals, st.ID) {
+			t.Errorf("got %+v, %v, %v, want %s in it", l, err, a.err, st.ID)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("nobody said anything")
 	}
 }
 
@@ -487,7 +522,7 @@ func TestAStatusListIsRenewedInTimeAndItsNumberOnlyRises(t *testing.T) {
 	}
 	w.clock.pass(-48 * time.Hour)
 	w.upkeep()
-	if l, err := w.api.StatusList(t.Context()); err != nil || len(l) == 0 {
+	if l, err := w.api.StatusList(t.Context(), "", 0); err != nil || len(l) == 0 {
 		t.Errorf("with a clock that was set back: got %v", err)
 	}
 }
@@ -502,7 +537,7 @@ func (w *world) upkeep() {
 
 func TestInsideTheServerThereIsNoListToRelyOnAndThePageSaysSo(t *testing.T) {
 	w := newWorld(t, func(c *consent.Config) { c.InProcess = true })
-	if text, err := w.api.StatusList(t.Context()); hpcsera.CodeOf(err) != hpcsera.NotFound {
+	if text, err := w.api.StatusList(t.Context(), "", 0); hpcsera.CodeOf(err) != hpcsera.NotFound {
 		t.Errorf("got %s, %v, want %s", text, err, hpcsera.NotFound)
 	}
 	got := w.get("alice", "/auth/approvals")

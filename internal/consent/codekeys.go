@@ -188,6 +188,7 @@ func (s *Service) RemoveCodeKey(ctx context.Context, user, fingerprint string) e
 		}
 		return s.newStatus(tx)
 	})
+	s.wake.all()
 	return err
 }
 

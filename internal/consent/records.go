@@ -107,6 +107,7 @@ type Signed struct {
 	Signed     time.Time  `json:"signed"`
 	NotAfter   time.Time  `json:"not_after"`
 	Withdrawn  *time.Time `json:"withdrawn,omitempty"`
+	ReplacedBy string     `json:"replaced_by,omitempty"` // the approval that ended this one
 }
 
 // get reads a document; found is false where there is none.

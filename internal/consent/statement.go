@@ -157,7 +157,7 @@ func (s *Service) keepSigned(tx records.Tx, p pending, st approval.Statement, ke
 	if st.Replaces == "" {
 		return nil
 	}
-	return s.withdraw(tx, p.User, st.Replaces, "replaced by "+st.ID)
+	return s.withdraw(tx, p.User, st.Replaces, st.ID)
 }
 
 // keepSignedFor is how long an approval that ended is still the version before.

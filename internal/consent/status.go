@@ -79,13 +79,19 @@ func (s *Service) renewStatus(ctx context.Context) error {
 	})
 }
 
-func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, _ Deployment) error {
+// serveStatus waits for another list than the one that the deployment has, so
+// that a withdrawal reaches agents in seconds.
+func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, d Deployment) error {
 	if s.cfg.InProcess {
 		return notFound("an Auth app inside the API server signs no status list: agents would believe the server about itself.").
 			Hint("Run hpcsera-auth on its own, or withdraw with hpcsera-agent trust withdraw.")
 	}
 	var now current
-	err := s.cfg.Store.Read(r.Context(), func(rd records.Reader) error { return rd.Get(kindStatus, "current", &now) })
+	has := r.URL.Query().Get("has")
+	err := s.poll(r, d.Name, func(ctx context.Context) (bool, error) {
+		err := s.cfg.Store.Read(ctx, func(rd records.Reader) error { return rd.Get(kindStatus, "current", &now) })
+		return has != decision.ListSum([]byte(now.Text)), err
+	})
 	if err != nil {
 		return fmt.Errorf("read the status list: %w", err)
 	}
@@ -134,7 +140,7 @@ func (s *Service) fileApproval(w http.ResponseWriter, r *http.Request, d Deploym
 
 // Withdraw takes back consent that user gave here, or elsewhere.
 func (s *Service) Withdraw(ctx context.Context, user, id string) error {
-	return s.cfg.Store.Write(ctx, func(tx records.Tx) error {
+	err := s.cfg.Store.Write(ctx, func(tx records.Tx) error {
 		signed, found, err := get[Signed](tx, kindSigned, id)
 		if err != nil {
 			return err
@@ -144,16 +150,23 @@ func (s *Service) Withdraw(ctx context.Context, user, id string) error {
 		}
 		return s.withdraw(tx, user, id, "")
 	})
+	s.wake.all()
+	return err
 }
 
-// withdraw names an approval in the next list. One that is over needs none.
-func (s *Service) withdraw(tx records.Tx, user, id, detail string) error {
+// withdraw names an approval in the next list; another one may have replaced
+// it. One that is over needs none.
+func (s *Service) withdraw(tx records.Tx, user, id, replacedBy string) error {
 	signed, found, err := get[Signed](tx, kindSigned, id)
 	if err != nil || !found || signed.Withdrawn != nil {
 		return err
 	}
 	now := s.cfg.Now().UTC()
-	signed.Withdrawn = &now
+	signed.Withdrawn, signed.ReplacedBy = &now, replacedBy
+	detail := ""
+	if replacedBy != "" {
+		detail = "replaced by " + replacedBy
+	}
 	if err := tx.Put(kindSigned, id, signed, records.Options{Owner: user, Ends: signed.NotAfter.Add(keepSignedFor)}); err != nil {
 		return err
 	}

@@ -47,6 +47,16 @@ func (w *wake) ring(deployment string) {
 	}
 }
 
+// all wakes everybody who waits: the status list is every deployment's.
+func (w *wake) all() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for deployment, c := range w.waiting {
+		close(c)
+		delete(w.waiting, deployment)
+	}
+}
+
 // push asks Run to push.
 func (w *wake) push() {
 	select {

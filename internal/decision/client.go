@@ -3,6 +3,8 @@ package decision
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -142,9 +144,20 @@ func (c *Client) Filed(ctx context.Context, statement []byte, signature string) 
 }
 
 // StatusList returns the Auth app's signed list of withdrawn approvals as it
-// is: the agents verify it.
-func (c *Client) StatusList(ctx context.Context) ([]byte, error) {
-	return c.fetch(ctx, http.MethodGet, "/api/status-list", nil)
+// is: the agents verify it. It waits, at most for wait, while the list is the
+// one that the caller has ("" for none).
+func (c *Client) StatusList(ctx context.Context, has string, wait time.Duration) ([]byte, error) {
+	path := "/api/status-list"
+	if has != "" && wait > 0 {
+		path += "?has=" + ListSum([]byte(has)) + "&wait=" + seconds(wait)
+	}
+	return c.fetch(ctx, http.MethodGet, path, nil)
+}
+
+// ListSum names a status list in GET /api/status-list.
+func ListSum(list []byte) string {
+	sum := sha256.Sum256(list)
+	return hex.EncodeToString(sum[:])
 }
 
 // Keys returns the keys with which the Auth app signs now, from the JWKS that

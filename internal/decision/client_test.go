@@ -101,6 +101,8 @@ func TestEveryRequestCarriesAnAssertionOfItsOwn(t *testing.T) {
 			_, _ = io.WriteString(w, `{"events":[{"id":"ev_1","type":"left","user":"alice","at":"2026-11-22T14:00:00Z"}]}`)
 		case "GET /api/status-list":
 			_, _ = io.WriteString(w, "list")
+		case "GET /api/status-list?has=a330395cc0a53ad1207736546afff4735940937564bbf75ce1edad40780d9139&wait=20":
+			_, _ = io.WriteString(w, "newer")
 		case "GET /oidc/keys":
 			_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{k.Public()}})
 		default:
@@ -117,7 +119,10 @@ func TestEveryRequestCarriesAnAssertionOfItsOwn(t *testing.T) {
 	if got, err := c.Events(ctx, 0); err != nil || len(got) != 1 || got[0].Type != decision.Left {
 		t.Errorf("Events: got %v, %v", got, err)
 	}
-	if got, err := c.StatusList(ctx); err != nil || string(got) != "list" {
+	if got, err := c.StatusList(ctx, "", 20*time.Second); err != nil || string(got) != "list" {
+		t.Errorf("StatusList: got %s, %v", got, err)
+	}
+	if got, err := c.StatusList(ctx, "list", 20*time.Second); err != nil || string(got) != "newer" {
 		t.Errorf("StatusList: got %s, %v", got, err)
 	}
 	if got, err := c.Keys(ctx); err != nil || len(got) != 1 || got[0].KeyID != k.ID() {

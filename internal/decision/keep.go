@@ -13,7 +13,7 @@ import (
 // goroutines.
 type StatusList struct {
 	from interface {
-		StatusList(ctx context.Context) ([]byte, error)
+		StatusList(ctx context.Context, has string, wait time.Duration) ([]byte, error)
 	}
 	log  *slog.Logger
 	text atomic.Pointer[string]
@@ -32,13 +32,16 @@ func (l *StatusList) Text() string {
 	return ""
 }
 
-// A list is good for a day at most; withdrawals are to be known in a minute.
+// A list is good for a day at most; withdrawals are to be known in seconds. The
+// Auth app answers when there is a new list; the pause is for one that does not
+// wait.
 const (
-	listEvery = time.Minute
+	listWait  = 25 * time.Second
+	listPause = time.Second
 	listRetry = 10 * time.Second
 )
 
-// Run fetches the list every minute until ctx ends.
+// Run keeps the list the newest until ctx ends.
 func (l *StatusList) Run(ctx context.Context) error {
 	wait := time.NewTimer(0)
 	defer wait.Stop()
@@ -49,13 +52,13 @@ func (l *StatusList) Run(ctx context.Context) error {
 			return nil
 		case <-wait.C:
 		}
-		text, err := l.from.StatusList(ctx)
+		text, err := l.from.StatusList(ctx, l.Text(), listWait)
 		switch {
 		case err == nil:
 			list := string(text)
 			l.text.Store(&list)
 			told = false
-			wait.Reset(listEvery)
+			wait.Reset(listPause)
 		case ctx.Err() == nil:
 			if !told {
 				l.log.Warn("the Auth app gives no list of withdrawn approvals; agents that pinned it start nothing once theirs is old", "err", err)

@@ -190,7 +190,7 @@ func (k Key) scope() string {
 		words[0] = "for project " + strings.Join(k.Projects, ", ")
 	}
 	if k.Limits != nil {
-		words = append(words, "within the entry's limits")
+		words = append(words, k.Limits.words()...)
 	}
 	if k.Runs > 0 {
 		words = append(words, fmt.Sprintf("at most %d times per approval", k.Runs))
@@ -199,6 +199,31 @@ func (k Key) scope() string {
 		words = append(words, "until "+k.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return strings.Join(words, ", ")
+}
+
+// words say what each cap leaves.
+func (c Caps) words() (words []string) {
+	if c.NodeCount > 0 {
+		words = append(words, fmt.Sprintf("at most %d nodes", c.NodeCount))
+	}
+	if c.Duration > 0 {
+		words = append(words, "at most "+c.Duration.String())
+	}
+	if c.Memory > 0 {
+		words = append(words, "at most "+c.Memory.String()+" of memory")
+	}
+	for _, list := range []struct {
+		what  string
+		names []string
+	}{{"queue", c.QueueNames}, {"account", c.Accounts}, {"reservation", c.ReservationIDs}} {
+		if list.names != nil {
+			words = append(words, "only "+list.what+" "+strings.Join(list.names, ", "))
+		}
+	}
+	if c.Requeue != nil && !*c.Requeue {
+		words = append(words, "no requeue")
+	}
+	return words
 }
 
 // List shows what is trusted and what was withdrawn.

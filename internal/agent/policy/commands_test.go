@@ -113,7 +113,7 @@ func TestAPlainKeyMustBeAskedFor(t *testing.T) {
 	if err := d.typing("").Add(o); err != nil {
 		t.Fatalf("got %v, want no error", err)
 	}
-	for _, want := range []string{"for project cfd", "entry's limits", "5 times"} {
+	for _, want := range []string{"for project cfd", "at most 2 nodes", "5 times"} {
 		if !strings.Contains(d.out.String(), want) {
 			t.Errorf("got %q, want it to say %q", d.out.String(), want)
 		}
