@@ -258,7 +258,7 @@ func TestTheOwnerOfAnAgentThatEndsSoonIsMailed(t *testing.T) {
 		d.stopServer()
 		d.startServer("")
 		l := post.await(t, known, "alice@home.example", "hpcsera: Your HPCSerA agent at lab ends soon")
-		for _, want := range []string{"hpcsera (" + d.url + ")", "> To go on, type on its login node:", "> " + "    hpcsera-agent enroll --replace"} {
+		for _, want := range []string{"hpcsera (" + d.url + ")", "> To go on, ", "> " + "    hpcsera-agent enroll --replace"} {
 			if !strings.Contains(l.text, want) {
 				t.Errorf("the mail does not say %q:\n%s", want, l.text)
 			}
