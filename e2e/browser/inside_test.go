@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+
 	"github.com/hpcsera/hpcsera"
 )
 
@@ -45,6 +48,7 @@ func TestOneServerIsEnoughToStartWith(t *testing.T) {
 	i.succeeds(accepted, "Hello, world!")
 
 	i.signsInOnATerminal(b)
+	i.denies(b)
 
 	// What was granted is taken back, and is gone with the next request.
 	res, text := i.call("/tokens/self")
@@ -63,6 +67,65 @@ func TestOneServerIsEnoughToStartWith(t *testing.T) {
 	if out, errs, status := i.user("list"); status != 12 {
 		t.Errorf("hpcsera list with the revoked token ended with %d:\n%s%s", status, out, errs)
 	}
+	i.looksAround(b)
+}
+
+// denies lets alice turn down code and mute who sent it.
+func (i *installation) denies(b *browser) {
+	i.t.Helper()
+	denied, _ := i.submits("rm -rf results")
+	b.eventually(func() bool {
+		b.open(i.authURL + "/")
+		return b.has("Look at it")
+	})
+	b.press("Look at it")
+	b.reads("agents refuse what a passkey signs here", "rm -rf results")
+	b.screenshot("auth-code-inside")
+	run(b, chromedp.Click(`//summary[normalize-space()="It asks too often"]`))
+	b.press("Deny and mute")
+	b.reads("Muted", "laptop")
+	b.screenshot("auth-inbox-muted")
+	if j := i.ends(denied); j.State != hpcsera.Failed || j.Reason != hpcsera.ApprovalDenied {
+		i.t.Errorf("what alice denied is %s (%s: %s)", j.State, j.Reason, j.Message)
+	}
+	b.press("Unmute laptop")
+	b.reads("Nothing waits for you")
+	b.screenshot("auth-inbox-empty")
+}
+
+// looksAround goes to the Auth app's other pages, and in again by password and
+// passkey.
+func (i *installation) looksAround(b *browser) {
+	i.t.Helper()
+	b.expect("404")
+	for _, p := range []struct{ name, path, says string }{
+		{"auth-activity", "/activity", "request.allow"}, {"auth-code-key", "/approvals/keys/new", "It signs code and nothing else"},
+		{"auth-passkey", "/account/passkey", "Add a passkey"}, {"auth-app", "/account/app", "authenticator app"},
+		{"auth-password", "/account/password", "Change your password"}, {"auth-people", "/people", "You are alone here"},
+		{"auth-not-found", "/nothing", "leads nowhere"},
+	} {
+		b.open(i.authURL + p.path)
+		b.reads(p.says)
+		b.screenshot(p.name)
+	}
+	b.open(i.authURL + "/people")
+	b.fill("Name", "bob")
+	b.press("Make an invitation")
+	b.screenshot("auth-invited")
+	run(b, chromedp.WaitEvent(page.LoadEventFired, nil, chromedp.Click(`//header//button[normalize-space()="Sign out"]`)))
+	b.open(i.authURL + "/")
+	b.screenshot("auth-signin")
+	b.fill("Name", "alice")
+	b.fill("Password", "four other words instead")
+	b.expect("401")
+	b.expect("422")
+	b.press("Continue")
+	b.screenshot("auth-signin-wrong")
+	b.fill("Password", "four words in a row")
+	b.press("Continue")
+	b.screenshot("auth-factor")
+	b.press("Use a passkey")
+	b.reads("Requests to decide")
 }
 
 // signsInOnATerminal has alice sign in with the command line, and ask there

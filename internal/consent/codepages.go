@@ -28,6 +28,7 @@ type codeView struct {
 	Unknown string  // the approval that the deployment says was before, where it was not given here
 	Keys    []CodeKey
 
+	Inside bool // the Auth app is in the server's process, whose passkeys agents refuse
 	// Of the page to sign.
 	Statement *approval.Statement
 	Bytes     string // that are signed
@@ -43,7 +44,7 @@ type agentView struct {
 // codeView collects what a page about code shows; the draft only to sign.
 func (s *Service) codeView(r records.Reader, p pending, sign bool) (*codeView, error) {
 	c := p.Request.Code
-	v := &codeView{CodeDetails: c, Asked: asked(c)}
+	v := &codeView{CodeDetails: c, Asked: asked(c), Inside: s.cfg.InProcess}
 	var err error
 	if v.Digest, err = c.Manifest.Digest(); err != nil {
 		return nil, fmt.Errorf("digest the code of %s: %w", p.key(), err)

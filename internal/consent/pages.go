@@ -149,7 +149,7 @@ func (v *requestView) choose(now time.Time) {
 	for _, r := range v.Request.Roles.List() {
 		v.Roles = append(v.Roles, roleView{int(r), r.String(), meanings[r]})
 	}
-	v.Ends = []endView{{"asked", "as asked: " + v.Request.Until.UTC().Format("2 Jan 2006, 15:04") + " UTC"}}
+	v.Ends = []endView{{"asked", "as asked: " + v.Request.Until.UTC().Format("2 Jan 2006, 15:04")}}
 	for _, c := range []struct {
 		length time.Duration
 		label  string
