@@ -31,6 +31,8 @@ type authConfig struct {
 	// the server's own where that is PostgreSQL).
 	SecretFile string `json:"secret_file"`
 	Database   string `json:"database"`
+	// OldSecretFiles were SecretFile before; what they sealed is still read.
+	OldSecretFiles []string `json:"old_secret_files"`
 	// PrivateNetworks are networks in which clients may be notified although
 	// they are not public: "10.0.0.0/8, fd00::/8".
 	PrivateNetworks string `json:"private_networks"`
@@ -80,11 +82,15 @@ func (p *people) host(ctx context.Context, cfg config, key decision.Key, front *
 	if err != nil {
 		return err
 	}
+	old, err := settings.LoadKeys(cfg.Auth.OldSecretFiles)
+	if err != nil {
+		return fmt.Errorf("auth.old_secret_files: %w", err)
+	}
 	if p.store, err = authstore.Open(ctx, cfg.Auth.Database, time.Now); err != nil {
 		return err
 	}
 	p.app, err = authapp.New(ctx, authapp.Config{
-		Store: p.store, URL: p.url, Secret: secret, InProcess: true, Address: cfg.sender, Stopping: front.Stopping(),
+		Store: p.store, URL: p.url, Secret: secret, OldSecrets: old, InProcess: true, Address: cfg.sender, Stopping: front.Stopping(),
 		Syslog: settings.Syslog(cfg.Syslog, "hpcserad", slog.New(slog.DiscardHandler)), Log: log, // the server tells what is wrong with it
 	})
 	if err != nil {

@@ -58,6 +58,9 @@ data_dir: data
 #   # of the one inside: its own secret and database
 #   secret_file: data/auth.key
 #   database: data/auth.db
+#   # secrets it had before: what they sealed stays readable, new things use
+#   # secret_file
+#   old_secret_files: []
 #   # networks that are not public, but in which clients may be notified
 #   private_networks: 10.0.0.0/8, fd00::/8
 
