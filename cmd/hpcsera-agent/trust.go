@@ -214,7 +214,10 @@ func (p *program) trustPin() *cobra.Command {
 		Use: "pin AUTH-APP-URL FILE|-", Short: "Let the withdrawals of an Auth app hold here", Args: cobra.ExactArgs(2),
 		Long: `pin makes this agent start nothing without the Auth app's current status list, and
 nothing that the list withdraws. FILE holds the line of the Auth app's key
-(hpcsera-auth-key …), as its page shows it with the fingerprint that you type.`,
+(hpcsera-auth-key …), as its page shows it with the fingerprint that you type.
+
+A second key of the same Auth app is added: pin the next one before it changes, and
+unpin the old one afterwards.`,
 		Example: "  hpcsera-agent trust pin https://auth.example.org -     then paste the key's line",
 		RunE: func(_ *cobra.Command, args []string) error {
 			t, err := p.trust()
@@ -230,13 +233,23 @@ nothing that the list withdraws. FILE holds the line of the Auth app's key
 
 func (p *program) trustUnpin() *cobra.Command {
 	return &cobra.Command{
-		Use: "unpin", Short: "Let jobs start without a status list again", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		Use: "unpin [FINGERPRINT]", Short: "Take a pinned key back, or let jobs start without a status list again", Args: cobra.MaximumNArgs(1),
+		Long: `unpin takes back the pinned key with that fingerprint: the old one, after the Auth
+app changed to the other. Without a fingerprint, or when none is left, jobs start
+without a status list again.`,
+		Example: "  hpcsera-agent trust unpin SHA256:…      the key that the Auth app uses no more\n  hpcsera-agent trust unpin",
+		RunE: func(_ *cobra.Command, args []string) error {
 			t, err := p.trust()
 			if err != nil {
 				return err
 			}
-			return t.Unpin()
+			var fingerprint string
+			if len(args) == 1 {
+				if fingerprint = args[0]; fingerprint == "" {
+					return &usageError{errors.New("which key? See hpcsera-agent trust list")}
+				}
+			}
+			return t.Unpin(fingerprint)
 		},
 	}
 }

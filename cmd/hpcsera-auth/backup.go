@@ -68,7 +68,7 @@ func (p *program) restoreCommand() *cobra.Command {
 		Long: "Puts the database of a backup in place, in which before all sessions, one-time links and open requests\n" +
 			"are dropped; accounts, factors and approvals stay. A database that is there is kept under another name,\n" +
 			"and only with --force. With --in-place it does the same in a database that is back already: in\n" +
-			"PostgreSQL after pg_restore, or a file that was put back by hand.",
+			"PostgreSQL after pg_restore, or a file that was put back by hand. Run it as the user that the program runs as.",
 		Example: "  hpcsera-auth restore /srv/hpcsera-auth/backups/monday --force\n  hpcsera-auth restore --in-place",
 		RunE: func(c *cobra.Command, args []string) error {
 			if (len(args) == 1) == inPlace {

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,8 +22,9 @@ type config struct {
 	BehindProxy  bool                  `json:"behind_proxy"` // a proxy in front does TLS, and says where requests come from
 	TLS          tlsConfig             `json:"tls"`
 	DataDir      string                `json:"data_dir"`
-	Database     string                `json:"database"` // "" is DATA_DIR/auth.db
-	KeyFile      string                `json:"key_file"` // "" is DATA_DIR/auth.key
+	Database     string                `json:"database"`      // "" is DATA_DIR/auth.db
+	KeyFile      string                `json:"key_file"`      // "" is DATA_DIR/auth.key
+	OldKeyFiles  []string              `json:"old_key_files"` // were key_file before; what they sealed is still read
 	AdminSocket  string                `json:"admin_socket"`
 	Syslog       string                `json:"syslog"`  // socket for heads of the audit log, "" is /dev/log where there is one, none is none
 	Product      string                `json:"product"` // the name above every page
@@ -87,6 +89,11 @@ func (c *config) locate(dir string) {
 		c.Database = strings.TrimPrefix(c.Database, "sqlite:")
 		abs(&c.Database, "auth.db")
 	}
+	for i := range c.OldKeyFiles {
+		if c.OldKeyFiles[i] != "" {
+			abs(&c.OldKeyFiles[i], "")
+		}
+	}
 	for _, path := range append(authapp.SecretFiles(&c.Mail, c.Institutions), &c.TLS.Certificate, &c.TLS.Key) {
 		if *path != "" {
 			abs(path, "")
@@ -114,6 +121,8 @@ func (c *config) check() error {
 		c.PublicURL = strings.TrimRight(c.PublicURL, "/")
 	}
 	switch {
+	case slices.Contains(c.OldKeyFiles, ""):
+		return refuse("old_key_files", "an entry names no file.")
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
 		return refuse("tls", "certificate and key are needed both.")
 	case c.TLS.Certificate != "" && c.BehindProxy:

@@ -38,6 +38,7 @@ func (p *program) examine(ctx context.Context) error {
 		run  func(context.Context, config) error
 	}{
 		{"key file", func(_ context.Context, c config) error { _, err := settings.LoadKey(c.KeyFile, false); return err }},
+		{"old key files", func(_ context.Context, c config) error { _, err := settings.LoadKeys(c.OldKeyFiles); return err }},
 		{"mail", func(_ context.Context, c config) error { _, err := c.Mail.Mailer("mail"); return err }},
 		{"institutions", func(_ context.Context, c config) error {
 			_, err := authapp.Institutions("institutions", c.Institutions)

@@ -41,6 +41,9 @@ data_dir: data
 
 # Agents of all users pin what is derived from this key: keep a copy of it.
 # key_file: data/auth.key
+# Keys it had before: what they sealed stays readable, new things use key_file.
+# Before key_file changes, agents need the new key: hpcsera-auth key FILE.
+# old_key_files: []
 # admin_socket: data/admin.sock
 
 # Heads of the audit log go to the host's log as well, where whoever changes

@@ -80,7 +80,7 @@ func (p *program) root() *cobra.Command {
 	})
 	root.PersistentFlags().StringVarP(&p.config, "config", "c", "",
 		"configuration file (default: $HPCSERA_AUTH_CONFIG, ./hpcsera-auth.yaml, /etc/hpcsera/hpcsera-auth.yaml)")
-	root.AddCommand(p.initCommand(), p.serveCommand(), p.userCommand(), p.deploymentCommand(), p.auditCommand(), p.doctorCommand(), p.backupCommand(), p.restoreCommand())
+	root.AddCommand(p.initCommand(), p.serveCommand(), p.userCommand(), p.deploymentCommand(), p.auditCommand(), p.doctorCommand(), p.backupCommand(), p.keyCommand(), p.restoreCommand())
 	return root
 }
 

@@ -105,12 +105,16 @@ func assemble(ctx context.Context, cfg config, secret []byte, db *authstore.Stor
 	if err != nil {
 		return nil, err
 	}
+	old, err := settings.LoadKeys(cfg.OldKeyFiles)
+	if err != nil {
+		return nil, fmt.Errorf("old_key_files: %w", err)
+	}
 	institutions, err := authapp.Institutions("institutions", cfg.Institutions)
 	if err != nil {
 		return nil, err
 	}
 	c := authapp.Config{
-		Store: db, URL: cfg.PublicURL, Product: cfg.Product, Secret: secret, Institutions: institutions, Mailer: mailer,
+		Store: db, URL: cfg.PublicURL, Product: cfg.Product, Secret: secret, OldSecrets: old, Institutions: institutions, Mailer: mailer,
 		CheckEvery: time.Duration(cfg.Limits.InstitutionCheck), Syslog: settings.Syslog(cfg.Syslog, "hpcsera-auth", log),
 		Stopping: front.Stopping(), Databases: databases(cfg, db), Log: log,
 		// Deployments are where the operator says; a redirect would be somewhere

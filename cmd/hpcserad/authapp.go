@@ -32,6 +32,8 @@ type authConfig struct {
 	// the server's own where that is PostgreSQL).
 	SecretFile string `json:"secret_file"`
 	Database   string `json:"database"`
+	// OldSecretFiles were SecretFile before; what they sealed is still read.
+	OldSecretFiles []string `json:"old_secret_files"`
 	// Mail and Institutions are the Auth app's in this process; another one has
 	// its own.
 	Mail         authapp.Mail          `json:"mail"`
@@ -92,6 +94,10 @@ func (p *people) host(ctx context.Context, cfg config, key decision.Key, front *
 	if err != nil {
 		return err
 	}
+	old, err := settings.LoadKeys(cfg.Auth.OldSecretFiles)
+	if err != nil {
+		return fmt.Errorf("auth.old_secret_files: %w", err)
+	}
 	if p.store, err = authstore.Open(ctx, cfg.Auth.Database, time.Now); err != nil {
 		return err
 	}
@@ -99,7 +105,7 @@ func (p *people) host(ctx context.Context, cfg config, key decision.Key, front *
 	if err != nil {
 		return err
 	}
-	c.Store, c.URL, c.Secret, c.InProcess, c.Address, c.Stopping = p.store, p.url, secret, true, cfg.sender, front.Stopping()
+	c.Store, c.URL, c.Secret, c.OldSecrets, c.InProcess, c.Address, c.Stopping = p.store, p.url, secret, old, true, cfg.sender, front.Stopping()
 	c.Syslog, c.Log = settings.Syslog(cfg.Syslog, "hpcserad", slog.New(slog.DiscardHandler)), log // the server tells what is wrong with it
 	p.app, err = authapp.New(ctx, c)
 	if err != nil {

@@ -77,14 +77,15 @@ func backups(cfg config, db *sqlstore.Store, inside *authstore.Store) admin.Back
 		if err := auth.Allow(by, auth.ManageService, auth.Target{}); err != nil {
 			return backup.Made{}, err
 		}
+		made, err := backup.Make(ctx, r, list)
+		if err != nil {
+			return made, err
+		}
 		// Copies leave with hashes of all secrets, so the log says when.
-		err := db.Write(ctx, func(tx store.Tx) error {
+		err = db.Write(ctx, func(tx store.Tx) error {
 			return tx.Note(hpcsera.AuditLine{At: time.Now(), Actor: by.Actor(), Action: "backup.make", About: r.Folder})
 		})
-		if err != nil {
-			return backup.Made{}, store.Failed("note the backup", err)
-		}
-		return backup.Make(ctx, r, list)
+		return made, store.Failed("note the backup", err)
 	}
 }
 

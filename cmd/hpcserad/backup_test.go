@@ -16,6 +16,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/backup"
 	"github.com/hpcsera/hpcsera/internal/records"
+	"github.com/hpcsera/hpcsera/internal/settings"
 	"github.com/hpcsera/hpcsera/internal/store"
 	authstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/auth"
 	sqlstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/main"
@@ -395,5 +396,48 @@ func TestABackupIsNotedAndTellsWhatIsNotInIt(t *testing.T) {
 	}
 	if !noted {
 		t.Error("the audit log does not tell of the backup")
+	}
+}
+
+func TestTheSecretOfTheAuthAppInsideRotatesWithOverlap(t *testing.T) {
+	dir := initialized(t)
+	config := filepath.Join(dir, "hpcserad.yaml")
+	s := serve(t, dir)
+	if got := s.get("/auth/oidc/keys", ""); got != 200 {
+		t.Fatalf("the Auth app's keys: got %d, want 200", got)
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "data", "next.key"), settings.NewKey(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write := func(auth string) {
+		t.Helper()
+		if err := os.WriteFile(config, []byte(string(text)+"\nauth: {secret_file: data/next.key, old_secret_files: ["+auth+"]}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, old := range []string{"data/nothing.key", "''"} {
+		write(old)
+		if err := run(t.Context(), []string{"serve", "--config", config}, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "old_secret_files") {
+			t.Errorf("%s: got %v, want it refused", old, err)
+		}
+	}
+	write("")
+	without := serve(t, dir)
+	if got := without.get("/auth/oidc/keys", ""); got == 200 {
+		t.Error("what the old secret sealed was read without it")
+	}
+	if err := without.stop(); err != nil {
+		t.Fatal(err)
+	}
+	write("data/auth.key")
+	if got := serve(t, dir).get("/auth/oidc/keys", ""); got != 200 {
+		t.Errorf("with the old secret: got %d, want 200", got)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,6 +101,11 @@ func (c *config) locate(dir string) {
 	abs(&c.Auth.KeyFile, "deployment.key")
 	c.secretGiven = c.Auth.SecretFile != ""
 	abs(&c.Auth.SecretFile, "auth.key")
+	for i := range c.Auth.OldSecretFiles {
+		if c.Auth.OldSecretFiles[i] != "" {
+			abs(&c.Auth.OldSecretFiles[i], "")
+		}
+	}
 	if !settings.Elsewhere(c.Database) {
 		c.Database = strings.TrimPrefix(c.Database, "sqlite:")
 		abs(&c.Database, "hpcsera.db")
@@ -148,6 +154,9 @@ func (c *config) check() error {
 	}
 	if err := c.Auth.Mail.Check("auth.mail"); err != nil {
 		return err
+	}
+	if slices.Contains(c.Auth.OldSecretFiles, "") {
+		return refuse("auth.old_secret_files", "an entry names no file.")
 	}
 	switch {
 	case c.Auth.URL != "" && c.Auth.Mail.Server != "":

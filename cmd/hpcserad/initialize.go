@@ -58,6 +58,9 @@ data_dir: data
 #   # of the one inside: its own secret and database
 #   secret_file: data/auth.key
 #   database: data/auth.db
+#   # secrets it had before: what they sealed stays readable, new things use
+#   # secret_file
+#   old_secret_files: []
 #   # also of the one inside: who tells people by mail what happened to their
 #   # account and their agents. Empty: nobody.
 #   mail:

@@ -34,7 +34,7 @@ func (p *program) restoreCommand() *cobra.Command {
 			"and open requests dropped, and the sequence lifted into a new epoch: nobody knows what was revoked, used\n" +
 			"or run since the backup. Agents keep their credentials. A database that is there is kept under another\n" +
 			"name, and only with --force. With --in-place it does the same in databases that are back already: in\n" +
-			"PostgreSQL after pg_restore, or a file that was put back by hand.",
+			"PostgreSQL after pg_restore, or a file that was put back by hand. Run it as the user that the server runs as.",
 		Example: "  hpcserad restore /srv/hpcsera/backups/monday --force\n  hpcserad restore --in-place",
 		RunE: func(c *cobra.Command, args []string) error {
 			if (len(args) == 1) == inPlace {
@@ -260,6 +260,7 @@ func (r *restoring) told() string {
   2. Start it: hpcserad serve
   3. Users sign in again (hpcsera login), make new tokens for their services, look at hpcsera list, release what is
      held or submit again what is missing; it may have run in the lost hours.
-  4. Agents notice the new epoch and start nothing until this server takes over what they know.
+  4. Agents that knew this server notice the new epoch and are refused: this version does not take over what they
+     know. See doc/operating.md.
 `
 }

@@ -33,6 +33,7 @@ type Config struct {
 	// Secret is 32 bytes or more that no database holds: it seals what the
 	// database must give back, and agents pin what signs withdrawals by it.
 	Secret       []byte
+	OldSecrets   [][]byte // that were Secret before: what they sealed is still read
 	Institutions []session.Institution
 	CheckEvery   time.Duration              // how often institutions are asked about their people; 0 is half an hour
 	Mailer       session.Mailer             // nil sends no mail
@@ -91,7 +92,7 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 	}
 	a := &App{store: cfg.Store, databases: cfg.Databases, syslog: cfg.Syslog, signed: decision.Heads{Key: key, Log: cfg.URL, Now: cfg.Now}, log: cfg.Log, now: cfg.Now}
 	a.Session, err = session.New(session.Config{
-		Records: cfg.Store, Frame: frame, URL: cfg.URL, Product: cfg.Product, Keys: [][]byte{cfg.Secret}, Institutions: cfg.Institutions, CheckEvery: cfg.CheckEvery, Mailer: cfg.Mailer,
+		Records: cfg.Store, Frame: frame, URL: cfg.URL, Product: cfg.Product, Keys: append([][]byte{cfg.Secret}, cfg.OldSecrets...), Institutions: cfg.Institutions, CheckEvery: cfg.CheckEvery, Mailer: cfg.Mailer,
 		Address: cfg.Address, Hashing: cfg.Hashing, Now: cfg.Now, Log: cfg.Log,
 		// Nothing happens to a person before both features are there.
 		Watch: func(tx records.Tx, e session.Event) error { return a.Consent.Watch(tx, e) },
@@ -100,7 +101,7 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 		return nil, err
 	}
 	a.Consent, err = consent.New(consent.Config{
-		Store: cfg.Store, Sessions: consent.From(a.Session, frame), Frame: frame, Issuer: cfg.URL, Prefix: u.Path, Secret: cfg.Secret,
+		Store: cfg.Store, Sessions: consent.From(a.Session, frame), Frame: frame, Issuer: cfg.URL, Prefix: u.Path, Secret: cfg.Secret, OldSecrets: cfg.OldSecrets,
 		InProcess: cfg.InProcess, Push: cfg.Push, Stopping: cfg.Stopping, Log: cfg.Log, Now: cfg.Now,
 	})
 	if err != nil {

@@ -124,13 +124,14 @@ func (a *App) SetUser(ctx context.Context, s Switch) (User, error) {
 
 // Backup copies the database into a folder.
 func (a *App) Backup(ctx context.Context, r backup.Request) (backup.Made, error) {
-	err := a.store.Write(ctx, func(tx records.Tx) error {
+	made, err := backup.Make(ctx, r, a.databases)
+	if err != nil {
+		return made, err
+	}
+	// Copies leave with hashes of all secrets, so the log says when.
+	return made, a.store.Write(ctx, func(tx records.Tx) error {
 		return tx.Note(records.AuditLine{At: a.now(), Actor: console, Action: "backup.make", About: r.Folder})
 	})
-	if err != nil {
-		return backup.Made{}, err
-	}
-	return backup.Make(ctx, r, a.databases)
 }
 
 func user(p session.Person) User {

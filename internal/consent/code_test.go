@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -613,4 +614,36 @@ func keyIDs(t *testing.T, w *world) []string {
 		ids = append(ids, k.KeyID)
 	}
 	return ids
+}
+
+// The secret rotates with overlap as well: what it seals, and what signs lists.
+func TestTheSecretRotatesWithOverlap(t *testing.T) {
+	w := newWorld(t)
+	r := w.post(w.tokenRequest())
+	w.submit("alice", path("hpc", r.ID), form("action", "deny"))
+	old, before, pinned := w.secret, keyIDs(t, w), w.auth.AuthKey()
+	number := w.status().Number
+	w.secret = []byte(strings.Repeat("n", 32))
+	w.start(func(c *consent.Config) { c.OldSecrets = [][]byte{old} })
+	if got := keyIDs(t, w); !slices.Equal(got, before) {
+		t.Errorf("with the old secret: got the keys %v, want %v to be readable", got, before)
+	}
+	promised, err := consent.AuthKeyOf(w.secret)
+	if err != nil || promised.String() != w.auth.AuthKey().String() || promised.String() == pinned.String() {
+		t.Errorf("got the key %v (%v), want what was told before, and not %v", w.auth.AuthKey(), err, pinned)
+	}
+	// status verifies with the new key: agents need not wait for the next one.
+	if got := w.status().Number; got != number+1 {
+		t.Errorf("got status list %d after %d, want another one at once", got, number)
+	}
+	// Keys made from now on need the new secret alone.
+	w.clock.pass(89 * 24 * time.Hour)
+	w.upkeep()
+	w.clock.pass(11 * 24 * time.Hour)
+	w.upkeep()
+	after := keyIDs(t, w)
+	w.start()
+	if got := keyIDs(t, w); len(got) != 1 || !slices.Equal(got, after) || got[0] == before[0] {
+		t.Errorf("without the old secret: got %v after %v, want the new key alone", got, after)
+	}
 }

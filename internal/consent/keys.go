@@ -137,34 +137,49 @@ func (s *Service) publicKeys(w http.ResponseWriter, r *http.Request) {
 }
 
 // sealer encrypts what the database keeps, each under its own name, so that
-// sealed things cannot be exchanged for one another.
-type sealer struct{ aead cipher.AEAD }
+// sealed things cannot be exchanged for one another. Its first key seals, all
+// open: secrets rotate with overlap.
+type sealer struct{ keys []cipher.AEAD }
 
-func newSealer(secret []byte) (sealer, error) {
-	key, err := hkdf.Key(sha256.New, secret, nil, "hpcsera-auth signing keys", 32)
-	if err != nil {
-		return sealer{}, fmt.Errorf("derive the sealing key: %w", err)
+func newSealer(secrets ...[]byte) (s sealer, err error) {
+	for _, secret := range secrets {
+		if len(secret) < 32 {
+			return s, errors.New("a secret of the Auth app is shorter than 32 bytes")
+		}
+		key, err := hkdf.Key(sha256.New, secret, nil, "hpcsera-auth signing keys", 32)
+		if err != nil {
+			return s, fmt.Errorf("derive the sealing key: %w", err)
+		}
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return s, fmt.Errorf("derive the sealing key: %w", err)
+		}
+		aead, err := cipher.NewGCM(block)
+		if err != nil {
+			return s, fmt.Errorf("derive the sealing key: %w", err)
+		}
+		s.keys = append(s.keys, aead)
 	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return sealer{}, fmt.Errorf("derive the sealing key: %w", err)
-	}
-	aead, err := cipher.NewGCM(block)
-	return sealer{aead}, err
+	return s, nil
 }
 
 func (s sealer) seal(name string, text []byte) []byte {
-	nonce := make([]byte, s.aead.NonceSize())
+	nonce := make([]byte, s.keys[0].NonceSize())
 	rand.Read(nonce)
-	return s.aead.Seal(nonce, nonce, text, []byte(name))
+	return s.keys[0].Seal(nonce, nonce, text, []byte(name))
 }
 
-func (s sealer) open(name string, sealed []byte) ([]byte, error) {
-	n := s.aead.NonceSize()
-	if len(sealed) < n {
-		return nil, errors.New("it is cut short")
+func (s sealer) open(name string, sealed []byte) (text []byte, err error) {
+	for _, key := range s.keys {
+		n := key.NonceSize()
+		if len(sealed) < n {
+			return nil, errors.New("it is cut short")
+		}
+		if text, err = key.Open(nil, sealed[:n], sealed[n:], []byte(name)); err == nil {
+			return text, nil
+		}
 	}
-	return s.aead.Open(nil, sealed[:n], sealed[n:], []byte(name))
+	return nil, err
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

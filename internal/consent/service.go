@@ -38,6 +38,8 @@ type Config struct {
 	// Secret is 32 bytes or more that no database holds. What is derived from
 	// it signs status lists, which agents pin, and seals the keys that rotate.
 	Secret []byte
+	// OldSecrets were Secret before: what they sealed is still read.
+	OldSecrets [][]byte
 	// InProcess says that the Auth app runs inside the one API server that it
 	// serves, which is then no second party: there is no status list to rely on.
 	InProcess bool
@@ -83,16 +85,33 @@ func New(cfg Config) (*Service, error) {
 	if s.pages, err = cfg.Frame.Pages(files, notices, nil); err != nil {
 		return nil, err
 	}
-	if len(cfg.Secret) < 32 {
+	if s.status, err = statusKey(cfg.Secret); err != nil {
+		return nil, err
+	}
+	s.seal, err = newSealer(append([][]byte{cfg.Secret}, cfg.OldSecrets...)...)
+	return s, err
+}
+
+// statusKey derives the key of status lists.
+func statusKey(secret []byte) (ed25519.PrivateKey, error) {
+	if len(secret) < 32 {
 		return nil, errors.New("the Auth app's secret is shorter than 32 bytes")
 	}
-	seed, err := hkdf.Key(sha256.New, cfg.Secret, nil, "hpcsera-auth status list", ed25519.SeedSize)
+	seed, err := hkdf.Key(sha256.New, secret, nil, "hpcsera-auth status list", ed25519.SeedSize)
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of status lists: %w", err)
 	}
-	s.status = ed25519.NewKeyFromSeed(seed)
-	s.seal, err = newSealer(cfg.Secret)
-	return s, err
+	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+// AuthKeyOf is the key of the status lists of an Auth app with a secret that it
+// need not use yet, so that agents can pin it before.
+func AuthKeyOf(secret []byte) (approval.AuthKey, error) {
+	key, err := statusKey(secret)
+	if err != nil {
+		return nil, err
+	}
+	return approval.AuthKey(key.Public().(ed25519.PublicKey)), nil
 }
 
 // notices are what a page says once after a form.

@@ -80,6 +80,7 @@ func (s *Service) useApp(a *account, code string) error {
 	if !a.App.use(secret, code, s.cfg.Now()) {
 		return errCode
 	}
+	a.App.Secret = s.vault.seal(secret, a.Name) // by the present key, so that an old one can go
 	return nil
 }
 

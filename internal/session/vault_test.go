@@ -3,6 +3,9 @@ package session
 import (
 	"bytes"
 	"testing"
+	"time"
+
+	"github.com/pquerna/otp/hotp"
 
 	"github.com/hpcsera/hpcsera"
 )
@@ -49,5 +52,43 @@ func TestAWeakKeyOrNoneIsRefused(t *testing.T) {
 		if _, err := newVault(keys); hpcsera.CodeOf(err) != hpcsera.InvalidField {
 			t.Errorf("%d keys: got %v, want %s", len(keys), err, hpcsera.InvalidField)
 		}
+	}
+}
+
+// A secret that only an old key opens would keep that key for ever.
+func TestAnAppsSecretMovesToTheNewKeyWhenItIsUsed(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	older, newer := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
+	service := func(keys ...[]byte) *Service {
+		t.Helper()
+		v, err := newVault(keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &Service{vault: v, cfg: Config{Now: func() time.Time { return now }}}
+	}
+	const secret = "JBSWY3DPEHPK3PXP"
+	a := &account{Name: "alice", App: &appFactor{Secret: service(older).vault.seal(secret, "alice")}}
+	code := func() string {
+		t.Helper()
+		text, err := hotp.GenerateCode(secret, uint64(now.Unix()/period))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	if err := service(newer).useApp(a, code()); err == nil {
+		t.Error("without the old key: got no error")
+	}
+	sealed := a.App.Secret
+	if err := service(newer, older).useApp(a, "000000"); err == nil || a.App.Secret != sealed {
+		t.Errorf("a wrong code: got %v, want it refused and nothing changed", err)
+	}
+	if err := service(newer, older).useApp(a, code()); err != nil {
+		t.Fatalf("with both keys: %v", err)
+	}
+	now = now.Add(time.Minute)
+	if err := service(newer).useApp(a, code()); err != nil {
+		t.Errorf("with the new key alone, after a use: %v", err)
 	}
 }

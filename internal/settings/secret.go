@@ -65,3 +65,17 @@ func Private(path string) (string, error) {
 	}
 	return strings.TrimSpace(string(text)), nil
 }
+
+// LoadKeys reads the secrets that a program had before, all of which must be
+// there.
+func LoadKeys(paths []string) ([][]byte, error) {
+	var keys [][]byte
+	for _, path := range paths {
+		key, err := LoadKey(path, false)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}

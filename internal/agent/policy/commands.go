@@ -252,7 +252,9 @@ func (c Commands) List() error {
 		}
 	}
 	if t.AuthApp != nil {
-		fmt.Fprintf(c.Out, "pinned: %s; nothing starts without its current status list\n", t.AuthApp.Issuer)
+		for _, line := range t.AuthApp.keys() {
+			fmt.Fprintf(c.Out, "pinned: %s %s; nothing starts without its current status list\n", t.AuthApp.Issuer, fingerprintOf(line))
+		}
 	}
 	for _, id := range slices.Concat(t.Withdrawn.Approvals, t.Withdrawn.Keys) {
 		fmt.Fprintf(c.Out, "withdrawn: %s\n", id)

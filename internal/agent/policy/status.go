@@ -59,20 +59,32 @@ func TakeStatus(path, jws string) error {
 	return keepStatus(dir, list.Number, jws)
 }
 
-func (a AuthApp) verify(jws string) (approval.StatusList, error) {
-	key, err := approval.ParseAuthKey(a.Key)
-	if err != nil {
-		return approval.StatusList{}, err
+// keys are the pinned keys: one, or two while they rotate.
+func (a AuthApp) keys() []string {
+	if a.Other == "" {
+		return []string{a.Key}
 	}
-	list, err := approval.VerifyStatus(ed25519.PublicKey(key), jws)
+	return []string{a.Key, a.Other}
+}
+
+func (a AuthApp) verify(jws string) (list approval.StatusList, err error) {
+	for _, line := range a.keys() {
+		key, parseErr := approval.ParseAuthKey(line)
+		if parseErr != nil {
+			return approval.StatusList{}, parseErr
+		}
+		if list, err = approval.VerifyStatus(ed25519.PublicKey(key), jws); err == nil {
+			break
+		}
+	}
 	if err == nil && list.Issuer != a.Issuer {
 		err = hpcsera.Errorf(hpcsera.ApprovalRefused, "the status list is of %s; pinned is %s.", list.Issuer, a.Issuer)
 	}
 	return list, err
 }
 
-// signed reports whether the pinned key signed a list: after a new key was
-// pinned, the number of the last list under the old one holds, its text not.
+// signed reports whether a pinned key signed a list: after the old key was
+// unpinned, the number of the last list under it holds, its text not.
 func (a AuthApp) signed(jws string) bool {
 	_, err := a.verify(jws)
 	return err == nil

@@ -155,6 +155,9 @@ func TestTheHighestNumberOutlivesEverything(t *testing.T) {
 		if err := d.typing(next.key.String()+"\n").Pin(issuer, "-", next.key.Fingerprint()); err != nil {
 			t.Fatal(err)
 		}
+		if err := d.typing("").Unpin(app.key.Fingerprint()); err != nil {
+			t.Fatal(err)
+		}
 		v, err := newJob(t, key).verify(t, s)
 		wantWaiting(t, v, err, hpcsera.WaitingForApproval, "by the pinned key")
 		if err := policy.TakeStatus(s.path, next.list(t, 99, nil)); err == nil {
@@ -195,7 +198,7 @@ func TestAnAuthAppIsPinnedByItsFingerprint(t *testing.T) {
 		"another end":         d.typing(line+"AAAAAAAAAAAA\n").Pin(issuer, "-", ""),
 		"no key":              d.typing("hello\n").Pin(issuer, "-", fingerprint),
 		"no URL":              d.typing(line).Pin("auth", "-", fingerprint),
-		"nothing pinned":      d.typing("").Unpin(),
+		"nothing pinned":      d.typing("").Unpin(""),
 	} {
 		if err == nil {
 			t.Errorf("%s: got no error", name)
@@ -208,7 +211,7 @@ func TestAnAuthAppIsPinnedByItsFingerprint(t *testing.T) {
 	if err != nil || trust.AuthApp == nil || *trust.AuthApp != (policy.AuthApp{Issuer: issuer, Key: app.key.String()}) {
 		t.Errorf("got %+v, %v", trust, err)
 	}
-	if err := d.typing("").Unpin(); err != nil {
+	if err := d.typing("").Unpin(""); err != nil {
 		t.Errorf("Unpin: got %v, want no error", err)
 	}
 }
@@ -230,4 +233,68 @@ func TestNoStatusListUndoesAWithdrawalMadeHere(t *testing.T) {
 	}
 	v, err := j.verify(t, s)
 	wantRefusal(t, v, err, hpcsera.ApprovalWithdrawn, "withdrawn on this site")
+}
+
+func TestTheAuthAppsKeyRotatesWithOverlap(t *testing.T) {
+	key, app, next, third := plainKey(t), newAuthApp(t), newAuthApp(t), newAuthApp(t)
+	s, j := pinned(t, key, app), newJob(t, key)
+	d := &desk{path: s.path}
+	pin := func(a authApp) error { return d.typing(a.key.String()+"\n").Pin(issuer, "-", a.key.Fingerprint()) }
+	// Before the second key is pinned, its lists are forged ones.
+	var r *policy.Refusal
+	if err := policy.TakeStatus(s.path, next.list(t, 1, nil)); !errors.As(err, &r) || !r.Forged {
+		t.Errorf("by a key that is not pinned: got %v, want it called forged", err)
+	}
+	if err := pin(app); hpcsera.CodeOf(err) != hpcsera.Conflict {
+		t.Errorf("the same key again: got %v, want %s", err, hpcsera.Conflict)
+	}
+	if err := d.typing(next.key.String()+"\n").Pin(issuer, "-", third.key.Fingerprint()); err == nil {
+		t.Error("a second key with another fingerprint: got no error")
+	}
+	if err := pin(next); err != nil {
+		t.Fatalf("a second key: %v", err)
+	}
+	if err := pin(third); hpcsera.CodeOf(err) != hpcsera.Conflict {
+		t.Errorf("a third key: got %v, want %s", err, hpcsera.Conflict)
+	}
+	if err := d.typing("").Unpin(third.key.Fingerprint()); hpcsera.CodeOf(err) != hpcsera.NotFound {
+		t.Errorf("unpin of a key that is not pinned: got %v, want %s", err, hpcsera.NotFound)
+	}
+	if err := policy.TakeStatus(s.path, third.list(t, 9, nil)); !errors.As(err, &r) || !r.Forged {
+		t.Errorf("by a third key: got %v, want it called forged", err)
+	}
+	for n, signer := range []authApp{app, next} {
+		if err := policy.TakeStatus(s.path, signer.list(t, int64(n+1), nil)); err != nil {
+			t.Fatalf("list %d while both are pinned: %v", n+1, err)
+		}
+		if _, err := j.verify(t, s); err != nil {
+			t.Errorf("under list %d: got %v, want no error", n+1, err)
+		}
+	}
+	// Two keys are no second count: neither goes back, nor says something else.
+	for name, jws := range map[string]string{"a lower number": app.list(t, 1, nil), "the same number": app.list(t, 2, nil)} {
+		if err := policy.TakeStatus(s.path, jws); !errors.As(err, &r) || !r.Forged {
+			t.Errorf("%s by the old key: got %v, want it called forged", name, err)
+		}
+	}
+	if err := d.typing("").Unpin(app.key.Fingerprint()); err != nil {
+		t.Fatal(err)
+	}
+	if err := policy.TakeStatus(s.path, app.list(t, 3, nil)); !errors.As(err, &r) || !r.Forged {
+		t.Errorf("by the old key after it was unpinned: got %v, want it called forged", err)
+	}
+	if _, err := j.verify(t, s); err != nil {
+		t.Errorf("under the new key: got %v, want no error", err)
+	}
+	trust, err := policy.Load(d.path)
+	if err != nil || *trust.AuthApp != (policy.AuthApp{Issuer: issuer, Key: next.key.String()}) {
+		t.Errorf("got %+v, %v, want the new key alone", trust.AuthApp, err)
+	}
+	// The last one takes the pin with it.
+	if err := d.typing("").Unpin(next.key.Fingerprint()); err != nil {
+		t.Fatal(err)
+	}
+	if trust, err = policy.Load(d.path); err != nil || trust.AuthApp != nil {
+		t.Errorf("got %+v, %v, want no pin", trust.AuthApp, err)
+	}
 }

@@ -45,6 +45,9 @@ type Withdrawn struct {
 type AuthApp struct {
 	Issuer string `json:"issuer"` // its URL, in the form of approval.Deployment
 	Key    string `json:"key"`    // the line of an approval.AuthKey
+	// Other is a second key, while the Auth app changes from one to the other: a
+	// list signed by either counts.
+	Other string `json:"other_key,omitempty"`
 }
 
 // Load reads the trust file at path. A file that is not there trusts nobody.
@@ -120,6 +123,15 @@ func (a *AuthApp) validate() error {
 	}
 	if _, err := approval.ParseAuthKey(a.Key); err != nil {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%w", err).At("auth_app.key")
+	}
+	if a.Other == "" {
+		return nil
+	}
+	if _, err := approval.ParseAuthKey(a.Other); err != nil {
+		return hpcsera.Errorf(hpcsera.InvalidField, "%w", err).At("auth_app.other_key")
+	}
+	if a.Other == a.Key {
+		return hpcsera.Errorf(hpcsera.InvalidField, "it is the same key twice.").At("auth_app.other_key")
 	}
 	return nil
 }

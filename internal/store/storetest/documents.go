@@ -10,6 +10,7 @@ import (
 var documentTests = map[string]func(*testing.T, Database){
 	"a document comes back until it ends or is deleted": testDocument,
 	"documents are listed by their owner":               testDocuments,
+	"all documents of a kind are dropped, and no other": testDropDocuments,
 }
 
 const visit store.Kind = "visit"
@@ -85,4 +86,33 @@ func testDocuments(t *testing.T, d Database) {
 			t.Errorf("of %q: got%s, want%s", owner, got, want)
 		}
 	}
+}
+
+func testDropDocuments(t *testing.T, d Database) {
+	s := d.Open(t)
+	const other store.Kind = "other"
+	write(t, s, func(tx store.Tx) error {
+		for _, at := range []store.Document{
+			{Kind: visit, Key: "a", Owner: "alice"}, {Kind: visit, Key: "b", Owner: "bob", Ends: day}, {Kind: visit, Key: "c", Ends: day.Add(9000 * time.Hour)}, {Kind: other, Key: "a"},
+		} {
+			if err := tx.PutDocument(at, note{"x"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, want := range []int{3, 0} {
+		write(t, s, func(tx store.Tx) error {
+			if n, err := store.DropDocuments(tx, visit); err != nil || n != want {
+				t.Errorf("dropped %d (%v), want %d, also those that ended", n, err, want)
+			}
+			return nil
+		})
+	}
+	read(t, s, func(r store.Reader) error {
+		if err := r.Document(other, "a", day, &note{}); err != nil {
+			t.Errorf("of another kind: got %v, want it to stay", err)
+		}
+		return nil
+	})
 }
