@@ -204,7 +204,7 @@ func ParseSecret(text string) (id string, hash []byte, ok bool) {
 	return "", nil, false
 }
 
-// HideSecrets replaces the secret part of every token and credential in a text
+// HideSecrets replaces the secret part of every token, credential and client's secret in a text
 // by [redacted], whole or cut. People put them where they do not belong, such
 // as into a URL, and what tells them so goes to logs. The id stays: it is what
 // has to be revoked then.
@@ -215,7 +215,7 @@ func HideSecrets(text string) string {
 	return secretText.ReplaceAllString(text, "${1}[redacted]")
 }
 
-var secretText = regexp.MustCompile(`((?i:hpcsera_(?:t|ag)[0-9a-z]{12,}_))[A-Za-z0-9.-]{8,}`)
+var secretText = regexp.MustCompile(`((?i:hpcsera_(?:t|ag|ls|cs)[0-9a-z]{12,}_))[A-Za-z0-9.-]{8,}`)
 
 var secretEncoding = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.").WithPadding(base64.NoPadding)
 

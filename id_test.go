@@ -66,7 +66,7 @@ func TestDerivedIDIsStable(t *testing.T) {
 }
 
 func TestSecretsSurviveTheirTextAndNothingElseDoes(t *testing.T) {
-	for _, prefix := range []string{"t", "ag"} {
+	for _, prefix := range []string{"t", "ag", "ls"} {
 		id := hpcsera.NewID(prefix)
 		text, hash := hpcsera.NewSecret(id)
 		gotID, gotHash, ok := hpcsera.ParseSecret(text)
@@ -103,7 +103,7 @@ func TestSecretsSurviveTheirTextAndNothingElseDoes(t *testing.T) {
 }
 
 func TestHideSecretsLeavesNothingOfASecretAndTheRestAsItIs(t *testing.T) {
-	for _, prefix := range []string{"t", "ag"} {
+	for _, prefix := range []string{"t", "ag", "ls", "cs"} {
 		id := hpcsera.NewID(prefix)
 		text, _ := hpcsera.NewSecret(id)
 		public, random := text[:strings.LastIndex(text, "_")+1], text[strings.LastIndex(text, "_")+1:]

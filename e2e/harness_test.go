@@ -254,8 +254,17 @@ var handedOut secrets
 func (s *secrets) add(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	hidden := text[strings.LastIndex(text, "_")+1:]
+	hidden := hiddenPart(text)
 	s.list = append(s.list, hidden[:len(hidden)/2]) // half of one is too much already
+}
+
+// hiddenPart is what nobody may see of a secret: a token's id may be told, and
+// so may what a device_code is about.
+func hiddenPart(text string) string {
+	if strings.HasPrefix(text, "hpcsera_") {
+		return strings.SplitN(text, "_", 3)[2]
+	}
+	return text[strings.LastIndexByte(text, '.')+1:]
 }
 
 // in returns the line of a text that holds one, "" for none.

@@ -266,7 +266,7 @@ func TestSecretsAreFilesThatOnlyTheProgramReads(t *testing.T) {
 		t.Errorf("got %v, %v", m, err)
 	}
 	var out bytes.Buffer
-	c.Log.New(&out, nil).Info("settings", settings.Attrs(c)...)
+	c.Log.New(&out).Info("settings", settings.Attrs(c)...)
 	if strings.Contains(out.String(), "geheim") || !strings.Contains(out.String(), "login.example.edu") {
 		t.Errorf("printed: %s", out.String())
 	}

@@ -49,7 +49,7 @@ const maxBody = 64 << 20
 // serve is the wiring of the Auth app, in the order in which things start. They
 // stop in the opposite order: first the requests, last the database.
 func (p *program) serve(ctx context.Context, cfg config, addressFile string) (err error) {
-	log := cfg.Log.New(p.stderr, nil)
+	log := cfg.Log.New(p.stderr)
 	log.Info("settings", settings.Attrs(cfg)...)
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)

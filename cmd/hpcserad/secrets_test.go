@@ -9,8 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
+	"github.com/hpcsera/hpcsera/test/commandtest"
 )
 
 func TestTheDatabasesPasswordIsNeverShown(t *testing.T) {
@@ -48,20 +47,6 @@ func TestTheDatabasesPasswordIsNeverShown(t *testing.T) {
 	}
 }
 
-// A flag's value stands in the list of processes, which everybody reads.
 func TestNoCommandTakesASecretAsAFlag(t *testing.T) {
-	var look func(*cobra.Command)
-	look = func(c *cobra.Command) {
-		c.Flags().VisitAll(func(f *pflag.Flag) {
-			for _, word := range []string{"token", "secret", "password", "credential", "database"} {
-				if strings.Contains(f.Name, word) {
-					t.Errorf("%s --%s", c.CommandPath(), f.Name)
-				}
-			}
-		})
-		for _, sub := range c.Commands() {
-			look(sub)
-		}
-	}
-	look((&program{}).root())
+	commandtest.NoSecretInFlags(t, (&program{}).root())
 }

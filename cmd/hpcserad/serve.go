@@ -61,7 +61,7 @@ func (p *program) serveCommand() *cobra.Command {
 // serve is the wiring of the server, in the order in which things start. They
 // stop in the opposite order: first the requests, last the database.
 func (p *program) serve(ctx context.Context, cfg config, addressFile string) (err error) {
-	log := cfg.Log.New(p.stderr, auth.Redact)
+	log := cfg.Log.New(p.stderr)
 	log.Info("settings", settings.Attrs(cfg)...)
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -25,6 +24,7 @@ import (
 	"github.com/hpcsera/hpcsera/internal/httpapi"
 	"github.com/hpcsera/hpcsera/internal/jobs"
 	"github.com/hpcsera/hpcsera/internal/server"
+	"github.com/hpcsera/hpcsera/internal/settings"
 	"github.com/hpcsera/hpcsera/internal/store"
 	sqlstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/main"
 )
@@ -112,7 +112,7 @@ func must(t testing.TB, err error) {
 func (d *deployment) start() {
 	t := d.t
 	t.Helper()
-	log := slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{ReplaceAttr: auth.Redact}))
+	log := settings.Log{Format: "json"}.New(d.log)
 	db, err := sqlstore.Open(context.Background(), filepath.Join(d.dir, "hpcsera.db"), log)
 	must(t, err)
 	files, err := fs.Open(filepath.Join(d.dir, "files"))
@@ -145,7 +145,7 @@ type replica struct {
 // stack puts the API on a database.
 func (d *deployment) stack(db *sqlstore.Store, files *fs.Store, stopping <-chan struct{}, id func(context.Context) string) replica {
 	d.t.Helper()
-	log := slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{ReplaceAttr: auth.Redact}))
+	log := settings.Log{Format: "json"}.New(d.log)
 	who, err := auth.New(auth.Config{Store: db, PublicURL: d.url, Key: d.key, Log: log, Now: d.clock})
 	must(d.t, err)
 	seen := auth.NewSightings(db, d.clock, log)

@@ -185,12 +185,12 @@ func (l Log) Check() error {
 	return nil
 }
 
-// New returns the log, which was checked. hide rewrites what must not stand in
-// it; nil rewrites nothing.
-func (l Log) New(w io.Writer, hide func([]string, slog.Attr) slog.Attr) *slog.Logger {
+// New returns the log, which was checked. Tokens and credentials do not stand
+// in it, wherever they come from.
+func (l Log) New(w io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(l.Level)) // checked
-	options := &slog.HandlerOptions{Level: level, ReplaceAttr: hide}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: redact}
 	if l.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}

@@ -80,7 +80,7 @@ func TestVariablesWinOverTheFileAndTheFileOverDefaults(t *testing.T) {
 func TestNoPasswordIsPrinted(t *testing.T) {
 	for _, database := range []string{"postgres://auth:geheim@db.example.org/auth", "postgres://db.example.org/auth?user=auth&password=geheim&sslpassword=geheim"} {
 		var out bytes.Buffer
-		settings.Log{Format: "text", Level: "info"}.New(&out, nil).Info("settings", settings.Attrs(config{Listen: "a:1", Database: database})...)
+		settings.Log{Format: "text", Level: "info"}.New(&out).Info("settings", settings.Attrs(config{Listen: "a:1", Database: database})...)
 		if strings.Contains(out.String(), "geheim") || !strings.Contains(out.String(), "db.example.org") || !strings.Contains(out.String(), "listen=a:1") {
 			t.Errorf("got %s", out.String())
 		}

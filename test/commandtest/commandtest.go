@@ -1,5 +1,6 @@
 // Package commandtest judges the command lines that documents and pages show:
-// whoever types one must not be told that there is no such command or flag.
+// whoever types one must not be told that there is no such command or flag. It
+// also judges the programs' flags, none of which takes a secret.
 package commandtest
 
 import (
@@ -7,8 +8,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Programs are ours, built for a test.
@@ -64,5 +69,46 @@ func (p Programs) Understands(t *testing.T, page string, words []string) {
 	}
 	if rest := words[known:]; strings.Contains(string(out), "[command]") && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
 		t.Errorf("%s has %q, but %s has no command %s", page, line, strings.Join(words[:known], " "), rest[0])
+	}
+}
+
+// named are words of which a flag's name makes one think of a secret.
+var named = []string{"token", "secret", "password", "passphrase", "credential", "database", "otp"}
+
+// NoSecretInFlags looks at a program's commands, the hidden ones as well. A
+// flag's value stands in the list of processes, which everybody reads, so a
+// secret comes in a file, by standard input or from the environment. files are
+// the flags that name a file, as "PROGRAM COMMAND --FLAG".
+func NoSecretInFlags(t *testing.T, root *cobra.Command, files ...string) {
+	t.Helper()
+	left := slices.Clone(files)
+	commands := 0
+	var look func(*cobra.Command)
+	look = func(c *cobra.Command) {
+		commands++
+		judge := func(f *pflag.Flag) {
+			name := c.CommandPath() + " --" + f.Name
+			if i := slices.Index(left, name); i >= 0 {
+				left = slices.Delete(left, i, i+1)
+				if !strings.Contains(f.Usage, "file") {
+					t.Errorf("%s says %q, and not that it names a file", name, f.Usage)
+				}
+				return
+			}
+			for _, word := range named {
+				// --new-secret and the like ask for one and take none.
+				if strings.Contains(f.Name, word) && f.Value.Type() != "bool" {
+					t.Errorf("%s takes a secret, or seems to", name)
+				}
+			}
+		}
+		c.LocalFlags().VisitAll(judge)
+		for _, sub := range c.Commands() {
+			look(sub)
+		}
+	}
+	look(root)
+	if len(left) > 0 || commands < 5 {
+		t.Errorf("looked at %d commands, and did not find %v", commands, left)
 	}
 }

@@ -1,4 +1,4 @@
-package auth
+package settings
 
 import (
 	"fmt"
@@ -7,9 +7,9 @@ import (
 	"github.com/hpcsera/hpcsera"
 )
 
-// Redact is the ReplaceAttr of the server's log: no token and no credential
+// redact is the ReplaceAttr of every server's log: no token and no credential
 // stands in it, wherever in a request one was put.
-func Redact(_ []string, a slog.Attr) slog.Attr {
+func redact(_ []string, a slog.Attr) slog.Attr {
 	switch a.Value.Kind() {
 	case slog.KindString:
 		a.Value = slog.StringValue(hpcsera.HideSecrets(a.Value.String()))

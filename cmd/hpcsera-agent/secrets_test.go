@@ -1,0 +1,11 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/hpcsera/hpcsera/test/commandtest"
+)
+
+func TestNoCommandTakesASecretAsAFlag(t *testing.T) {
+	commandtest.NoSecretInFlags(t, (&program{}).root(), "hpcsera-agent enroll --credential")
+}
