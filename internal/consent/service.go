@@ -80,7 +80,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.pages, err = cfg.Frame.Pages(files, notices, nil); err != nil {
+	if s.pages, err = cfg.Frame.Pages(files, notices, words); err != nil {
 		return nil, err
 	}
 	if len(cfg.Secret) < 32 {
