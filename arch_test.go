@@ -59,7 +59,7 @@ var imports = []struct {
 		"a feature, as jobs is; what it asks the Auth app and what it hears is decision's"},
 	{"internal/audit", ". internal/store internal/auth",
 		"a feature, as jobs is"},
-	{"internal/admin", ". internal/auth internal/access internal/audit",
+	{"internal/admin", ". internal/auth internal/access internal/audit internal/operator",
 		"the operator's edge: turns the socket into calls of features"},
 	{"internal/signin", ". internal/store internal/auth internal/decision",
 		"a feature: who a browser is, by the Auth app's word. Users are another feature's"},

@@ -54,7 +54,7 @@ func TestDocumentsLinkToWhatIsThere(t *testing.T) {
 }
 
 // program is one of ours with what a document gives it to do.
-var program = regexp.MustCompile(`\bhpcsera(d|-agent)?( .*)?$`)
+var program = regexp.MustCompile(`\bhpcsera(d|-agent|-auth)?( .*)?$`)
 
 // commandLines lists the command lines of ours that a document shows, in blocks
 // and between backticks, one word an element.
@@ -68,7 +68,7 @@ func commandLines(t *testing.T, name string) [][]string {
 			lines = append(lines, program.FindString(strings.TrimRight(code, " &\n")))
 		}
 	}
-	for _, m := range regexp.MustCompile("`(hpcsera(d|-agent)? [^`]+)`").FindAllStringSubmatch(page, -1) {
+	for _, m := range regexp.MustCompile("`(hpcsera(d|-agent|-auth)? [^`]+)`").FindAllStringSubmatch(page, -1) {
 		lines = append(lines, m[1])
 	}
 	var commands [][]string
@@ -86,13 +86,13 @@ func commandLines(t *testing.T, name string) [][]string {
 // --help they read all of a command line and do nothing.
 func TestEveryCommandInTheDocumentsExists(t *testing.T) {
 	bin := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/hpcserad", "./cmd/hpcsera-agent", "./cmd/hpcsera")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/hpcserad", "./cmd/hpcsera-agent", "./cmd/hpcsera-auth", "./cmd/hpcsera")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	seen := map[string]bool{}
-	for _, page := range []string{"README.md", "CONTRIBUTING.md", "doc/architecture.md", "doc/operating.md", "examples/hello/job.yaml", "examples/openfoam-cavity/job.yaml"} {
+	for _, page := range []string{"README.md", "CONTRIBUTING.md", "doc/architecture.md", "doc/operating.md", "doc/tokens.md", "examples/hello/job.yaml", "examples/openfoam-cavity/job.yaml"} {
 		for _, words := range commandLines(t, page) {
 			line := strings.Join(words, " ")
 			seen[strings.Join(words[:2], " ")] = true
@@ -121,6 +121,24 @@ func TestEveryCommandInTheDocumentsExists(t *testing.T) {
 	for _, want := range []string{"hpcserad init", "hpcserad serve", "hpcserad token", "hpcsera-agent enroll", "hpcsera-agent run", "hpcsera context", "hpcsera run", "hpcsera explain"} {
 		if !seen[want] {
 			t.Errorf("%q was not found in the documents: they are not read right, or the tour lacks it", want)
+		}
+	}
+}
+
+// A client's developer looks up in one table every error that can come.
+func TestTheTokenPageExplainsEveryError(t *testing.T) {
+	page := documentText(t, "doc/tokens.md")
+	_, table, found := strings.Cut(page, "\n## Errors\n")
+	if !found {
+		t.Fatal("doc/tokens.md has no section on errors")
+	}
+	codes := regexp.MustCompile(`(?m)^\t\w+ += "([a-z_]+)"$`).FindAllStringSubmatch(documentText(t, "internal/oauth/fault.go"), -1)
+	if len(codes) < 15 {
+		t.Errorf("internal/oauth/fault.go has %d codes: they are not read right", len(codes))
+	}
+	for _, code := range codes {
+		if !regexp.MustCompile("(?m)^\\|[^|]*`" + code[1] + "`").MatchString(table) {
+			t.Errorf("doc/tokens.md does not explain the error %s", code[1])
 		}
 	}
 }

@@ -8,24 +8,20 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
 // TestREADMEsTourWorks types what README.md tells operator and user to type,
-// on hosts of which it knows nothing but their addresses.
+// and does in a browser what it tells them to do there, on hosts of which it
+// knows nothing but their addresses.
 func TestREADMEsTourWorks(t *testing.T) {
 	t.Parallel()
 	steps := tour(t)
 	host := openDir(t)
-	alice := &account{home: filepath.Join(host, "alice"), as: aliceOf(t)}
-	operator := &account{home: filepath.Join(host, "operator")}
-	for _, a := range []*account{alice, operator} {
-		if err := os.Mkdir(a.home, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		a.env = []string{"PATH=" + bin + ":/usr/bin:/bin", "HOME=" + a.home, "SLURM_CONF=" + slurmConf(t)}
-	}
+	alice := newAccount(t, filepath.Join(host, "alice"), aliceOf(t))
+	alice.env = append(alice.env, "SLURM_CONF="+slurmConf(t))
 	if out, err := exec.Command("cp", "-r", "../examples", alice.home).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v %s", err, out)
 	}
@@ -35,54 +31,43 @@ func TestREADMEsTourWorks(t *testing.T) {
 	alice.types(t, "", "mkdir -m 700 .ssh && ssh-keygen -q -t ed25519 -N '' -C alice@home -f .ssh/id_ed25519_sk")
 	fingerprint := strings.Fields(alice.types(t, "", "ssh-keygen -lf .ssh/id_ed25519_sk.pub"))[1]
 
-	// 1. The operator; the server's address is what the reader sets.
-	folder, address := filepath.Join(operator.home, "hpcsera"), freeAddress(t)
-	site := strings.NewReplacer("/srv/hpcsera", folder, "https://hpc.example.org", "http://"+address)
-	before, after, served := strings.Cut(site.Replace(steps[0]), "hpcserad serve &\n")
-	if !served {
-		t.Fatalf("step 1 starts no server:\n%s", steps[0])
+	// 1. The operator, with an account of the Auth app, invites alice.
+	operator := newAccount(t, filepath.Join(host, "operator"), nil)
+	d := operator.serves(t, steps[0])
+	root := d.firstPerson("root")
+	root.open(t, root.auth+"/people")
+	root.press(t, "Make an invitation", "name", "alice")
+	invitation := regexp.MustCompile(`http\S+/setup\?code=[\w-]+`).FindString(root.text)
+	if invitation == "" {
+		t.Fatalf("%s shows no invitation: %s", root.at, root.said())
 	}
-	operator.types(t, "", change(t, before, "hpcserad init "+folder, "hpcserad init --listen "+address+" "+folder))
-	operator.env = append(operator.env, "HPCSERAD_CONFIG="+filepath.Join(folder, "hpcserad.yaml"))
-	server := start(t, nil, operator.env, "hpcserad", "serve")
-	eventually(t, 20*time.Second, "hpcserad serves", func() bool {
-		if server.dead() {
-			t.Fatalf("hpcserad ended: %v\n%s", server.err, server.log)
-		}
-		res, err := http.Get("http://" + address + "/readyz")
-		if err != nil {
-			return false
-		}
-		res.Body.Close()
-		return res.StatusCode == http.StatusOK
-	})
-	operator.types(t, "", after)
 
-	// 2. to 4. Keys are shown and pasted by hand.
-	thumbprint := regexp.MustCompile(`(?m)^thumbprint +(\S+)$`).FindStringSubmatch(alice.types(t, "", site.Replace(steps[1])))
-	if thumbprint == nil {
-		t.Fatal("step 2 prints no thumbprint")
+	// 2. Alice in her browser, then on the login node.
+	person := d.setUp("alice", invitation)
+	person.open(t, d.url+"/projects")
+	person.press(t, "Make the project", "name", "cfd")
+	person.open(t, d.url+"/tokens/new")
+	person.press(t, "Make the token", "for", "ci-code", "client", "cli", "project", "cfd")
+	secret := person.secretShown(t)
+	site := strings.NewReplacer("https://hpc.example.org", d.url)
+	before, after, enrolls := strings.Cut(site.Replace(steps[1]), "hpcsera-agent enroll\n")
+	commands := strings.Split(strings.TrimSpace(after), "\n")
+	if !enrolls || len(commands) != 3 {
+		t.Fatalf("step 2 enrols (%v) and then types %q, want 3 commands", enrolls, commands)
 	}
-	keys := strings.NewReplacer("THUMBPRINT", thumbprint[1])
-	agent, token, _ := strings.Cut(keys.Replace(steps[2]), "\n")
-	credential := secretIn(t, operator.types(t, "", agent))
-	secret := secretIn(t, operator.types(t, "", token))
-	commands := strings.Split(strings.TrimSpace(steps[3]), "\n")
-	if len(commands) != 4 {
-		t.Fatalf("step 4 has the commands %q, want 4", commands)
-	}
-	alice.types(t, credential+"\n", commands[0])
-	alice.types(t, fingerprint+"\n", change(t, commands[1], "trust add", "trust add --plain")) // a second factor cannot be had here
-	alice.types(t, "", commands[2])
-	daemon := change(t, commands[3], "tmux new -d hpcsera-agent ", "")
+	alice.types(t, "", before)
+	thumbprint := person.letsIn(t, start(t, alice.as, alice.env, "hpcsera-agent", "enroll"))
+	alice.types(t, fingerprint+"\n", change(t, commands[0], "trust add", "trust add --plain")) // a second factor cannot be had here
+	alice.types(t, "", commands[1])
+	daemon := change(t, commands[2], "tmux new -d hpcsera-agent ", "")
 	start(t, alice.as, alice.env, "hpcsera-agent", daemon)
 
-	// 5. The user, anywhere: the client asks for the token, and before it signs.
-	setUp, jobs, _ := strings.Cut(site.Replace(keys.Replace(steps[4])), "hpcsera run")
+	// 3. Anywhere: the client asks for the token, and before it signs.
+	setUp, jobs, _ := strings.Cut(change(t, site.Replace(steps[2]), "THUMBPRINT", thumbprint), "hpcsera run")
 	alice.answers(t, secret+"\n", setUp)
 	runs := strings.Split(strings.TrimSpace("hpcsera run"+jobs), "\n")
 	if len(runs) != 2 {
-		t.Fatalf("step 5 runs %q, want two jobs", runs)
+		t.Fatalf("step 3 runs %q, want two jobs", runs)
 	}
 	for _, run := range runs {
 		alice.answers(t, "y\n", run)
@@ -91,6 +76,71 @@ func TestREADMEsTourWorks(t *testing.T) {
 	if err != nil || len(found) != 1 {
 		t.Errorf("the tour left the results %v (%v), want one centreline.csv", found, err)
 	}
+
+	// 4. It works until it is revoked.
+	whoami, asks, _ := strings.Cut(strings.TrimSpace(change(t, site.Replace(steps[3]), "TOKEN", secret)), "\n")
+	alice.types(t, "", whoami)
+	person.open(t, d.url+"/tokens")
+	person.link(t, "Revoke")
+	person.press(t, "Revoke")
+	person.want(t, http.StatusOK, "It is revoked")
+	if told := alice.types(t, "", "! "+whoami); !strings.Contains(told, "the token was revoked") {
+		t.Errorf("%s says %q, want that the token was revoked", whoami, told)
+	}
+	if status := alice.types(t, "", asks); status != "401\n" {
+		t.Errorf("with a revoked token %s prints %q, want 401", asks, status)
+	}
+}
+
+// TestREADMEsWayWithoutABrowserWorks types what README.md tells operators of
+// users who do not sign in.
+func TestREADMEsWayWithoutABrowserWorks(t *testing.T) {
+	t.Parallel()
+	steps := tour(t)
+	host := openDir(t)
+	operator := newAccount(t, filepath.Join(host, "operator"), nil)
+	alice := newAccount(t, filepath.Join(host, "alice"), nil)
+	d := operator.serves(t, steps[0])
+	before, _, _ := strings.Cut(strings.ReplaceAll(steps[1], "https://hpc.example.org", d.url), "hpcsera-agent enroll\n")
+	alice.types(t, "", before+"echo 'scheduler: local' >>~/.hpcsera/agent.yaml") // no Slurm for this one
+	thumbprint := regexp.MustCompile(`(?m)^thumbprint +(\S+)$`).FindStringSubmatch(alice.types(t, "", "hpcsera-agent status"))
+	if thumbprint == nil {
+		t.Fatal("hpcsera-agent status prints no thumbprint")
+	}
+	makes, agent, _ := strings.Cut(strings.TrimSpace(change(t, steps[4], "THUMBPRINT", thumbprint[1])), "hpcserad agent")
+	if status, is := d.self(secretIn(t, operator.types(t, "", makes))); status != http.StatusOK || is.User != "alice" {
+		t.Errorf("the token: got status %d and %+v, want alice's", status, is)
+	}
+	credential := secretIn(t, operator.types(t, "", "hpcserad agent"+agent))
+	alice.types(t, credential+"\n", "hpcsera-agent enroll --credential -")
+	alice.types(t, "", "hpcsera-agent once")
+	if out := operator.types(t, "", "hpcserad agent list"); strings.Contains(out, "never") {
+		t.Errorf("the agent was not seen:\n%s", out)
+	}
+}
+
+// letsIn types the code that an agent shows, compares the fingerprint, and
+// allows it. It returns that fingerprint.
+func (p *person) letsIn(t *testing.T, agent *process) (thumbprint string) {
+	t.Helper()
+	var shown []string
+	eventually(t, 20*time.Second, "the agent shows a code", func() bool {
+		if agent.dead() {
+			t.Fatalf("hpcsera-agent enroll ended: %v\n%s", agent.err, agent.log)
+		}
+		shown = regexp.MustCompile(`(?s) (http\S+)\s+(\S+).*fingerprint.*?\n +(\S{43})\n`).FindStringSubmatch(agent.log.String())
+		return shown != nil
+	})
+	p.open(t, shown[1])
+	p.submit(t, "/code", "code", shown[2])
+	if got := p.marked(t, "fingerprint"); got != shown[3] {
+		t.Fatalf("the page shows the fingerprint %s, the agent %s", got, shown[3])
+	}
+	p.press(t, "Allow")
+	if status := agent.exits(t, 30*time.Second); status != 0 {
+		t.Fatalf("hpcsera-agent enroll ended with status %d:\n%s", status, agent.log)
+	}
+	return shown[3]
 }
 
 // tour returns the commands of README.md's five steps, without its comments.
@@ -119,6 +169,33 @@ func change(t *testing.T, text, what, by string) string {
 		t.Fatalf("README.md's tour has no %q in\n%s", what, text)
 	}
 	return strings.Replace(text, what, by, 1)
+}
+
+// newAccount makes the home of somebody at a shell, who is whoever runs the
+// test where as is nil.
+func newAccount(t *testing.T, home string, as *user.User) *account {
+	t.Helper()
+	if err := os.Mkdir(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return &account{home: home, as: as, env: []string{"PATH=" + bin + ":/usr/bin:/bin", "HOME=" + home}}
+}
+
+// serves types the operator's first step; the server's address is what the
+// reader sets.
+func (a *account) serves(t *testing.T, step string) *deployment {
+	t.Helper()
+	d := &deployment{t: t, dir: filepath.Join(a.home, "hpcsera"), addr: freeAddress(t), mu: &sync.Mutex{}}
+	d.url, d.config = "http://"+d.addr, filepath.Join(d.dir, "hpcserad.yaml")
+	before, after, served := strings.Cut(strings.ReplaceAll(step, "/srv/hpcsera", d.dir), "hpcserad serve &\n")
+	if !served {
+		t.Fatalf("step 1 starts no server:\n%s", step)
+	}
+	a.types(t, "", change(t, before, "hpcserad init "+d.dir, "hpcserad init --listen "+d.addr+" "+d.dir))
+	a.env = append(a.env, "HPCSERAD_CONFIG="+d.config)
+	d.startServer("")
+	a.types(t, "", after)
+	return d
 }
 
 // account is somebody at a shell; as whoever runs the test where as is nil.

@@ -8,6 +8,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/admin"
 	"github.com/hpcsera/hpcsera/internal/audit"
+	"github.com/hpcsera/hpcsera/internal/operator"
 )
 
 func (p *program) auditCommand() *cobra.Command {
@@ -36,7 +37,7 @@ func (p *program) auditCommand() *cobra.Command {
 			}
 			out := json.NewEncoder(p.stdout)
 			for {
-				lines, err := admin.Call[[]hpcsera.AuditLine](c.Context(), cfg.AdminSocket, admin.OpAudit, pages)
+				lines, err := operator.Call[[]hpcsera.AuditLine](c.Context(), cfg.AdminSocket, admin.OpAudit, pages)
 				if err != nil || len(lines) == 0 {
 					return err
 				}

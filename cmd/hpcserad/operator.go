@@ -10,6 +10,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/admin"
+	"github.com/hpcsera/hpcsera/internal/operator"
 )
 
 // operatorCommands are the commands that ask the running server.
@@ -31,7 +32,7 @@ func (p *program) operatorCommands() []*cobra.Command {
 }
 
 // ask sends one operation to the server and shows the answer.
-func ask[Ans any](p *program, c *cobra.Command, op admin.Operation, request any, show func(Ans) table) error {
+func ask[Ans any](p *program, c *cobra.Command, op string, request any, show func(Ans) table) error {
 	if p.output != "table" && p.output != "json" {
 		return usageError{fmt.Errorf("--output is table or json, not %q", p.output)}
 	}
@@ -39,7 +40,7 @@ func ask[Ans any](p *program, c *cobra.Command, op admin.Operation, request any,
 	if err != nil {
 		return err
 	}
-	answer, err := admin.Call[Ans](c.Context(), cfg.AdminSocket, op, request)
+	answer, err := operator.Call[Ans](c.Context(), cfg.AdminSocket, op, request)
 	if err != nil {
 		return err
 	}
@@ -57,7 +58,7 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 }
 
 // switches makes the commands that disable and enable something.
-func switches[Ans any](p *program, kind, effect string, op admin.Operation, show func(Ans) table) []*cobra.Command {
+func switches[Ans any](p *program, kind, effect string, op string, show func(Ans) table) []*cobra.Command {
 	one := func(verb, short string, disabled bool) *cobra.Command {
 		return &cobra.Command{
 			Use: verb + " NAME", Short: short, Args: exactly(1), Example: "  hpcserad " + kind + " " + verb + " NAME",

@@ -134,8 +134,8 @@ func checkKeys(text []byte) error {
 	return nil
 }
 
-// Registration returns how a client gets tokens on demand. Method is none for
-// one that was not registered, which is no error.
+// Registration returns how a client gets tokens on demand. Method is "" for one
+// that was not registered, which is no error: it gets none.
 func (s *Service) Registration(ctx context.Context, by *auth.Principal, r Named) (hpcsera.Registration, error) {
 	if err := auth.Allow(by, auth.ListClients, auth.Target{User: by.User()}); err != nil {
 		return hpcsera.Registration{}, err
@@ -149,7 +149,7 @@ func (s *Service) Registration(ctx context.Context, by *auth.Principal, r Named)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		return hpcsera.Registration{Client: r.Name, Method: hpcsera.PublicClient}, nil
+		return hpcsera.Registration{Client: r.Name}, nil
 	}
 	return row.Registration, store.Failed("read the registration of "+r.Name, err)
 }

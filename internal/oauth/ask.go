@@ -35,6 +35,9 @@ func (s *Service) Ask(ctx context.Context, by *auth.Principal, t hpcsera.Token) 
 	if err := s.open(ctx, g, by.Actor()); err != nil {
 		var f fault
 		if errors.As(err, &f) {
+			if f.code == accessDenied {
+				return hpcsera.AskedToken{}, hpcsera.Errorf(hpcsera.Forbidden, "you muted the client %s.", t.Client).Hint("Take that back: %s.", s.cfg.Issuer)
+			}
 			return hpcsera.AskedToken{}, hpcsera.Errorf(hpcsera.QuotaExceeded, "%s.", f.text).Hint("Decide those that wait: %s.", s.cfg.Issuer)
 		}
 		return hpcsera.AskedToken{}, err

@@ -181,6 +181,30 @@ func TestAUserIsNotBombedWithRequests(t *testing.T) {
 	}
 }
 
+// The Auth app counts for itself, and its users mute clients there.
+func TestAClientIsToldThatTheAuthAppDoesNotAsk(t *testing.T) {
+	w := newWorld(t)
+	wish, err := w.access.Wanted(access.NewToken{User: "alice", Project: "cfd", Client: "gitlab", Preset: "ci"})
+	w.must(err)
+	for code, want := range map[hpcsera.Code]struct {
+		status int
+		code   string
+	}{hpcsera.QuotaExceeded: {429, "slow_down"}, hpcsera.Forbidden: {403, "access_denied"}} {
+		w.app.refuses = code
+		w.refused(string(code), w.ciba("gitlab"), want.status, want.code)
+		if r := w.refusals; len(r) == 0 || r[len(r)-1].Refused != code || r[len(r)-1].User != "alice" {
+			t.Errorf("%s: the audit log is told %+v, want the refusal", code, r)
+		}
+		if _, err := w.oauth.Ask(t.Context(), person("alice"), wish); hpcsera.CodeOf(err) != code {
+			t.Errorf("%s: alice asks herself: got %v", code, err)
+		}
+	}
+	w.app.refuses = ""
+	if got := w.ciba("gitlab"); got.status != http.StatusOK {
+		t.Errorf("later: got %d %s", got.status, got.text)
+	}
+}
+
 func TestAClientIsPingedWhenItsUserDecided(t *testing.T) {
 	w := newWorld(t)
 	got := make(chan string, 10)

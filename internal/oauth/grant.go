@@ -130,17 +130,31 @@ func (s *Service) open(ctx context.Context, g grant, actor string) error {
 		return tx.Note(line)
 	})
 	if errors.Is(err, errTooMany) {
-		s.refused(g, actor, hpcsera.QuotaExceeded, "too many open requests")
-		return fault{429, slowDown, "too many requests wait for a decision"}
+		return s.notAsked(g, actor, hpcsera.QuotaExceeded, "too many open requests")
 	}
 	if err != nil {
 		return store.Failed("file grant "+g.Request.ID, err)
 	}
 	if err := s.cfg.Inbox.Post(ctx, g.Request); err != nil {
 		s.withdraw(context.WithoutCancel(ctx), g)
+		// The Auth app has bounds of its own, and users mute clients there.
+		switch code := hpcsera.CodeOf(err); code {
+		case hpcsera.QuotaExceeded, hpcsera.Forbidden:
+			return s.notAsked(g, actor, code, "by the Auth app")
+		}
 		return err
 	}
 	return nil
+}
+
+// notAsked notes that the user is not asked, and returns what the client is
+// told.
+func (s *Service) notAsked(g grant, actor string, code hpcsera.Code, why string) error {
+	s.refused(g, actor, code, why)
+	if code == hpcsera.Forbidden {
+		return fault{403, accessDenied, "the user does not want to be asked by this client"}
+	}
+	return fault{429, slowDown, "too many requests wait for a decision"}
 }
 
 // room refuses a grant beyond the limits.

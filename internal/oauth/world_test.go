@@ -282,6 +282,7 @@ type app struct {
 	cancelled []string
 	waiting   map[string]string // decisions by id
 	down      bool
+	refuses   hpcsera.Code // what is posted
 	arrived   chan struct{}
 }
 
@@ -303,6 +304,9 @@ func (a *app) Post(_ context.Context, r decision.Request) error {
 	defer a.mu.Unlock()
 	if err := a.unreachable(); err != nil {
 		return err
+	}
+	if a.refuses != "" {
+		return hpcsera.Errorf(a.refuses, "no.")
 	}
 	a.posted = append(a.posted, r)
 	return r.Validate()

@@ -361,6 +361,9 @@ func TestMembersClientsAndAgentsAreChangedByTheRightPeople(t *testing.T) {
 	}
 	alice.must("Removed", "/projects/cfd/members", "member", "bob", "remove", "yes")
 
+	if a := alice.get("/clients/gitlab"); !strings.Contains(a.body, "asks nobody for tokens") {
+		t.Errorf("a client that was not registered is shown as:\n%s", a.body)
+	}
 	a := alice.must("shown this once", "/clients/gitlab/registration", "method", "secret", "ciba", "poll")
 	if !strings.Contains(a.body, `value="hpcsera_`) {
 		t.Errorf("no secret in %s", a.body)
