@@ -99,7 +99,7 @@ func (i *installation) looksAround(b *browser) {
 	i.t.Helper()
 	b.expect("404")
 	for _, p := range []struct{ name, path, says string }{
-		{"auth-activity", "/activity", "request.allow"}, {"auth-code-key", "/approvals/keys/new", "It signs code and nothing else"},
+		{"auth-activity", "/activity", "Request allowed"}, {"auth-code-key", "/approvals/keys/new", "It signs code and nothing else"},
 		{"auth-passkey", "/account/passkey", "Add a passkey"}, {"auth-app", "/account/app", "authenticator app"},
 		{"auth-password", "/account/password", "Change your password"}, {"auth-people", "/people", "You are alone here"},
 		{"auth-not-found", "/nothing", "leads nowhere"},

@@ -437,7 +437,7 @@ func TestUsersSeeWhatHappenedAboutThem(t *testing.T) {
 	w := newWorld(t)
 	r := w.post(w.tokenRequest())
 	w.submit("alice", path("hpc", r.ID), form("action", "deny"))
-	w.get("alice", "/auth/activity").has(t, r.ID, "request.post", "request.deny")
+	w.get("alice", "/auth/activity").has(t, r.ID, "You were asked", "Request denied")
 	if got := w.get("bob", "/auth/activity"); strings.Contains(got.body, r.ID) {
 		t.Error("bob sees what is alice's")
 	}

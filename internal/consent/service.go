@@ -82,7 +82,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.pages, err = cfg.Frame.Pages(files, notices, nil); err != nil {
+	if s.pages, err = cfg.Frame.Pages(files, notices, words); err != nil {
 		return nil, err
 	}
 	if s.status, err = statusKey(cfg.Secret); err != nil {
