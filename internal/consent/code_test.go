@@ -463,8 +463,21 @@ func TestWhoWaitsForTheListHearsOfAWithdrawalAtOnce(t *testing.T) {
 	}
 }
 
-func TestWhatWasSignedElsewhereCanBeWithdrawnHereAndIsNoVersionBefore(t *testing.T) {
-	w := newWorld(t)
+// draftElsewhere is what alice is about to sign with an SSH key.
+func (w *world) draftElsewhere() approval.Statement {
+	w.t.Helper()
+	st, err := approval.ForManifest(cavity(), hpcsera.RunPart{}, approval.Options{
+		Deployment: apiURL, User: "alice", Project: "cfd", Sites: []string{"gwdg"}, Agents: []string{thumbprint}, NotBefore: w.clock.now(),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return st
+}
+
+// signElsewhere signs with a new SSH key, as anybody can.
+func signElsewhere(t *testing.T, st approval.Statement) (statement []byte, signature string) {
+	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -473,17 +486,19 @@ func TestWhatWasSignedElsewhereCanBeWithdrawnHereAndIsNoVersionBefore(t *testing
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := approval.ForManifest(cavity(), hpcsera.RunPart{}, approval.Options{
-		Deployment: apiURL, User: "alice", Project: "cfd", Sites: []string{"gwdg"}, Agents: []string{thumbprint}, NotBefore: w.clock.now(),
-	})
-	if err != nil {
+	if statement, err = st.Canonical(); err != nil {
 		t.Fatal(err)
 	}
-	statement, _ := st.Canonical()
-	signature, err := approval.SignSSH(key, st)
-	if err != nil {
+	if signature, err = approval.SignSSH(key, st); err != nil {
 		t.Fatal(err)
 	}
+	return statement, signature
+}
+
+func TestWhatWasSignedElsewhereCanBeWithdrawnHereAndIsNoVersionBefore(t *testing.T) {
+	w := newWorld(t)
+	st := w.draftElsewhere()
+	statement, signature := signElsewhere(t, st)
 	if err := w.other.Filed(t.Context(), statement, signature); hpcsera.CodeOf(err) != hpcsera.ApprovalRefused {
 		t.Errorf("told by another deployment: got %v, want %s", err, hpcsera.ApprovalRefused)
 	}
@@ -506,6 +521,36 @@ func TestWhatWasSignedElsewhereCanBeWithdrawnHereAndIsNoVersionBefore(t *testing
 	w.submit("alice", "/auth/approvals/"+st.ID+"/withdraw", form())
 	if !contains(w.status().Approvals, st.ID) {
 		t.Errorf("the status list does not name %s", st.ID)
+	}
+}
+
+func TestAWithdrawalOutlivesTheEndThatTheServerTold(t *testing.T) {
+	for name, end := range map[string]time.Duration{"an early end": time.Hour, "an end that is past": -48 * time.Hour} {
+		w := newWorld(t)
+		genuine := w.draftElsewhere()
+		genuine.NotAfter = genuine.NotBefore.Add(approval.MaxValidity)
+		forged := genuine
+		forged.NotAfter = w.clock.now().UTC().Truncate(time.Second).Add(end)
+		forged.NotBefore = forged.NotAfter.Add(-time.Hour)
+		for _, st := range []approval.Statement{forged, genuine} {
+			statement, signature := signElsewhere(t, st)
+			if err := w.api.Filed(t.Context(), statement, signature); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.clock.pass(26 * time.Hour)
+		w.get("alice", "/auth/approvals").has(t, genuine.ID+"/withdraw")
+		w.submit("alice", "/auth/approvals/"+genuine.ID+"/withdraw", form())
+		w.clock.pass(approval.MaxValidity - 26*time.Hour)
+		w.upkeep()
+		if !contains(w.status().Approvals, genuine.ID) {
+			t.Errorf("%s: the list does not name %s until its end", name, genuine.ID)
+		}
+		w.clock.pass(51 * time.Hour)
+		w.upkeep()
+		if contains(w.status().Approvals, genuine.ID) {
+			t.Errorf("%s: the list names %s for ever", name, genuine.ID)
+		}
 	}
 }
 

@@ -150,8 +150,8 @@ type keyView struct {
 	Line string
 }
 
-// Over reports whether an approval's end is past.
-func (v approvalsView) Over(a Signed) bool { return !v.Now.Before(a.NotAfter) }
+// Over reports whether an approval's end is surely past: not by a server's word.
+func (v approvalsView) Over(a Signed) bool { return !a.Elsewhere && !v.Now.Before(a.NotAfter) }
 
 func (s *Service) approvals(w http.ResponseWriter, r *http.Request) {
 	who, ok := s.cfg.Sessions.Require(w, r, false)

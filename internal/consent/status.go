@@ -109,7 +109,8 @@ func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, d Deployme
 
 // fileApproval takes a deployment's word that a user signed code elsewhere. It
 // is worth nothing but a place to withdraw it, and never the version before:
-// whose key signed it cannot be known here.
+// whose key signed it cannot be known here. Nor is its end to be believed: a
+// statement made up under the id of a true one may be told first.
 func (s *Service) fileApproval(w http.ResponseWriter, r *http.Request, d Deployment) error {
 	var f decision.Filed
 	if err := read(w, r, 4<<20, &f); err != nil {
@@ -131,7 +132,7 @@ func (s *Service) fileApproval(w http.ResponseWriter, r *http.Request, d Deploym
 		Elsewhere: true, Signed: st.NotBefore, NotAfter: st.NotAfter,
 	}
 	err = s.cfg.Store.Write(r.Context(), func(tx records.Tx) error {
-		switch err := tx.Insert(kindSigned, st.ID, doc, records.Options{Owner: st.User, Ends: st.NotAfter.Add(24 * time.Hour)}); {
+		switch err := tx.Insert(kindSigned, st.ID, doc, records.Options{Owner: st.User, Ends: doc.gone(s.cfg.Now())}); {
 		case errors.Is(err, records.ErrExists):
 			return nil // told before, or signed here
 		case err != nil:
@@ -161,8 +162,19 @@ func (s *Service) Withdraw(ctx context.Context, user, id string) error {
 	return err
 }
 
-// withdraw names an approval in the next list; another one may have replaced
-// it. One that is over needs none.
+// gone is when no agent runs the approval any more, by a clock that may be a
+// day behind. Of what was signed elsewhere only the longest validity is sure:
+// a withdrawal that ended with the end that the server told would come undone.
+func (d Signed) gone(now time.Time) time.Time {
+	end := d.NotAfter
+	if longest := now.Add(approval.MaxValidity); d.Elsewhere && end.Before(longest) {
+		end = longest
+	}
+	return end.Add(24 * time.Hour)
+}
+
+// withdraw names an approval in the next list until it is gone; another one may
+// have replaced it.
 func (s *Service) withdraw(tx records.Tx, user, id, replacedBy string) error {
 	signed, found, err := get[Signed](tx, kindSigned, id)
 	if err != nil || !found || signed.Withdrawn != nil {
@@ -174,11 +186,11 @@ func (s *Service) withdraw(tx records.Tx, user, id, replacedBy string) error {
 	if replacedBy != "" {
 		detail = "replaced by " + replacedBy
 	}
-	if err := tx.Put(kindSigned, id, signed, records.Options{Owner: user, Ends: signed.NotAfter.Add(keepSignedFor)}); err != nil {
+	gone := signed.gone(now)
+	if err := tx.Put(kindSigned, id, signed, records.Options{Owner: user, Ends: gone.Add(keepSignedFor)}); err != nil {
 		return err
 	}
-	// A day beyond the end, for agents whose clock is behind.
-	if err := tx.Put(kindWithdrawn, id, named{id}, records.Options{Owner: user, Ends: signed.NotAfter.Add(24 * time.Hour)}); err != nil {
+	if err := tx.Put(kindWithdrawn, id, named{id}, records.Options{Owner: user, Ends: gone}); err != nil {
 		return err
 	}
 	if err := s.note(tx, user, "code.withdraw", user, id, detail); err != nil {

@@ -163,6 +163,7 @@ func (s *Service) answered(query url.Values, sealed string) (flow, error) {
 // claims are what the Auth app says of somebody.
 type claims struct {
 	Subject  string   `json:"sub"`
+	Issued   int64    `json:"iat"`
 	AuthTime int64    `json:"auth_time"`
 	Methods  []string `json:"amr"`
 	Session  string   `json:"sid"`

@@ -40,6 +40,7 @@ type record struct {
 	Hash     []byte    `json:"hash"` // of its secret
 	SID      string    `json:"sid"`  // the Auth app's session that it hangs on
 	Created  time.Time `json:"created"`
+	Issued   time.Time `json:"issued,omitzero"` // its id_token, by the Auth app's clock; older records lack it
 	Seen     time.Time `json:"seen"`
 	AuthTime time.Time `json:"auth_time"`
 	Methods  []string  `json:"methods"`
@@ -51,6 +52,15 @@ func (r record) ends() time.Time {
 		return idle
 	}
 	return r.Created.Add(sessionLife)
+}
+
+// after reports whether the session began after a moment of the Auth app's
+// clock, which ours may be ahead of.
+func (r record) after(at time.Time) bool {
+	if r.Issued.IsZero() {
+		return r.Created.After(at)
+	}
+	return r.Issued.After(at)
 }
 
 func (r record) session(id string) Session {
@@ -68,7 +78,7 @@ func (s *Service) establish(ctx context.Context, c claims, f flow, browser strin
 	hash := sha256.Sum256(secret)
 	now := s.now()
 	r := record{
-		User: c.Subject, Hash: hash[:], SID: c.Session, Created: now, Seen: now,
+		User: c.Subject, Hash: hash[:], SID: c.Session, Created: now, Issued: time.Unix(c.Issued, 0).UTC(), Seen: now,
 		AuthTime: time.Unix(c.AuthTime, 0).UTC(), Methods: c.Methods, Browser: cut(browser, 300),
 	}
 	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
@@ -123,7 +133,7 @@ func (s *Service) Current(ctx context.Context, secret string) (*Session, *auth.P
 	case subtle.ConstantTimeCompare(hash[:], r.Hash) != 1:
 		return nil, nil, nil
 	case user.Disabled: // for good: a user who is enabled again signs in again
-		_, err := s.EndAll(ctx, Which{User: r.User, Before: now})
+		_, err := s.EndAll(ctx, Which{User: r.User})
 		return nil, nil, err
 	}
 	if now.Sub(r.Seen) >= seenEvery {
@@ -202,10 +212,19 @@ func (s *Service) end(tx store.Tx, id, user, actor string) error {
 // Which selects sessions that end together.
 type Which struct {
 	User string // "" is anybody's
-	SID  string // the Auth app's session that they hang on; "" is any
-	// Before spares sessions that began later: the message was about those
-	// before it.
+	// SID is the Auth app's session that they hang on, "" any. One that ended
+	// there never begins again, so the moment does not matter.
+	SID string
+	// Before spares sessions that began later by the Auth app's clock: the
+	// message was about those before it. Zero spares none.
 	Before time.Time
+}
+
+func (w Which) chooses(r record) bool {
+	if w.SID != "" {
+		return r.SID == w.SID
+	}
+	return w.Before.IsZero() || !r.after(w.Before)
 }
 
 // EndAll ends sessions, at the Auth app's word or of who is disabled, and returns how many there were.
@@ -218,7 +237,7 @@ func (s *Service) EndAll(ctx context.Context, w Which) (ended int, err error) {
 			if err := json.Unmarshal(doc, &r); err != nil {
 				return err
 			}
-			if (w.SID == "" || r.SID == w.SID) && !r.Created.After(w.Before) {
+			if w.chooses(r) {
 				chosen[id] = r.User
 			}
 			return nil
@@ -307,7 +326,7 @@ func (s *Service) since(ctx context.Context, user string, at time.Time) (later b
 		return r.Documents(sessions, user, s.now(), func(_ string, doc []byte) error {
 			var r record
 			err := json.Unmarshal(doc, &r)
-			later = later || r.Created.After(at)
+			later = later || r.after(at)
 			return err
 		})
 	})

@@ -41,6 +41,7 @@ func (l local) RoundTrip(r *http.Request) (*http.Response, error) {
 type world struct {
 	t     *testing.T
 	now   time.Time
+	ahead time.Duration // of the Auth app's clock
 	store store.Store
 	app   *signintest.Provider
 	s     *signin.Service
@@ -66,7 +67,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { db.Close() })
 	w := &world{t: t, now: time.Now().UTC().Truncate(time.Second), store: db}
 	clock := func() time.Time { return w.now }
-	w.app = signintest.New(t, issuer, "hpc", own, clock)
+	w.app = signintest.New(t, issuer, "hpc", own, func() time.Time { return w.now.Add(w.ahead) })
 	w.s, err = signin.New(signin.Config{
 		Store: db, Users: access.New(access.Config{Store: db, Log: quiet, Now: clock}), Issuer: issuer, Name: "hpc", URL: own,
 		Assertion: w.app.Assertion, HTTP: &http.Client{Transport: local{w}}, Key: []byte(strings.Repeat("k", 32)), Log: quiet, Now: clock,
@@ -404,14 +405,18 @@ func TestTheAuthAppEndsSessionsAndNobodyElseDoes(t *testing.T) {
 			t.Errorf("%s: got %v, the session is %q", name, err, w.who(f.Secret))
 		}
 	}
-	token := w.app.Logout(mine)
+	token, ofUser := w.app.Logout(mine), w.app.Logout(map[string]any{"sub": "alice"})
 	if err := w.s.LoggedOut(t.Context(), token); err != nil || w.who(f.Secret) != "" {
 		t.Errorf("got %v, the session is %q, want nobody", err, w.who(f.Secret))
 	}
 	w.now = w.now.Add(5 * time.Second)
+	w.app.Lie(func(_ url.Values, claims map[string]any) { claims["sid"] = "the-next-sid-of-alice" })
 	later := w.signedIn(signin.Begin{To: "/"})
-	if err := w.s.LoggedOut(t.Context(), token); err != nil || w.who(later.Secret) == "" {
-		t.Errorf("the same token again: got %v; a later session is %q, want it to go on", err, w.who(later.Secret))
+	w.app.Lie(nil)
+	for _, old := range []string{token, ofUser} {
+		if err := w.s.LoggedOut(t.Context(), old); err != nil || w.who(later.Secret) == "" {
+			t.Errorf("a token from before: got %v; a later session is %q, want it to go on", err, w.who(later.Secret))
+		}
 	}
 	for _, claims := range []map[string]any{{"sub": "alice"}, {"sid": "sid-of-alice"}} {
 		f := w.signedIn(signin.Begin{To: "/"})
@@ -487,6 +492,45 @@ func TestEventsOfTheAuthAppEndAccess(t *testing.T) {
 		if err != nil || alice.Disabled != c.disabled {
 			t.Errorf("%s: alice is %+v (%v), want disabled %v", name, alice, err, c.disabled)
 		}
+	}
+}
+
+func TestEventsAreHeldAgainstTheAuthAppsClock(t *testing.T) {
+	for name, c := range map[string]struct {
+		event          decision.Event
+		after          time.Duration // the sign-in
+		goes, disabled bool
+	}{
+		"the session ended there":  {decision.Event{Type: decision.SignedOut, User: "alice", Session: "sid-of-alice"}, 5 * time.Second, false, false},
+		"alice left":               {decision.Event{Type: decision.Left, User: "alice"}, 5 * time.Second, false, true},
+		"alice left, and was back": {decision.Event{Type: decision.Left, User: "alice"}, -5 * time.Second, true, false},
+	} {
+		for _, ahead := range []time.Duration{-30 * time.Second, 30 * time.Second} {
+			w := newWorld(t)
+			w.ahead = ahead
+			f := w.signedIn(signin.Begin{To: "/"})
+			c.event.At = w.now.Add(ahead + c.after)
+			if err := w.s.Heard(t.Context(), c.event); err != nil || (w.who(f.Secret) != "") != c.goes {
+				t.Errorf("%s, a clock %v ahead: got %v, the session is %q", name, ahead, err, w.who(f.Secret))
+			}
+			var alice *hpcsera.User
+			err := w.store.Read(t.Context(), func(r store.Reader) (err error) {
+				alice, err = r.User("alice")
+				return err
+			})
+			if err != nil || alice.Disabled != c.disabled {
+				t.Errorf("%s, a clock %v ahead: alice is %+v (%v), want disabled %v", name, ahead, alice, err, c.disabled)
+			}
+		}
+	}
+}
+
+func TestTheMomentOfASessionsEndDoesNotMatter(t *testing.T) {
+	w := newWorld(t)
+	f := w.signedIn(signin.Begin{To: "/"})
+	e := decision.Event{Type: decision.SignedOut, User: "alice", Session: "sid-of-alice", At: w.now.Add(-time.Hour)}
+	if err := w.s.Heard(t.Context(), e); err != nil || w.who(f.Secret) != "" {
+		t.Errorf("got %v, the session is %q, want nobody", err, w.who(f.Secret))
 	}
 }
 

@@ -42,6 +42,8 @@ type Verdict struct {
 	Fingerprint string             // of the key that signed
 	KeyName     string             // its name in the trust file
 	Origin      string             // of the page where a passkey signed
+
+	replaces string // the approval that this one ends here
 }
 
 // Verify reads the trust file at path, the status list beside it and the
@@ -57,7 +59,10 @@ func Verify(path string, order hpcsera.OrderSpec, in Context) (*Verdict, error) 
 }
 
 // Verify judges the order. When it accepts a statement that replaces another,
-// that one is dead from then on, durably.
+// that one is dead from then on, durably. The word of a restricted key ends
+// none: the statement names nothing but an id, which may be that of another
+// project or beyond the key's limits, and what that key may not start it may
+// not stop. What it meant to replace lives until its end or its withdrawal.
 func (t *Trust) Verify(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
 	v, err := code(order)
 	if err != nil {
@@ -85,8 +90,8 @@ func (t *Trust) Verify(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
 			return nil, err
 		}
 	}
-	if v.Statement.Replaces != "" {
-		if err := t.noteReplaced(v.Statement.Replaces, v.Statement.ID); err != nil {
+	if v.replaces != "" {
+		if err := t.noteReplaced(v.replaces, v.Statement.ID); err != nil {
 			return nil, err
 		}
 	}
@@ -117,6 +122,9 @@ func (t *Trust) signed(v *Verdict, order hpcsera.OrderSpec, in Context) error {
 	v.Runs = v.Statement.Runs
 	if key.Runs > 0 {
 		v.Runs = min(v.Runs, key.Runs)
+	}
+	if !key.restricted() {
+		v.replaces = v.Statement.Replaces
 	}
 	for _, check := range []func() error{
 		func() error { return matches(v, order, in) },

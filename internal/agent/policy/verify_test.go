@@ -348,6 +348,34 @@ func TestAReplacedApprovalIsDeadOnceItsReplacementWasSeen(t *testing.T) {
 	}
 }
 
+func TestARestrictedKeyReplacesNothing(t *testing.T) {
+	end := now.Add(time.Hour)
+	for name, restrict := range map[string]func(*policy.Key){
+		"projects":  func(k *policy.Key) { k.Projects = []string{"cfd"} },
+		"limits":    func(k *policy.Key) { k.Limits = &policy.Caps{NodeCount: 2} },
+		"not_after": func(k *policy.Key) { k.NotAfter = &end },
+		"runs":      func(k *policy.Key) { k.Runs = 1 },
+	} {
+		laptop, machine := plainKey(t), plainKey(t)
+		s, other, j := newSite(t, laptop, nil), newJob(t, laptop), newJob(t, machine)
+		s.change(t, func(f *policy.Trust) {
+			k := policy.Key{Key: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(machine.PublicKey()))), Name: "machine", Plain: true}
+			restrict(&k)
+			f.Keys = append(f.Keys, k)
+		})
+		other.order.Project, other.statement.Project = "climate", "climate"
+		other.sign(t, laptop)
+		j.statement.Replaces = other.statement.ID
+		j.sign(t, machine)
+		if _, err := j.verify(t, s); err != nil {
+			t.Errorf("%s: the machine's approval: got %v, want no error", name, err)
+		}
+		if _, err := other.verify(t, s); err != nil {
+			t.Errorf("%s: the other project's approval: got %v, want no error", name, err)
+		}
+	}
+}
+
 func TestTroublesOfTheHostDecideNothing(t *testing.T) {
 	key := plainKey(t)
 	for name, spoil := range map[string]func(s site) error{
