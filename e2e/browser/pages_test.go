@@ -192,7 +192,7 @@ func TestEveryPageIsGoodToReadOnPhoneAndDesk(t *testing.T) {
 		{"project", "/projects/cfd", "dietrich-von-und-zu-hohenstein"},
 		{"clients", "/clients", "workflow-engine"},
 		{"client", "/clients/gitlab-group7", "may ask you"},
-		{"client-other", "/clients/workflow-engine", "device flow"},
+		{"client-other", "/clients/workflow-engine", "asks nobody for tokens"},
 		{"agents", "/agents", "glogin9.hpc.gwdg.de"},
 		{"agent-remove", "/agents/" + agent.ID + "/remove", "Remove the agent at gwdg?"},
 		{"code", "/code", "not approved"},
