@@ -18,7 +18,7 @@ import (
 // is inside hpcserad, as the README's reader has it.
 func TestOneServerIsEnoughToStartWith(t *testing.T) {
 	i := install(t, false)
-	b := i.joins(i.link(i.server.log.String()))
+	b := i.joins(i.link(i.server.says(t, "/setup?")))
 	i.makesAToken(b)
 	i.movesIn("")
 	i.enrols()
