@@ -3,6 +3,8 @@ package oauth
 import (
 	"sync"
 	"time"
+
+	"github.com/hpcsera/hpcsera/internal/peer"
 )
 
 // arrivals bounds how often one address may ask for codes to type: anybody may
@@ -30,6 +32,7 @@ func newArrivals() *arrivals { return &arrivals{from: map[string]*arrival{}} }
 
 // admit counts a request and reports whether it may go on.
 func (a *arrivals) admit(address string, now time.Time) bool {
+	address = peer.Network(address)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if now.Sub(a.swept) > burst*pace {

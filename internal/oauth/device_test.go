@@ -2,6 +2,7 @@ package oauth_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -216,7 +217,7 @@ func TestCodesCannotBeAskedForWithoutEnd(t *testing.T) {
 		form := url.Values{"client_id": {"tool"}, "scope": {ciScope}}
 		r := httptest.NewRequest(http.MethodPost, publicURL+"/oauth/device_authorization", strings.NewReader(form.Encode()))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.RemoteAddr = from + ":4711"
+		r.RemoteAddr = net.JoinHostPort(from, "4711")
 		return w.send(r)
 	}
 	for i := range 20 {
@@ -228,6 +229,10 @@ func TestCodesCannotBeAskedForWithoutEnd(t *testing.T) {
 	if got := ask("192.0.2.2"); got.status != http.StatusOK {
 		t.Errorf("from another address: got %d %s", got.status, got.text)
 	}
+	for i := range 20 {
+		ask(fmt.Sprintf("2001:db8:1:2::%x", i))
+	}
+	w.refused("from the same network of version 6", ask("2001:db8:1:2::ffff"), 429, "slow_down")
 	w.wait(6 * time.Second)
 	if got := ask("192.0.2.1"); got.status != http.StatusOK {
 		t.Errorf("later: got %d %s", got.status, got.text)
