@@ -211,6 +211,23 @@ func TestNothingStaysBehindWhenTheAuthAppCannotBeAsked(t *testing.T) {
 	}
 }
 
+func TestPollsForNothingAreBounded(t *testing.T) {
+	w := newWorld(t)
+	asked, _ := w.device("tool")
+	poll := func(code string) reply {
+		return w.post("tool", "/oauth/token", "grant_type", deviceGrant, "device_code", code)
+	}
+	for range 200 {
+		w.refused("nothing", poll("x.y"), 400, "invalid_grant")
+	}
+	w.refused("too often", poll("x.y"), 429, "slow_down")
+	w.refused("what there is", poll(asked.str("device_code")), 400, "authorization_pending")
+	w.wait(time.Second)
+	w.refused("later", poll("x.y"), 400, "invalid_grant")
+	w.wait(10 * time.Minute)
+	w.refused("what expired", poll(asked.str("device_code")), 400, "expired_token")
+}
+
 func TestCodesCannotBeAskedForWithoutEnd(t *testing.T) {
 	w := newWorld(t)
 	ask := func(from string) reply {

@@ -94,8 +94,9 @@ type Service struct {
 	cfg     Config
 	signing *ecdsa.PrivateKey // of id_tokens
 	keyID   string
-	mac     []byte // of what clients hold while they wait
-	arrived *arrivals
+	mac     []byte    // of what clients hold while they wait
+	arrived *arrivals // who asks for codes
+	strays  *arrivals // who polls for what there is not
 	keys    keyCache
 	pings   chan ping
 }
@@ -123,7 +124,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Address == nil {
 		cfg.Address = peer.Of
 	}
-	s := &Service{cfg: cfg, arrived: newArrivals(), pings: make(chan ping, maxPings)}
+	s := &Service{cfg: cfg, arrived: newArrivals(burst, pace), strays: newArrivals(strayBurst, strayPace), pings: make(chan ping, maxPings)}
 	if s.mac, err = hkdf.Key(sha256.New, cfg.Key, nil, "hpcsera oauth grants", 32); err != nil {
 		return nil, fmt.Errorf("oauth: %w", err)
 	}
