@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -29,6 +28,7 @@ import (
 	"github.com/hpcsera/hpcsera/internal/inquiry"
 	"github.com/hpcsera/hpcsera/internal/jobs"
 	"github.com/hpcsera/hpcsera/internal/oauth"
+	"github.com/hpcsera/hpcsera/internal/peer"
 	"github.com/hpcsera/hpcsera/internal/server"
 	"github.com/hpcsera/hpcsera/internal/settings"
 	"github.com/hpcsera/hpcsera/internal/signin"
@@ -247,15 +247,11 @@ func assemble(cfg config, key []byte, db *sqlstore.Store, files *fs.Store, peopl
 // sender returns the address that a request comes from. Behind a proxy that is
 // what the proxy next to us says, and nothing that was said before it.
 func (c config) sender(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
 	if said := r.Header.Values("X-Forwarded-For"); c.BehindProxy && len(said) > 0 {
 		last := said[len(said)-1]
 		return strings.TrimSpace(last[strings.LastIndex(last, ",")+1:])
 	}
-	return host
+	return peer.Of(r)
 }
 
 // listen opens the API's listener.

@@ -26,7 +26,8 @@ type seenProofs struct {
 
 const (
 	generation = nonceLife + nonceSkew
-	maxProofs  = 32768 // of one agent in one generation: some 360 requests a second
+	maxProofs  = 32768   // of one agent in one generation: some 360 requests a second
+	maxAgents  = 100_000 // whose proofs are remembered at once
 )
 
 func newReplays() *replays { return &replays{agents: map[string]*seenProofs{}} }
@@ -40,6 +41,9 @@ func (r *replays) first(agent, jti string, now time.Time) error {
 	r.sweep(now)
 	a := r.agents[agent]
 	if a == nil {
+		if len(r.agents) >= maxAgents {
+			return hpcsera.Errorf(hpcsera.Unavailable, "more agents send requests than the server can remember.")
+		}
 		a = &seenProofs{now: map[[16]byte]struct{}{}, turned: now}
 		r.agents[agent] = a
 	}

@@ -8,6 +8,25 @@ import (
 	"github.com/hpcsera/hpcsera"
 )
 
+func TestKeysCannotFillTheMemory(t *testing.T) {
+	r := newReplays()
+	now := time.Date(2026, 11, 22, 14, 0, 0, 0, time.UTC)
+	for n := range maxAgents {
+		if err := r.first(strconv.Itoa(n), "0", now); err != nil {
+			t.Fatalf("agent %d: %v", n, err)
+		}
+	}
+	if err := r.first("one too many", "0", now); hpcsera.CodeOf(err) != hpcsera.Unavailable {
+		t.Errorf("one too many: got %v, want %s", err, hpcsera.Unavailable)
+	}
+	if err := r.first("0", "1", now); err != nil {
+		t.Errorf("one that is known: got %v, want nil", err)
+	}
+	if err := r.first("later", "0", now.Add(5*generation)); err != nil {
+		t.Errorf("later: got %v, want nil", err)
+	}
+}
+
 func TestAFloodOfProofsStopsOnlyItsAgent(t *testing.T) {
 	r := newReplays()
 	now := time.Date(2026, 11, 22, 14, 0, 0, 0, time.UTC)

@@ -41,6 +41,7 @@ type Service struct {
 	cfg    Config
 	nonces nonces
 	proofs *replays
+	asking *replays // of who has no credential yet: they are not to crowd out who has one
 	memory *memory
 }
 
@@ -58,7 +59,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Used == nil {
 		cfg.Used = func(string) {}
 	}
-	return &Service{cfg: cfg, nonces: newNonces(cfg.Key), proofs: newReplays(), memory: &memory{rows: map[string]*store.Principal{}}}, nil
+	return &Service{cfg: cfg, nonces: newNonces(cfg.Key), proofs: newReplays(), asking: newReplays(), memory: &memory{rows: map[string]*store.Principal{}}}, nil
 }
 
 // Authenticate says who makes a request. Errors are unauthenticated (no
@@ -208,8 +209,11 @@ func (s *Service) sameKey(id, thumbprint string, p proof) error {
 
 // Prove checks the proof of a request that brings no credential yet, to the
 // token endpoint (RFC 9449, section 5), and returns the thumbprint of the key
-// that made it. Errors are dpop_required and use_dpop_nonce.
-func (s *Service) Prove(r Request) (thumbprint string, err error) {
+// that made it. bound is that of the key that something is to be had with. A
+// proof by another gains nothing, so it may come again: keys cost nothing, and
+// remembering all would fill the memory. Errors are dpop_required and
+// use_dpop_nonce, and unavailable where no more can be remembered.
+func (s *Service) Prove(r Request, bound string) (thumbprint string, err error) {
 	p, err := readProof(r.Proofs, r.Method, s.cfg.PublicURL+r.Path, s.cfg.Now())
 	switch {
 	case err != nil:
@@ -218,8 +222,10 @@ func (s *Service) Prove(r Request) (thumbprint string, err error) {
 		return "", badProof("ath is given, but there is no credential to go with.")
 	case !s.nonces.valid(p.Nonce, s.cfg.Now()):
 		return "", oldNonce()
+	case p.thumbprint != bound:
+		return p.thumbprint, nil
 	}
-	return p.thumbprint, s.proofs.first(p.thumbprint, p.ID, s.cfg.Now())
+	return p.thumbprint, s.asking.first(p.thumbprint, p.ID, s.cfg.Now())
 }
 
 // Look says what a client's token is, without counting it as used: whoever

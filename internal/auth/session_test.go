@@ -100,7 +100,7 @@ func TestAProofForTheTokenEndpointWorksOnceAndWithoutACredential(t *testing.T) {
 		return p.sign(t)
 	}
 	prove := func(text string) (string, error) {
-		return s.auth.Prove(auth.Request{Proofs: []string{text}, Method: "POST", Path: "/oauth/token"})
+		return s.auth.Prove(auth.Request{Proofs: []string{text}, Method: "POST", Path: "/oauth/token"}, thumbprint(t, s.key))
 	}
 	for _, c := range []struct {
 		name string

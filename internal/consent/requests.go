@@ -23,7 +23,7 @@ const (
 	maxOpenCode    = 10   // of one client to one user, for code
 	maxPosts       = 10   // by one client to one user, within postWindow
 	maxCodePosts   = 60   // of code, within postWindow
-	maxUntyped     = 600  // by one deployment for whoever types a code, within postWindow
+	maxUntyped     = 600  // of one kind by one client for whoever types a code, within postWindow
 	maxAll         = 6000 // by one deployment, of all kinds, within postWindow
 	postWindow     = 10 * time.Minute
 	longestRequest = 7 * 24 * time.Hour
@@ -136,9 +136,11 @@ func (s *Service) admit(tx records.Tx, p pending) error {
 		return err
 	}
 	if p.User == "" {
-		ok, err := s.count(tx, "untyped/"+p.Deployment, maxUntyped, postWindow)
+		// Strangers can ask in a public client's name: that is to stop neither
+		// other clients nor our own programs.
+		ok, err := s.count(tx, "untyped/"+p.Deployment+"/"+string(p.Request.Kind)+"/"+p.asker(), maxUntyped, postWindow)
 		if err == nil && !ok {
-			err = hpcsera.Errorf(hpcsera.QuotaExceeded, "%s posts too many requests.", p.Deployment).Hint("Try again later.")
+			err = hpcsera.Errorf(hpcsera.QuotaExceeded, "%s posts too many requests of %s.", p.Deployment, p.asker()).Hint("Try again later.")
 		}
 		return err
 	}

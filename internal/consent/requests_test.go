@@ -226,6 +226,36 @@ func TestATiredUserIsNotBombed(t *testing.T) {
 	}
 }
 
+func TestAClientThatAsksStrangersStopsOnlyItself(t *testing.T) {
+	w := newWorld(t)
+	ask := func(client string) error {
+		r := w.tokenRequest()
+		r.User, r.Client = "", client
+		r.CodeHash, _ = decision.HashUserCode(decision.NewUserCode())
+		return w.api.Post(t.Context(), r)
+	}
+	for n := range 600 {
+		if err := ask("cli"); err != nil {
+			t.Fatalf("request %d: %v", n, err)
+		}
+	}
+	if err := ask("cli"); hpcsera.CodeOf(err) != hpcsera.QuotaExceeded {
+		t.Errorf("one too many: got %v, want %s", err, hpcsera.QuotaExceeded)
+	}
+	if err := ask("tool"); err != nil {
+		t.Errorf("another client: got %v, want no error", err)
+	}
+	enrolment, _ := w.enrolment()
+	login := enrolment
+	login.ID, login.Kind, login.Client, login.Site, login.Projects = hpcsera.NewID("rq"), decision.Session, "cli", "", nil
+	login.CodeHash, _ = decision.HashUserCode(decision.NewUserCode())
+	for _, r := range []decision.Request{enrolment, login} {
+		if err := w.api.Post(t.Context(), r); err != nil {
+			t.Errorf("our own program's %s: got %v, want no error", r.Kind, err)
+		}
+	}
+}
+
 func TestAMutedClientIsNotHeard(t *testing.T) {
 	w := newWorld(t)
 	first, second := w.post(w.tokenRequest()), w.post(w.tokenRequest())

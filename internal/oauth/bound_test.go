@@ -89,7 +89,10 @@ func TestASessionGoesOnlyToTheKeyThatTheUserSaw(t *testing.T) {
 	w.must(w.apply(w.app.sign(w.app.yes(r))))
 	code := asked.str("device_code")
 	w.refused("without a proof", w.collect("cli", asked), 400, "invalid_dpop_proof")
-	w.refused("by another key", w.withProof(thief, "cli", code), 400, "invalid_grant")
+	other := w.proof(thief, w.auth.Nonce())
+	for range 2 { // keys cost nothing, so what they sign is not remembered
+		w.refused("by another key", w.proven(other, "cli", code), 400, "invalid_grant")
+	}
 	stale := w.proven(w.proof(key, "x"), "cli", code)
 	w.refused("with an old nonce", stale, 400, "use_dpop_nonce")
 	if stale.header.Get("DPoP-Nonce") == "" {

@@ -2,6 +2,7 @@ package oauth_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -210,13 +211,30 @@ func TestNothingStaysBehindWhenTheAuthAppCannotBeAsked(t *testing.T) {
 	}
 }
 
+func TestPollsForNothingAreBounded(t *testing.T) {
+	w := newWorld(t)
+	asked, _ := w.device("tool")
+	poll := func(code string) reply {
+		return w.post("tool", "/oauth/token", "grant_type", deviceGrant, "device_code", code)
+	}
+	for range 200 {
+		w.refused("nothing", poll("x.y"), 400, "invalid_grant")
+	}
+	w.refused("too often", poll("x.y"), 429, "slow_down")
+	w.refused("what there is", poll(asked.str("device_code")), 400, "authorization_pending")
+	w.wait(time.Second)
+	w.refused("later", poll("x.y"), 400, "invalid_grant")
+	w.wait(10 * time.Minute)
+	w.refused("what expired", poll(asked.str("device_code")), 400, "expired_token")
+}
+
 func TestCodesCannotBeAskedForWithoutEnd(t *testing.T) {
 	w := newWorld(t)
 	ask := func(from string) reply {
 		form := url.Values{"client_id": {"tool"}, "scope": {ciScope}}
 		r := httptest.NewRequest(http.MethodPost, publicURL+"/oauth/device_authorization", strings.NewReader(form.Encode()))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.RemoteAddr = from + ":4711"
+		r.RemoteAddr = net.JoinHostPort(from, "4711")
 		return w.send(r)
 	}
 	for i := range 20 {
@@ -228,6 +246,10 @@ func TestCodesCannotBeAskedForWithoutEnd(t *testing.T) {
 	if got := ask("192.0.2.2"); got.status != http.StatusOK {
 		t.Errorf("from another address: got %d %s", got.status, got.text)
 	}
+	for i := range 20 {
+		ask(fmt.Sprintf("2001:db8:1:2::%x", i))
+	}
+	w.refused("from the same network of version 6", ask("2001:db8:1:2::ffff"), 429, "slow_down")
 	w.wait(6 * time.Second)
 	if got := ask("192.0.2.1"); got.status != http.StatusOK {
 		t.Errorf("later: got %d %s", got.status, got.text)

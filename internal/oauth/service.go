@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/decision"
+	"github.com/hpcsera/hpcsera/internal/peer"
 	"github.com/hpcsera/hpcsera/internal/store"
 )
 
@@ -94,8 +94,9 @@ type Service struct {
 	cfg     Config
 	signing *ecdsa.PrivateKey // of id_tokens
 	keyID   string
-	mac     []byte // of what clients hold while they wait
-	arrived *arrivals
+	mac     []byte    // of what clients hold while they wait
+	arrived *arrivals // who asks for codes
+	strays  *arrivals // who polls for what there is not
 	keys    keyCache
 	pings   chan ping
 }
@@ -121,22 +122,14 @@ func New(cfg Config) (*Service, error) {
 		cfg.Interval = interval
 	}
 	if cfg.Address == nil {
-		cfg.Address = remoteHost
+		cfg.Address = peer.Of
 	}
-	s := &Service{cfg: cfg, arrived: newArrivals(), pings: make(chan ping, maxPings)}
+	s := &Service{cfg: cfg, arrived: newArrivals(burst, pace), strays: newArrivals(strayBurst, strayPace), pings: make(chan ping, maxPings)}
 	if s.mac, err = hkdf.Key(sha256.New, cfg.Key, nil, "hpcsera oauth grants", 32); err != nil {
 		return nil, fmt.Errorf("oauth: %w", err)
 	}
 	s.signing, s.keyID, err = signingKey(cfg.Key)
 	return s, err
-}
-
-func remoteHost(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }
 
 func (s *Service) now() time.Time { return s.cfg.Now().UTC() }

@@ -54,16 +54,50 @@ func (s *Service) token(r *request) (any, error) {
 		return nil, bad(invalidRequest, param+" is missing")
 	}
 	if id, ok = s.referred(f, r.form[param]); !ok {
-		return nil, bad(invalidGrant, "there is no such request")
+		return nil, s.stray(r)
+	}
+	bound, err := s.bound(r.Context(), c, f, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, s.stray(r)
+	}
+	if err != nil {
+		return nil, store.Failed("look up grant "+id, err)
 	}
 	key := ""
 	if proofs := r.Header.Values("DPoP"); len(proofs) > 0 {
-		if key, err = s.cfg.Auth.Prove(auth.Request{Proofs: proofs, Method: r.Method, Path: r.URL.EscapedPath()}); err != nil {
+		if key, err = s.cfg.Auth.Prove(auth.Request{Proofs: proofs, Method: r.Method, Path: r.URL.EscapedPath()}, bound); err != nil {
 			return nil, err
 		}
 		r.header.Set("DPoP-Nonce", s.cfg.Auth.Nonce())
 	}
 	return s.redeem(r.Context(), c, f, id, key)
+}
+
+// bound returns the thumbprint of the key that a client's grant is bound to: ""
+// where it is to none, or can no longer be collected.
+func (s *Service) bound(ctx context.Context, c caller, f flow, id string) (thumbprint string, err error) {
+	err = s.cfg.Store.Read(ctx, func(r store.Reader) error {
+		var g grant
+		if err := r.Document(grants, id, s.now(), &g); err != nil {
+			return err
+		}
+		if g.Client != c.name || g.Flow != f {
+			return store.ErrNotFound
+		}
+		if s.now().Before(g.ends()) {
+			thumbprint = g.Request.Thumbprint
+		}
+		return nil
+	})
+	return thumbprint, err
+}
+
+// stray answers a poll for what there is not, within the address's allowance.
+func (s *Service) stray(r *request) error {
+	if !s.strays.admit(s.cfg.Address(r.Request), s.now()) {
+		return fault{429, slowDown, "too many polls for requests that do not exist, from this address"}
+	}
+	return bad(invalidGrant, "there is no such request")
 }
 
 // redeem looks where the grant is, and makes what was granted.

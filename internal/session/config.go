@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"sync"
 	"time"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/page"
+	"github.com/hpcsera/hpcsera/internal/peer"
 	"github.com/hpcsera/hpcsera/internal/records"
 )
 
@@ -107,7 +106,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.Client = &http.Client{Timeout: 15 * time.Second}
 	}
 	if cfg.Address == nil {
-		cfg.Address = peer
+		cfg.Address = peer.Of
 	}
 	if cfg.CheckEvery == 0 {
 		cfg.CheckEvery = checkEvery
@@ -152,26 +151,6 @@ func New(cfg Config) (*Service, error) {
 		s.institutions[i.Name] = &institution{Institution: i, client: cfg.Client, callback: cfg.URL + "/institution/" + i.Name + "/callback"}
 	}
 	return s, nil
-}
-
-// peer returns where a connection comes from. Who has a network of version 6
-// has more addresses than could be counted, so they count as one.
-func peer(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return host
-	}
-	addr = addr.Unmap().WithZone("")
-	if addr.Is6() {
-		if network, err := addr.Prefix(64); err == nil {
-			return network.String()
-		}
-	}
-	return addr.String()
 }
 
 // sweepEvery is how often records that ended are erased.

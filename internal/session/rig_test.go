@@ -95,6 +95,7 @@ func newRig(t *testing.T, change ...func(*session.Config)) *rig {
 	}
 	r.frame = frame
 	cfg := session.Config{
+		Address: func(q *http.Request) string { return q.RemoteAddr }, // a proxy says all of it
 		Records: store, Frame: frame, URL: site + "/auth", Product: "HPCSerA", Now: r.now, Log: log, Mailer: r.mails,
 		Hashing: session.Hashing{Passes: 1, Memory: 64, Threads: 1}, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)},
 		Watch: func(_ records.Tx, e session.Event) error {

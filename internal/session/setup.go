@@ -43,11 +43,11 @@ func setupOf(code string, l *link) setupPage {
 func (s *Service) readLink(r *http.Request, code string) (*link, error) {
 	var l link
 	err := s.cfg.Records.Write(r.Context(), func(tx records.Tx) error {
-		if _, err := linkTries().spend(tx, s.cfg.Address(r), s.cfg.Now()); err != nil {
+		if _, err := linkTries().spend(tx, s.network(r), s.cfg.Now()); err != nil {
 			return err
 		}
 		if err := tx.Get(linkKind, linkKey(code), &l); err == nil {
-			return linkTries().refund(tx, s.cfg.Address(r))
+			return linkTries().refund(tx, s.network(r))
 		} else if !errors.Is(err, records.ErrNotFound) {
 			return err
 		}

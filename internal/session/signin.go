@@ -51,7 +51,7 @@ func (s *Service) takePassword(w http.ResponseWriter, r *http.Request) error {
 // checkFirst checks name and password. All refusals cost the same: two
 // transactions and one hash.
 func (s *Service) checkFirst(r *http.Request, name, password string) error {
-	address := s.cfg.Address(r)
+	address := s.network(r)
 	a := new(account)
 	err := s.cfg.Records.Write(r.Context(), func(tx records.Tx) error {
 		if _, err := addressTries().spend(tx, address, s.cfg.Now()); err != nil {
@@ -229,7 +229,7 @@ func visitTries() allowance { return allowance{"visit", 600, 15 * time.Minute} }
 
 func (s *Service) spendVisit(r *http.Request) error {
 	return s.cfg.Records.Write(r.Context(), func(tx records.Tx) error {
-		_, err := visitTries().spend(tx, s.cfg.Address(r), s.cfg.Now())
+		_, err := visitTries().spend(tx, s.network(r), s.cfg.Now())
 		return err
 	})
 }

@@ -2,9 +2,11 @@ package session
 
 import (
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/peer"
 	"github.com/hpcsera/hpcsera/internal/records"
 )
 
@@ -23,6 +25,9 @@ func passwordTries() allowance { return allowance{"password", 10, 15 * time.Minu
 func factorTries() allowance   { return allowance{"factor", 5, 15 * time.Minute} }
 func addressTries() allowance  { return allowance{"address", 60, 15 * time.Minute} }
 func linkTries() allowance     { return allowance{"link", 30, 15 * time.Minute} }
+
+// network is whose tries are counted where nobody is known yet.
+func (s *Service) network(r *http.Request) string { return peer.Network(s.cfg.Address(r)) }
 
 type tries struct {
 	Count int
