@@ -2,8 +2,10 @@ package consent_test
 
 import (
 	"context"
+	"html"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -266,9 +268,24 @@ func (w *world) get(user, path string) answer {
 	return w.send(user, httptest.NewRequest(http.MethodGet, "https://auth.example.org"+path, nil))
 }
 
-// submit sends a form of our own page.
+var shownPattern = regexp.MustCompile(`name="shown" value="([^"]+)"`)
+
+// shownOf is what a page says of the request that it shows, "" of none.
+func shownOf(page string) string {
+	if found := shownPattern.FindStringSubmatch(page); found != nil {
+		return html.UnescapeString(found[1])
+	}
+	return ""
+}
+
+// submit sends a form of our own page. Where the page of a request is not
+// given, it is the one that user gets now.
 func (w *world) submit(user, path string, form url.Values) answer {
 	w.t.Helper()
+	if strings.HasPrefix(path, "/auth/requests/") && !form.Has("shown") {
+		form = maps.Clone(form)
+		form.Set("shown", shownOf(w.get(user, path).body))
+	}
 	r := httptest.NewRequest(http.MethodPost, "https://auth.example.org"+path, strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set("Sec-Fetch-Site", "same-origin")
