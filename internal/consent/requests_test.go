@@ -150,6 +150,18 @@ func TestAnotherKeyThanTheOneReadIsNotAllowed(t *testing.T) {
 	}
 }
 
+func TestWhatAUsersOwnSessionAsksLooksLikeNoClients(t *testing.T) {
+	w := newWorld(t)
+	r := w.post(w.tokenRequest())
+	if got := w.get("alice", path("hpc", r.ID)); strings.Contains(got.body, "hpcsera login") {
+		t.Errorf("what the client asks names a session: %s", got.body)
+	}
+	r = w.tokenRequest()
+	r.Host = "alices-laptop"
+	w.post(r)
+	w.get("alice", path("hpc", r.ID)).has(t, "hpcsera login", "alices-laptop", "goes to that terminal, not to the client", "deny it")
+}
+
 func TestARequestEnds(t *testing.T) {
 	w := newWorld(t)
 	expired, cancelled := w.post(w.tokenRequest()), w.post(w.tokenRequest())
