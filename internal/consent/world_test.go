@@ -51,7 +51,21 @@ type people struct {
 	mu    sync.Mutex
 	known map[string]consent.Person
 	sent  []string // USER|SUBJECT|TEXT
+
+	visits int // of strangers
 }
+
+// SpendVisit implements consent.Sessions.
+func (p *people) SpendVisit(*http.Request) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.visits++; p.visits > mostVisits {
+		return hpcsera.Errorf(hpcsera.QuotaExceeded, "There were too many.")
+	}
+	return nil
+}
+
+const mostVisits = 5
 
 // Mail implements consent.Sessions.
 func (p *people) Mail(_ context.Context, user, subject, text string) error {
