@@ -196,7 +196,11 @@ func TestAPersonSignsInIsAskedAndDecides(t *testing.T) {
 	if got = alice.post("/stepup/app", "code", alice.code(), "return", here); got.to != here {
 		t.Fatalf("stepped up: got status %d to %q", got.status, got.to)
 	}
-	if got = alice.post(here, "action", "allow", "roles", "6", "until", "asked"); got.to != "/" {
+	shown := regexp.MustCompile(`name="shown" value="([^"]+)"`).FindStringSubmatch(alice.get(here).body)
+	if len(shown) != 2 {
+		t.Fatal("the page does not say which request it shows")
+	}
+	if got = alice.post(here, "action", "allow", "roles", "6", "until", "asked", "shown", shown[1]); got.to != "/" {
 		t.Fatalf("allow: got status %d to %q: %s", got.status, got.to, got.body)
 	}
 	texts, err := w.api.Decisions(t.Context(), 0)

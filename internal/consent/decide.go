@@ -20,6 +20,7 @@ const (
 // Choice is what a user grants of what was asked for.
 type Choice struct {
 	Allow bool
+	Shown string // with a yes: what the page showed, of [pending.Shown]
 	Roles hpcsera.Roles
 	Until time.Time
 	Mute  time.Duration // with a denial: for how long the client may not ask again
@@ -36,6 +37,9 @@ func (s *Service) Decide(ctx context.Context, user, deployment, id string, c Cho
 		}
 		d := decision.Decision{Kind: p.Request.Kind, Granted: c.Allow}
 		if c.Allow {
+			if err := p.as(c.Shown); err != nil {
+				return err
+			}
 			if d.Roles, d.Until, err = p.grant(c, s.cfg.Now()); err != nil {
 				return err
 			}
@@ -145,10 +149,13 @@ func (s *Service) Unmute(ctx context.Context, user, deployment, client string) e
 // Sign takes the user's signature under the statement that they were shown for
 // a code request, and hands both to the deployment. It verifies that a
 // code-signing passkey of this user made it, on this Auth app's page.
-func (s *Service) Sign(ctx context.Context, user, deployment, id string, a approval.Assertion) error {
+func (s *Service) Sign(ctx context.Context, user, deployment, id, shown string, a approval.Assertion) error {
 	err := s.cfg.Store.Write(ctx, func(tx records.Tx) error {
 		p, err := s.requestOf(tx, user, deployment, id)
 		if err != nil {
+			return err
+		}
+		if err := p.as(shown); err != nil {
 			return err
 		}
 		if len(p.Draft) == 0 {

@@ -228,7 +228,7 @@ func (s *Service) decideRequest(w http.ResponseWriter, r *http.Request) {
 	case "review":
 		var n Narrowed
 		if n, err = readNarrowed(f); err == nil {
-			err = s.Draft(r.Context(), who.User, deployment, id, n)
+			err = s.Draft(r.Context(), who.User, deployment, id, f.Get("shown"), n)
 		}
 		to = here + "?step=sign"
 	case "sign":
@@ -254,12 +254,12 @@ func (s *Service) signForm(r *http.Request, who Person, f url.Values) error {
 	if err != nil {
 		return err
 	}
-	return s.Sign(r.Context(), who.User, r.PathValue("deployment"), r.PathValue("id"), a)
+	return s.Sign(r.Context(), who.User, r.PathValue("deployment"), r.PathValue("id"), f.Get("shown"), a)
 }
 
 // choice reads what a user grants.
 func (s *Service) choice(r *http.Request, who Person, f url.Values) (Choice, error) {
-	c := Choice{Allow: true}
+	c := Choice{Allow: true, Shown: f.Get("shown")}
 	var p pending
 	err := s.cfg.Store.Read(r.Context(), func(rd records.Reader) (err error) {
 		p, err = s.requestOf(rd, who.User, r.PathValue("deployment"), r.PathValue("id"))

@@ -164,17 +164,28 @@ func (s *Service) authorize(w http.ResponseWriter, r *http.Request) {
 		s.cfg.Frame.Fail(w, r, "", err)
 		return
 	}
-	since, err := s.since(r.Context(), a)
+	who, ok := s.cfg.Sessions.Current(r)
+	if a.prompt == "none" && !ok {
+		s.sendBack(w, r, a, url.Values{"error": {"login_required"}})
+		return
+	}
+	// What is remembered of a stranger's sign-in must not fill the database.
+	if !ok && a.remembered() {
+		err = s.cfg.Sessions.SpendVisit(r)
+	}
+	var since time.Time
+	if err == nil {
+		since, err = s.since(r.Context(), a)
+	}
 	if err != nil {
 		s.cfg.Frame.Fail(w, r, "", err)
 		return
 	}
-	if who, ok := s.cfg.Sessions.Current(r); a.prompt == "none" && (!ok || who.Verified.Before(since)) {
+	if a.prompt == "none" && who.Verified.Before(since) {
 		s.sendBack(w, r, a, url.Values{"error": {"login_required"}})
 		return
 	}
-	who, ok := s.cfg.Sessions.Prove(w, r, since)
-	if !ok {
+	if who, ok = s.cfg.Sessions.Prove(w, r, since); !ok {
 		return
 	}
 	code, err := s.grantCode(r.Context(), a, who)
@@ -193,7 +204,7 @@ func (s *Service) since(ctx context.Context, a asking) (since time.Time, err err
 	if a.maxAge >= 0 {
 		since = now.Add(-a.maxAge)
 	}
-	if a.prompt != "login" && (a.maxAge < 0 || a.maxAge > time.Minute) {
+	if !a.remembered() {
 		return since, nil
 	}
 	err = s.cfg.Store.Write(ctx, func(tx records.Tx) error {
@@ -209,6 +220,11 @@ func (s *Service) since(ctx context.Context, a asking) (since time.Time, err err
 		return err
 	})
 	return since, err
+}
+
+// remembered reports whether it matters when the sign-in began.
+func (a asking) remembered() bool {
+	return a.prompt == "login" || a.maxAge >= 0 && a.maxAge <= time.Minute
 }
 
 // key names a sign-in that is under way.

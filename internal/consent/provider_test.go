@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"html"
 	"io"
 	"net/http"
@@ -277,6 +278,26 @@ func TestADeploymentMayAskForAFreshProof(t *testing.T) {
 	}
 	if back, _ := w.sentBack("alice", asking("max_age", "300")); back.Get("code") == "" {
 		t.Errorf("an age that is reached: got %v, want a code", back)
+	}
+}
+
+func TestStrangersLeaveLittleToRemember(t *testing.T) {
+	w := newWorld(t)
+	login := func(user string, n int) answer {
+		_, got := w.sentBack(user, asking("prompt", "login", "state", fmt.Sprint("s", n)))
+		return got
+	}
+	for n := range mostVisits {
+		if got := login("", n); got.header.Get("Location") != "/auth/signin" {
+			t.Fatalf("sign-in %d: got status %d to %q, want to sign in", n+1, got.status, got.header.Get("Location"))
+		}
+	}
+	if got := login("", mostVisits); got.status != http.StatusTooManyRequests {
+		t.Errorf("one more: got status %d, want 429", got.status)
+	}
+	w.clock.pass(time.Second)
+	if got := login("alice", mostVisits); got.header.Get("Location") != "/auth/stepup" {
+		t.Errorf("somebody who is signed in: got status %d to %q, want to step up", got.status, got.header.Get("Location"))
 	}
 }
 

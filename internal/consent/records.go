@@ -19,6 +19,7 @@ const (
 	kindDeployment = "deployment" // NAME
 	kindAssertion  = "assertion"  // DEPLOYMENT/ID: was used
 	kindRequest    = "request"    // DEPLOYMENT/ID, of its user
+	kindClosed     = "closed"     // DEPLOYMENT/ID: a request that was decided or cancelled
 	kindUserCode   = "user-code"  // the code's hash: names a request
 	kindDecision   = "decision"   // DEPLOYMENT/ID, of its deployment
 	kindEvent      = "event"      // DEPLOYMENT/ID, of its deployment
@@ -58,6 +59,26 @@ type pending struct {
 	// Draft is the statement that the user is about to sign: built from what
 	// they chose, shown, and then signed byte by byte.
 	Draft []byte `json:"draft,omitempty"`
+}
+
+// Shown identifies what a page shows of the request. The page's forms send it
+// back: a deployment may replace a request, and nobody is to consent to another
+// one than they read.
+func (p pending) Shown() (string, error) {
+	text, err := json.Marshal(p.Request)
+	if err != nil {
+		return "", fmt.Errorf("digest request %s: %w", p.key(), err)
+	}
+	return hpcsera.DigestOf(text), nil
+}
+
+// as refuses a form of a page that showed another request.
+func (p pending) as(shown string) error {
+	now, err := p.Shown()
+	if err == nil && now != shown {
+		err = hpcsera.Errorf(hpcsera.Conflict, "The request has changed since you looked at it.").Hint("Read it again.")
+	}
+	return err
 }
 
 // nobody owns requests until somebody types their code.

@@ -91,6 +91,18 @@ func (s *Service) post(tx records.Tx, p pending) error {
 		}
 		return hpcsera.Errorf(hpcsera.Conflict, "another request has this id.").At("id")
 	}
+	shown, err := p.Shown()
+	if err != nil {
+		return err
+	}
+	switch closed, found, err := get[string](tx, kindClosed, p.key()); {
+	case err != nil:
+		return err
+	case found && closed == shown:
+		return nil // its answer was lost; it does not open again
+	case found:
+		return hpcsera.Errorf(hpcsera.Conflict, "another request had this id.").At("id")
+	}
 	if err := s.admit(tx, p); err != nil {
 		return err
 	}
@@ -173,8 +185,16 @@ func (s *Service) admit(tx records.Tx, p pending) error {
 	return err
 }
 
-// forget takes a request away with its code.
+// forget takes a request away with its code. Until its end no other can come
+// under its id.
 func (s *Service) forget(tx records.Tx, p pending) error {
+	shown, err := p.Shown()
+	if err != nil {
+		return err
+	}
+	if err := tx.Put(kindClosed, p.key(), shown, records.Options{Ends: p.Request.Expires}); err != nil {
+		return err
+	}
 	if err := tx.Delete(kindRequest, p.key()); err != nil {
 		return err
 	}

@@ -122,6 +122,46 @@ func TestARequestIsDecidedOnce(t *testing.T) {
 	}
 }
 
+func TestAnotherKeyThanTheOneReadIsNotAllowed(t *testing.T) {
+	w := newWorld(t)
+	r, code := w.enrolment()
+	w.post(r)
+	w.submit("alice", "/auth/code", form("code", code))
+	read := shownOf(w.get("alice", path("hpc", r.ID)).body)
+	w.submit("alice", path("hpc", r.ID), form("action", "deny"))
+	swapped := r
+	swapped.Thumbprint = strings.Repeat("K", 43)
+	if err := w.api.Post(t.Context(), swapped); hpcsera.CodeOf(err) != hpcsera.Conflict {
+		t.Errorf("another key under a decided id: got %v, want a conflict", err)
+	}
+	swapped, code = w.enrolment()
+	swapped.Thumbprint = strings.Repeat("K", 43)
+	w.post(swapped)
+	w.submit("alice", "/auth/code", form("code", code))
+	for name, had := range map[string]string{"what was read": read, "nothing": ""} {
+		got := w.submit("alice", path("hpc", swapped.ID), form("action", "allow", "until", "asked", "shown", had))
+		if got.status != http.StatusUnprocessableEntity {
+			t.Errorf("allow after %s: got status %d, want 422", name, got.status)
+		}
+		got.has(t, "has changed since you looked at it", swapped.Thumbprint)
+	}
+	if all := w.decisions(); len(all) != 1 || all[0].Granted {
+		t.Errorf("got %+v, want the denial alone", all)
+	}
+}
+
+func TestWhatAUsersOwnSessionAsksLooksLikeNoClients(t *testing.T) {
+	w := newWorld(t)
+	r := w.post(w.tokenRequest())
+	if got := w.get("alice", path("hpc", r.ID)); strings.Contains(got.body, "hpcsera login") {
+		t.Errorf("what the client asks names a session: %s", got.body)
+	}
+	r = w.tokenRequest()
+	r.Host = "alices-laptop"
+	w.post(r)
+	w.get("alice", path("hpc", r.ID)).has(t, "hpcsera login", "alices-laptop", "goes to that terminal, not to the client", "deny it")
+}
+
 func TestARequestEnds(t *testing.T) {
 	w := newWorld(t)
 	expired, cancelled := w.post(w.tokenRequest()), w.post(w.tokenRequest())

@@ -37,6 +37,9 @@ type Sessions interface {
 	// Prove returns who is signed in and proved to be there at since or later,
 	// for requests that open a page. Otherwise it has answered, as above.
 	Prove(w http.ResponseWriter, r *http.Request, since time.Time) (Person, bool)
+	// SpendVisit counts a stranger's request that leaves something to remember,
+	// and refuses too many from one address.
+	SpendVisit(r *http.Request) error
 	// Mail sends a mail to a user's address and returns when it was sent, or
 	// not_found for somebody who has none.
 	Mail(ctx context.Context, user, subject, text string) error

@@ -22,7 +22,7 @@ type Narrowed struct {
 
 // Draft builds the statement that the user will be shown and asked to sign,
 // and keeps its bytes with the request: exactly these are signed.
-func (s *Service) Draft(ctx context.Context, user, deployment, id string, n Narrowed) error {
+func (s *Service) Draft(ctx context.Context, user, deployment, id, shown string, n Narrowed) error {
 	return s.cfg.Store.Write(ctx, func(tx records.Tx) error {
 		p, err := s.requestOf(tx, user, deployment, id)
 		if err != nil {
@@ -30,6 +30,9 @@ func (s *Service) Draft(ctx context.Context, user, deployment, id string, n Narr
 		}
 		if p.Request.Kind != decision.Code {
 			return hpcsera.Errorf(hpcsera.Conflict, "This request needs no signature.")
+		}
+		if err := p.as(shown); err != nil {
+			return err
 		}
 		last, err := s.lastApproved(tx, p)
 		if err != nil {

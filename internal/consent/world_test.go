@@ -2,8 +2,10 @@ package consent_test
 
 import (
 	"context"
+	"html"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -49,7 +51,21 @@ type people struct {
 	mu    sync.Mutex
 	known map[string]consent.Person
 	sent  []string // USER|SUBJECT|TEXT
+
+	visits int // of strangers
 }
+
+// SpendVisit implements consent.Sessions.
+func (p *people) SpendVisit(*http.Request) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.visits++; p.visits > mostVisits {
+		return hpcsera.Errorf(hpcsera.QuotaExceeded, "There were too many.")
+	}
+	return nil
+}
+
+const mostVisits = 5
 
 // Mail implements consent.Sessions.
 func (p *people) Mail(_ context.Context, user, subject, text string) error {
@@ -266,9 +282,24 @@ func (w *world) get(user, path string) answer {
 	return w.send(user, httptest.NewRequest(http.MethodGet, "https://auth.example.org"+path, nil))
 }
 
-// submit sends a form of our own page.
+var shownPattern = regexp.MustCompile(`name="shown" value="([^"]+)"`)
+
+// shownOf is what a page says of the request that it shows, "" of none.
+func shownOf(page string) string {
+	if found := shownPattern.FindStringSubmatch(page); found != nil {
+		return html.UnescapeString(found[1])
+	}
+	return ""
+}
+
+// submit sends a form of our own page. Where the page of a request is not
+// given, it is the one that user gets now.
 func (w *world) submit(user, path string, form url.Values) answer {
 	w.t.Helper()
+	if strings.HasPrefix(path, "/auth/requests/") && !form.Has("shown") {
+		form = maps.Clone(form)
+		form.Set("shown", shownOf(w.get(user, path).body))
+	}
 	r := httptest.NewRequest(http.MethodPost, "https://auth.example.org"+path, strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set("Sec-Fetch-Site", "same-origin")

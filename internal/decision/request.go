@@ -44,8 +44,10 @@ type Request struct {
 	Scope      hpcsera.Scope `json:"scope,omitempty"`
 	Projects   []string      `json:"projects,omitempty"`   // an agent's
 	Thumbprint string        `json:"thumbprint,omitempty"` // RFC 7638, of a session's or an agent's key
-	Host       string        `json:"host,omitempty"`       // where that key is, as it says itself
-	Code       *CodeDetails  `json:"code,omitempty"`
+	// Host is where that key is, as it says itself. Of a token it is where the
+	// user's own session of the command line is that asks in the client's name.
+	Host string       `json:"host,omitempty"`
+	Code *CodeDetails `json:"code,omitempty"`
 
 	Until   time.Time `json:"until,omitzero"` // the end that is asked for; the user may choose an earlier one
 	Expires time.Time `json:"expires"`        // of the request
@@ -130,7 +132,7 @@ func (r Request) Validate() error {
 		{"site", r.Site, r.Site == "" && r.Kind != Agent || hpcsera.ValidName(r.Site)},
 		{"scope", string(r.Scope), r.Scope == "" || r.Kind == Token && (r.Scope == hpcsera.ClientScope || r.Scope == hpcsera.ProjectScope)},
 		{"thumbprint", r.Thumbprint, typed && ValidThumbprint(r.Thumbprint) || !typed && r.Thumbprint == ""},
-		{"host", r.Host, printable(r.Host, 255) && (typed || r.Host == "")},
+		{"host", r.Host, printable(r.Host, 255) && (typed || r.Kind == Token || r.Host == "")},
 		{"until", r.Until.String(), !r.Until.IsZero() || r.Kind == Code},
 		{"expires", r.Expires.String(), !r.Expires.IsZero()},
 	} {

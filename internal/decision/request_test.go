@@ -45,6 +45,7 @@ func TestARequestThatNobodyCanMeanIsRefused(t *testing.T) {
 		{"an agent of no project", "projects", enrolment, func(r *decision.Request) { r.Projects = nil }},
 		{"an agent with roles", "roles", enrolment, func(r *decision.Request) { r.Roles = 1 }},
 		{"a host of control characters", "host", enrolment, func(r *decision.Request) { r.Host = "a\x1b[2J" }},
+		{"a host of control characters that wants a token", "host", request, func(r *decision.Request) { r.Host = "a\x1b[2J" }},
 		{"a token that does nothing", "roles", request, func(r *decision.Request) { r.Roles = 0 }},
 		{"a token without end", "until", request, func(r *decision.Request) { r.Until = time.Time{} }},
 		{"a request without end", "expires", request, func(r *decision.Request) { r.Expires = time.Time{} }},

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -28,7 +29,12 @@ func (s *Service) Ask(ctx context.Context, by *auth.Principal, t hpcsera.Token) 
 	if err := g.Request.Validate(); err != nil {
 		return hpcsera.AskedToken{}, err
 	}
-	err := s.cfg.Store.Read(ctx, func(r store.Reader) error { return s.cfg.Access.Usable(r, t) })
+	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
+		if g.Request.Host, err = s.hostOf(r, by.Person); err != nil {
+			return err
+		}
+		return s.cfg.Access.Usable(r, t)
+	})
 	if err != nil {
 		return hpcsera.AskedToken{}, store.Failed("look up what a token is for", err)
 	}
@@ -46,4 +52,15 @@ func (s *Service) Ask(ctx context.Context, by *auth.Principal, t hpcsera.Token) 
 		ID: g.Request.ID, URL: s.cfg.Inbox.RequestURL(g.Request.ID), Expires: g.Request.Expires, Interval: int(s.cfg.Interval.Seconds()),
 		DeviceCode: s.reference(deviceFlow, g.Request.ID),
 	}, nil
+}
+
+// hostOf says where the session that asks is. The user must not take it for the
+// client, in whose name it asks.
+func (s *Service) hostOf(r store.Reader, p *auth.Person) (string, error) {
+	if !p.KeyBound {
+		return "", nil
+	}
+	var row auth.LoginSession
+	err := r.Document(auth.LoginSessions, p.Session, s.now(), &row)
+	return cmp.Or(row.Host, "an unknown host"), err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/decision"
+	"github.com/hpcsera/hpcsera/internal/store"
 )
 
 func newSigner(t *testing.T) ed25519.PrivateKey {
@@ -160,6 +161,11 @@ func TestAnAgentIsEnrolledForTheKeyThatTheUserSaw(t *testing.T) {
 func TestAUsersWishIsDecidedAndCollected(t *testing.T) {
 	w := newWorld(t)
 	loggedIn := &auth.Principal{Person: &auth.Person{User: "alice", KeyBound: true}}
+	w.must(w.store.Write(t.Context(), func(tx store.Tx) error {
+		made, _, err := w.access.IssueSession(tx, person("alice"), hpcsera.Session{User: "alice", Host: "alices-laptop"})
+		loggedIn.Person.Session = made.ID
+		return err
+	}))
 	wish, err := w.access.Wanted(access.NewToken{User: "alice", Project: "cfd", Client: "gitlab", Preset: "ci"})
 	w.must(err)
 	for name, c := range map[string]struct {
@@ -181,6 +187,9 @@ func TestAUsersWishIsDecidedAndCollected(t *testing.T) {
 	asked, err := w.oauth.Ask(t.Context(), loggedIn, wish)
 	w.must(err)
 	r := w.app.last()
+	if r.Host != "alices-laptop" {
+		t.Errorf("the user is told of a session at %q, want alices-laptop: it must not look like the client", r.Host)
+	}
 	if r.User != "alice" || r.ID != asked.ID || asked.URL != w.app.RequestURL(r.ID) {
 		t.Errorf("got %+v, and the user is asked %+v", asked, r)
 	}

@@ -57,7 +57,7 @@ func (s *Service) startAbroad(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.spendVisit(r); err != nil {
+	if err := s.SpendVisit(r); err != nil {
 		return err
 	}
 	state, _ := newSecret()

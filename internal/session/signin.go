@@ -227,7 +227,9 @@ func (s *Service) leave(tx records.Tx, r *http.Request) error {
 // remember.
 func visitTries() allowance { return allowance{"visit", 600, 15 * time.Minute} }
 
-func (s *Service) spendVisit(r *http.Request) error {
+// SpendVisit counts a request of somebody who did not sign in and leaves
+// something for us to remember, and refuses too many from one address.
+func (s *Service) SpendVisit(r *http.Request) error {
 	return s.cfg.Records.Write(r.Context(), func(tx records.Tx) error {
 		_, err := visitTries().spend(tx, s.network(r), s.cfg.Now())
 		return err
@@ -257,7 +259,7 @@ func (s *Service) offerSignIn(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.spendVisit(r); err != nil {
+	if err := s.SpendVisit(r); err != nil {
 		return err
 	}
 	v.Passkey = ceremony
