@@ -366,7 +366,7 @@ func TestApprovedCodeOfAnotherClientIsReached(t *testing.T) {
 	spec := hpcsera.JobSpec{Code: digest, RunPart: hpcsera.RunPart{Site: "gwdg"}}
 	_, err := w.jobs.Submit(t.Context(), flowable, []hpcsera.JobSpec{spec}, false, jobs.Idempotency{})
 	expect(t, "before", err, hpcsera.UnknownCode)
-	w.approve(alice, hello(), hpcsera.RunPart{}, forClients("flowable"))
+	w.approve(w.token("alice", wholeProject), hello(), hpcsera.RunPart{}, forClients("flowable"))
 	expectState(t, "after", w.submit(flowable, spec), hpcsera.Pending, hpcsera.WaitingForAgent)
 }
 
