@@ -81,7 +81,7 @@ func (s *Service) fileable(st approval.Statement, r hpcsera.ApprovalRequest) err
 
 func (s *Service) file(tx store.Tx, ledger *store.Ledger, p *auth.Principal, st approval.Statement, row store.Approval) (store.Approval, error) {
 	switch old, err := tx.Approval(st.ID); {
-	case err == nil && bytes.Equal(old.Statement, row.Statement) && old.User == row.User && (old.Client == "" || old.Client == row.Client):
+	case err == nil && bytes.Equal(old.Statement, row.Statement) && old.User == row.User:
 		return *old, nil
 	case err == nil:
 		return row, refused("another statement has this id.").At("id").Hint("Build a new one.")
