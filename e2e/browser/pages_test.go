@@ -157,9 +157,9 @@ func (d *deployment) fill(agent hpcsera.Agent) (digest string) {
 				return err
 			}
 		}
-		if err := tx.PutApproval(hpcsera.Approval{
+		if err := tx.PutApproval(store.Approval{Approval: hpcsera.Approval{
 			ID: st.ID, User: "alice", Project: "cfd", Digest: digest, Name: m.Name, NotBefore: st.NotBefore, NotAfter: st.NotAfter, Statement: text, Signature: signature, Filed: now,
-		}); err != nil {
+		}}); err != nil {
 			return err
 		}
 		login := auth.LoginSession{Session: hpcsera.Session{ID: hpcsera.NewID("ls"), User: "alice", Thumbprint: agent.Thumbprint, Host: "laptop.example.org", Created: now, Expires: now.Add(12 * time.Hour)}}

@@ -19,7 +19,7 @@ type Target struct {
 	// Member is what the person is in the project, where persons ask.
 	Member hpcsera.MemberRole
 	// Granted says that the token's user approved this code for the token's
-	// client, which makes another client's code reachable.
+	// client, which makes another client's code reachable, to read and use it.
 	Granted bool
 }
 
@@ -166,7 +166,7 @@ func reached(p *Principal, rule Rule, t Target) error {
 		return unreachable("no such thing in the project %s.", token.Project)
 	}
 	switch only := p.OnlyClient(); {
-	case rule.reach == reachesThing && only != "" && t.Client != only && !t.Granted:
+	case rule.reach == reachesThing && only != "" && t.Client != only && (!t.Granted || rule.own):
 		return unreachable("no such thing of the client %s in the project %s.", only, token.Project)
 	case rule.reach == reachesOwn && t.User != token.User:
 		return unreachable("no such thing of %s.", token.User)

@@ -106,6 +106,7 @@ func TestWhatATokenDoesNotReachDoesNotExist(t *testing.T) {
 		{"another site than the token's", token(atHLRS), auth.GetSite, auth.Target{Site: "gwdg"}, hpcsera.NotFound},
 		{"another client's code", token(nil), auth.GetCode, auth.Target{Project: "cfd", User: "bob", Client: "flowable"}, hpcsera.NotFound},
 		{"another client's code that the user approved for this one", token(nil), auth.GetCode, auth.Target{Project: "cfd", User: "bob", Client: "flowable", Granted: true}, ""},
+		{"deleting it", token(nil), auth.DeleteCode, auth.Target{Project: "cfd", User: "alice", Client: "flowable", Granted: true}, hpcsera.NotFound},
 		{"another project's code, whatever was approved", token(nil), auth.GetCode, auth.Target{Project: "melt", User: "bob", Client: "flowable", Granted: true}, hpcsera.NotFound},
 		{"another user's approval", token(nil), auth.GetApproval, auth.Target{Project: "cfd", User: "bob"}, hpcsera.NotFound},
 		{"another user's approval, with the project granted", token(project), auth.GetApproval, auth.Target{Project: "cfd", User: "bob"}, hpcsera.NotFound},

@@ -19,7 +19,10 @@ approval start. Nothing of what is signed is taken from the server.
 
 The statement names the server by the URL that you use (--deployment where
 your agents use another one), your agents by the thumbprints in the context
-(or --agent), and the limits of the job file, or else what the job asks for.`,
+(or --agent), and the limits of the job file, or else what the job asks for.
+
+What is filed with a token of one client counts for that client's jobs. For
+those of others use a token of scope project, or the Auth app.`,
 		Example: `  hpcsera approve job.yaml --sign-key ~/.ssh/id_ed25519 --valid 60d --runs 100`,
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: completeJobFiles,
 	}

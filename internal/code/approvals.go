@@ -2,6 +2,7 @@ package code
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -36,11 +37,16 @@ func (s *Service) FileApproval(ctx context.Context, p *auth.Principal, r hpcsera
 	if err := s.fileable(st, r); err != nil {
 		return hpcsera.Approval{}, err
 	}
-	row := hpcsera.Approval{
+	// It would count for nobody; see [store.Approval].
+	if only := p.OnlyClient(); only != "" && !allows(st.Clients, only) {
+		return hpcsera.Approval{}, refused("the token is of the client %s, for which the statement is not.", only).At("clients").
+			Hint("File it with a token of scope project, or approve the code in the Auth app.")
+	}
+	row := store.Approval{Client: p.OnlyClient(), Approval: hpcsera.Approval{
 		ID: st.ID, User: st.User, Project: st.Project, Digest: st.Code, Name: st.Name,
 		NotBefore: st.NotBefore, NotAfter: st.NotAfter, Statement: r.Statement, Signature: r.Signature, Filed: s.cfg.Now().UTC(),
-	}
-	var filed hpcsera.Approval
+	}}
+	var filed store.Approval
 	err = s.cfg.Store.Write(ctx, func(tx store.Tx) error {
 		ledger, err := store.NewLedger(tx, row.Filed)
 		if err != nil {
@@ -49,12 +55,13 @@ func (s *Service) FileApproval(ctx context.Context, p *auth.Principal, r hpcsera
 		filed, err = s.file(tx, ledger, p, st, row)
 		return err
 	})
-	return filed, store.Failed("file approval "+st.ID, err)
+	return filed.Approval, store.Failed("file approval "+st.ID, err)
 }
 
 // fileable checks what needs no look-up: that the statement is meant for this
 // deployment, can still hold, and that the signature belongs to its bytes.
-// Whether the signer may approve is decided by the agents, not here.
+// Whether the signer may approve is decided by the agents, not here: any key
+// passes, which is why [store.Approval] keeps whose token filed it.
 func (s *Service) fileable(st approval.Statement, r hpcsera.ApprovalRequest) error {
 	if st.Deployment != s.cfg.Deployment {
 		return refused("the statement is for %s; this is %s.", st.Deployment, s.cfg.Deployment).At("deployment").
@@ -72,7 +79,7 @@ func (s *Service) fileable(st approval.Statement, r hpcsera.ApprovalRequest) err
 	return err
 }
 
-func (s *Service) file(tx store.Tx, ledger *store.Ledger, p *auth.Principal, st approval.Statement, row hpcsera.Approval) (hpcsera.Approval, error) {
+func (s *Service) file(tx store.Tx, ledger *store.Ledger, p *auth.Principal, st approval.Statement, row store.Approval) (store.Approval, error) {
 	switch old, err := tx.Approval(st.ID); {
 	case err == nil && bytes.Equal(old.Statement, row.Statement) && old.User == row.User:
 		return *old, nil
@@ -91,7 +98,7 @@ func (s *Service) file(tx store.Tx, ledger *store.Ledger, p *auth.Principal, st 
 		return row, err
 	}
 	if s.cfg.Filed != nil && p.Token != nil {
-		if err := s.cfg.Filed(tx, row); err != nil {
+		if err := s.cfg.Filed(tx, row.Approval); err != nil {
 			return row, err
 		}
 	}
@@ -148,7 +155,8 @@ func (s *Service) release(tx store.Tx, ledger *store.Ledger, st approval.Stateme
 	return nil
 }
 
-// Approvals lists the approvals of p's user in p's project, newest first.
+// Approvals lists the approvals of p's user in p's project, newest first, and
+// for a token that reaches only its client's things those that are for it.
 // digest and name narrow the list where they are not "".
 func (s *Service) Approvals(ctx context.Context, p *auth.Principal, digest, name string) (hpcsera.ApprovalList, error) {
 	list := hpcsera.ApprovalList{Approvals: []hpcsera.Approval{}}
@@ -156,18 +164,27 @@ func (s *Service) Approvals(ctx context.Context, p *auth.Principal, digest, name
 		return list, err
 	}
 	err := s.cfg.Store.Read(ctx, func(r store.Reader) error {
-		rows, err := r.Approvals(p.Token.User, p.Token.Project, digest, name, listLimit)
-		for _, a := range rows {
-			list.Approvals = append(list.Approvals, *a)
+		rows, err := r.Approvals(p.Token.User, p.Token.Project, cmp.Or(p.OnlyClient(), store.EveryClient), digest, name, listLimit)
+		if err != nil {
+			return err
 		}
-		return err
+		for _, a := range rows {
+			shown, err := s.concerns(a, p)
+			if err != nil {
+				return err
+			}
+			if shown {
+				list.Approvals = append(list.Approvals, a.Approval)
+			}
+		}
+		return nil
 	})
 	return list, store.Failed("list approvals", err)
 }
 
 // Approval returns one of them.
 func (s *Service) Approval(ctx context.Context, p *auth.Principal, id string) (hpcsera.Approval, error) {
-	var row *hpcsera.Approval
+	var row *store.Approval
 	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
 		row, err = r.Approval(id)
 		return err
@@ -175,12 +192,32 @@ func (s *Service) Approval(ctx context.Context, p *auth.Principal, id string) (h
 	if err == nil {
 		err = auth.Allow(p, auth.GetApproval, auth.Target{Project: row.Project, User: row.User})
 	}
+	if err == nil {
+		var shown bool
+		if shown, err = s.concerns(row, p); err == nil && !shown {
+			err = store.ErrNotFound
+		}
+	}
 	if errors.Is(err, store.ErrNotFound) || hpcsera.CodeOf(err) == hpcsera.NotFound {
 		return hpcsera.Approval{}, hpcsera.Errorf(hpcsera.NotFound, "there is no approval %s.", id)
 	} else if err != nil {
 		return hpcsera.Approval{}, store.Failed("read approval "+id, err)
 	}
-	return *row, nil
+	return row.Approval, nil
+}
+
+// concerns says whether an approval is one for p's client, where p is limited
+// to it. Whoever reads a statement could file one like it.
+func (s *Service) concerns(a *store.Approval, p *auth.Principal) (bool, error) {
+	only := p.OnlyClient()
+	if only == "" {
+		return true, nil
+	}
+	st, err := s.statement(a)
+	if err != nil {
+		return false, err
+	}
+	return (a.Client == "" || a.Client == only) && allows(st.Clients, only), nil
 }
 
 func refused(format string, args ...any) *hpcsera.Error {

@@ -110,21 +110,27 @@ func (s *Service) shown(r store.Reader, row *store.Code, members []string) (Show
 }
 
 // signed adds what one member signed about the code. A later approval of the
-// same name may have replaced it, whatever code that one is about.
+// same name may have replaced it, whatever code that one is about; what a
+// client filed by itself replaces only what that client did.
 func (s *Service) signed(r store.Reader, row *store.Code, member string, into *Shown) error {
-	all, err := r.Approvals(member, row.Project, "", row.Name, listLimit)
+	all, err := r.Approvals(member, row.Project, store.EveryClient, "", row.Name, listLimit)
 	if err != nil {
 		return err
 	}
-	replaced := map[string]string{}
+	replaced, filers := map[string]string{}, map[string]string{}
+	for _, a := range all {
+		filers[a.ID] = a.Client
+	}
 	for _, a := range all {
 		says, err := s.statement(a)
 		if err != nil {
 			return err
 		}
-		replaced[says.Replaces] = a.ID
+		if a.Client == "" || a.Client == filers[says.Replaces] {
+			replaced[says.Replaces] = a.ID
+		}
 		if a.Digest == row.Digest {
-			into.Approvals = append(into.Approvals, Signed{Approval: *a, Says: *says})
+			into.Approvals = append(into.Approvals, Signed{Approval: a.Approval, Says: *says})
 		}
 	}
 	for i := range into.Approvals {

@@ -92,9 +92,9 @@ func (s *Service) resolve(r store.Reader, p *auth.Principal, ref string) (*hpcse
 }
 
 // newest returns the digest that a name means: the approval of p's user filed
-// last, among those that hold now and name p's client.
+// last, among those that hold now and count for p's client.
 func (s *Service) newest(r store.Reader, p *auth.Principal, name string) (string, error) {
-	list, err := r.Approvals(p.Token.User, p.Token.Project, "", name, listLimit)
+	list, err := r.Approvals(p.Token.User, p.Token.Project, p.Token.Client, "", name, listLimit)
 	if err != nil {
 		return "", err
 	}
@@ -116,7 +116,7 @@ func (s *Service) newest(r store.Reader, p *auth.Principal, name string) (string
 // it. When an approval covers everything but the resources and attributes that
 // the job asks for, the error is limit_exceeded.
 func (s *Service) Covering(r store.Reader, j *store.Job, agent *store.Agent, at time.Time) (*hpcsera.Approval, error) {
-	list, err := r.Approvals(j.User, j.Project, j.Code.Digest, "", listLimit)
+	list, err := r.Approvals(j.User, j.Project, j.Client, j.Code.Digest, "", listLimit)
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (s *Service) Covering(r store.Reader, j *store.Job, agent *store.Agent, at 
 		}
 		err = st.Limits.Within(j.Run, part.Manifest.Steps)
 		if err == nil {
-			return a, nil
+			return &a.Approval, nil
 		}
 		if exceeded == nil {
 			exceeded = err
@@ -167,7 +167,7 @@ func allows(list []string, name string) bool {
 
 // statement parses a filed statement, remembered by the approval's id: rows of
 // approvals never change.
-func (s *Service) statement(a *hpcsera.Approval) (*approval.Statement, error) {
+func (s *Service) statement(a *store.Approval) (*approval.Statement, error) {
 	if st, ok := s.statements.get(a.ID); ok {
 		return st, nil
 	}

@@ -220,12 +220,13 @@ func (s *Service) reached(r store.Reader, p *auth.Principal, action auth.Action,
 	return row, nil
 }
 
-// granted says whether p's user approved code of another client for p's.
+// granted says whether p's user approved code of another client for p's. What
+// a client filed by itself grants it nothing: any key could have signed that.
 func (s *Service) granted(r store.Reader, p *auth.Principal, row *store.Code) (bool, error) {
 	if only := p.OnlyClient(); only == "" || only == row.Client {
 		return false, nil
 	}
-	list, err := r.Approvals(p.Token.User, row.Project, row.Digest, "", listLimit)
+	list, err := r.Approvals(p.Token.User, row.Project, "", row.Digest, "", listLimit)
 	if err != nil {
 		return false, err
 	}

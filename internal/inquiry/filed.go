@@ -20,7 +20,7 @@ func Filed(tx store.Tx, a hpcsera.Approval) error {
 
 // tellFiled tells the Auth app of approvals that it does not know yet.
 func (s *Service) tellFiled(ctx context.Context) error {
-	var list []*hpcsera.Approval
+	var list []*store.Approval
 	err := s.cfg.Store.Read(ctx, func(r store.Reader) error {
 		return r.Documents(filed, "", s.now(), func(id string, _ []byte) error {
 			if len(list) == mostFiled {

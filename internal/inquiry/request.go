@@ -33,9 +33,9 @@ type found struct {
 	code   *store.Code
 	agents []decision.CodeAgent // that could run it
 	sites  []string
-	last   *hpcsera.Approval // of the same name, by the same user
-	before *store.Code       // what it is about, unless that is this code or gone
-	shown  map[string]bool   // digests of files whose bytes the project has
+	last   *store.Approval // of the same name, by the same user
+	before *store.Code     // what it is about, unless that is this code or gone
+	shown  map[string]bool // digests of files whose bytes the project has
 }
 
 // find returns nil where nothing is to be asked: no job waits any more, the
@@ -102,9 +102,10 @@ func (s *Service) agents(r store.Reader, a store.Awaited) (list []decision.CodeA
 	return list, nil
 }
 
-// findLast finds the version that the user approved last.
+// findLast finds the version that the user approved last. One that a client
+// filed by itself is none: it could make a large change look small.
 func (f *found) findLast(r store.Reader, a store.Awaited) error {
-	list, err := r.Approvals(a.User, a.Project, "", f.code.Name, 1)
+	list, err := r.Approvals(a.User, a.Project, "", "", f.code.Name, 1)
 	if err != nil || len(list) == 0 || list[0].Digest == a.Digest {
 		return err
 	}

@@ -104,7 +104,14 @@ func TestBytesOfOtherProjectsAreNotShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.approve(alice, before)
-	job := w.wait(alice, hello("echo 2\n"))
+	job := w.wait(alice, hello("echo 0\n"))
+	w.look()
+	if last := w.request(job).Code.Last; last != nil {
+		t.Errorf("approved by what a client filed itself: got %+v, want none", last)
+	}
+	alice.Token.Scope = hpcsera.ProjectScope
+	w.approve(alice, before)
+	job = w.wait(alice, hello("echo 2\n"))
 	w.look()
 	last := w.request(job).Code.Last
 	if last == nil || last.Manifest.Script != before.Script {

@@ -22,6 +22,7 @@ func TestWhatATokenDoesNotReachIsNotListed(t *testing.T) {
 	w := newWorld(t)
 	alice := w.token("alice")
 	mine := w.ready(alice)
+	w.approve(w.token("alice", wholeProject), hello(), hpcsera.RunPart{})
 	flowables := w.submit(w.token("alice", client("flowable")), hpcsera.JobSpec{Code: "hello", RunPart: hpcsera.RunPart{Site: "hlrs"}})
 	w.ready(w.token("alice", inProject("melt")))
 	for _, c := range []struct {

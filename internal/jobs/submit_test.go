@@ -134,7 +134,7 @@ func TestAnApprovalForOtherPurposesReleasesNothing(t *testing.T) {
 	alice := w.token("alice")
 	j := w.submit(alice, hpcsera.JobSpec{Manifest: hello(), RunPart: hpcsera.RunPart{Site: "gwdg", Resources: hpcsera.Resources{NodeCount: 2}}})
 	w.approve(alice, hello(), hpcsera.RunPart{Resources: hpcsera.Resources{NodeCount: 2}}, forSites("hlrs"))
-	w.approve(alice, hello(), hpcsera.RunPart{Resources: hpcsera.Resources{NodeCount: 2}}, forClients("flowable"))
+	w.approve(w.token("alice", wholeProject), hello(), hpcsera.RunPart{Resources: hpcsera.Resources{NodeCount: 2}}, forClients("flowable"))
 	got, err := w.jobs.Get(t.Context(), alice, j.ID)
 	if err != nil {
 		t.Fatal(err)
@@ -366,7 +366,7 @@ func TestApprovedCodeOfAnotherClientIsReached(t *testing.T) {
 	spec := hpcsera.JobSpec{Code: digest, RunPart: hpcsera.RunPart{Site: "gwdg"}}
 	_, err := w.jobs.Submit(t.Context(), flowable, []hpcsera.JobSpec{spec}, false, jobs.Idempotency{})
 	expect(t, "before", err, hpcsera.UnknownCode)
-	w.approve(alice, hello(), hpcsera.RunPart{}, forClients("flowable"))
+	w.approve(w.token("alice", wholeProject), hello(), hpcsera.RunPart{}, forClients("flowable"))
 	expectState(t, "after", w.submit(flowable, spec), hpcsera.Pending, hpcsera.WaitingForAgent)
 }
 

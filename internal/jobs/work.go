@@ -288,7 +288,7 @@ func (s *Service) orders(r store.Reader, jobs []*store.Job, acked int64) (list [
 	}
 	slices.SortFunc(jobs, func(a, b *store.Job) int { return cmp.Compare(since(a), since(b)) })
 	list, upto = []hpcsera.Order{}, acked
-	approvals, size := map[string]*hpcsera.Approval{}, 0
+	approvals, size := map[string]*store.Approval{}, 0
 	for _, j := range jobs {
 		order := hpcsera.Order{JobID: j.ID, Attempt: j.Attempt, Revision: j.Revision, Desired: j.Desired}
 		if j.Delivered > acked {
@@ -306,7 +306,7 @@ func (s *Service) orders(r store.Reader, jobs []*store.Job, acked int64) (list [
 }
 
 // orderSpec writes all that an agent needs to judge and run a job.
-func (s *Service) orderSpec(r store.Reader, j *store.Job, approvals map[string]*hpcsera.Approval) (*hpcsera.OrderSpec, error) {
+func (s *Service) orderSpec(r store.Reader, j *store.Job, approvals map[string]*store.Approval) (*hpcsera.OrderSpec, error) {
 	part, err := s.cfg.Code.Part(r, j.Project, j.Code.Digest)
 	if err != nil {
 		return nil, err

@@ -209,10 +209,12 @@ type CodeReader interface {
 	CodeList(project, user, client string, limit int) ([]*Code, error)
 	// HasBlob reports whether someone of the project handed in these bytes.
 	HasBlob(project, digest string) (bool, error)
-	Approval(id string) (*hpcsera.Approval, error)
-	// Approvals returns a user's approvals in a project, newest first; digest
-	// and name narrow the list where they are not "".
-	Approvals(user, project, digest, name string, limit int) ([]*hpcsera.Approval, error)
+	Approval(id string) (*Approval, error)
+	// Approvals returns a user's approvals in a project, newest first: those
+	// that count for the jobs of a client, with "" only those that count for all
+	// of them, with [EveryClient] whatever was filed. digest and name narrow the
+	// list where they are not "".
+	Approvals(user, project, client, digest, name string, limit int) ([]*Approval, error)
 }
 
 // Code is a code part's row.
@@ -222,13 +224,24 @@ type Code struct {
 	Client string
 }
 
+// Approval is an approval's row. No signature is proven before an agent has
+// seen it, so what a client filed by a token for itself counts for its own jobs
+// only: it would otherwise stand before, and replace, what others filed.
+type Approval struct {
+	hpcsera.Approval
+	Client string // whose token filed it, or "" where it counts for all
+}
+
+// EveryClient stands for whatever was filed. It is no client's name.
+const EveryClient = "*"
+
 // CodeWriter files code parts, blobs and approvals. Filing twice is no error,
 // and the first filing stays as it is.
 type CodeWriter interface {
 	PutCode(Code) error
 	DeleteCode(project, digest string) error
 	PutBlob(project, digest string, size int64) error
-	PutApproval(hpcsera.Approval) error
+	PutApproval(Approval) error
 }
 
 // AccessReader reads who there is.

@@ -263,10 +263,10 @@ func (w *world) hostile(t *testing.T) {
 		}); err != nil {
 			return err
 		}
-		if err := tx.PutApproval(hpcsera.Approval{
+		if err := tx.PutApproval(store.Approval{Approval: hpcsera.Approval{
 			ID: st.ID, User: "alice", Project: "cfd", Digest: st.Code, Name: st.Name, NotBefore: st.NotBefore, NotAfter: st.NotAfter,
 			Statement: text, Signature: evil, Filed: w.now,
-		}); err != nil {
+		}}); err != nil {
 			return err
 		}
 		login := auth.LoginSession{Session: hpcsera.Session{ID: "ls_1", User: "alice", Thumbprint: evil, Host: evil, Created: w.now, Expires: w.now.Add(time.Hour)}}

@@ -149,39 +149,44 @@ func testBlobs(t *testing.T, d Database) {
 
 func testApprovals(t *testing.T, d Database) {
 	s := d.Open(t)
-	row := func(id, user, project, code, name string, at time.Duration) hpcsera.Approval {
-		return hpcsera.Approval{
+	row := func(id, user, project, code, name string, at time.Duration) store.Approval {
+		return store.Approval{Approval: hpcsera.Approval{
 			ID: id, User: user, Project: project, Digest: digest(code), Name: name, NotBefore: day, NotAfter: day.Add(time.Hour),
 			Statement: []byte(`{"type":"x"}`), Signature: "-----BEGIN SSH SIGNATURE-----", Filed: day.Add(at),
-		}
+		}}
 	}
 	a := row("ap_1", "alice", "cfd", "1", "cavity", 0)
 	changed := a
+	own := row("ap_6", "alice", "cfd", "3", "cavity", 2*time.Hour)
+	own.Client = "gitlab"
 	changed.Statement = []byte("other")
 	write(t, s, func(tx store.Tx) error {
 		return errors.Join(tx.PutApproval(a), tx.PutApproval(row("ap_2", "alice", "cfd", "2", "cavity", time.Hour)),
 			tx.PutApproval(row("ap_3", "alice", "cfd", "1", "pipe", time.Minute)), tx.PutApproval(row("ap_4", "bob", "cfd", "1", "cavity", 0)),
-			tx.PutApproval(row("ap_5", "alice", "bio", "1", "cavity", 0)), tx.PutApproval(changed))
+			tx.PutApproval(row("ap_5", "alice", "bio", "1", "cavity", 0)), tx.PutApproval(changed), tx.PutApproval(own))
 	})
-	got := get(t, s, func(r store.Reader) (*hpcsera.Approval, error) { return r.Approval("ap_1") })
+	got := get(t, s, func(r store.Reader) (*store.Approval, error) { return r.Approval("ap_1") })
 	if diff := cmp.Diff(&a, got); diff != "" {
 		t.Errorf("the approval (-want +got):\n%s", diff)
 	}
 	wantErr(t, "an unknown one", s.Read(t.Context(), func(r store.Reader) error { _, err := r.Approval("ap_9"); return err }), store.ErrNotFound)
 	for what, c := range map[string]struct {
-		code, name string
-		limit      int
-		want       []string
+		client, code, name string
+		limit              int
+		want               []string
 	}{
-		"all":     {"", "", 10, []string{"ap_2", "ap_3", "ap_1"}},
-		"a code":  {digest("1"), "", 10, []string{"ap_3", "ap_1"}},
-		"a name":  {"", "cavity", 10, []string{"ap_2", "ap_1"}},
-		"both":    {digest("1"), "cavity", 10, []string{"ap_1"}},
-		"a limit": {"", "", 1, []string{"ap_2"}},
+		"all":              {store.EveryClient, "", "", 10, []string{"ap_6", "ap_2", "ap_3", "ap_1"}},
+		"a client's":       {"gitlab", "", "", 10, []string{"ap_6", "ap_2", "ap_3", "ap_1"}},
+		"another client's": {"flowable", "", "", 10, []string{"ap_2", "ap_3", "ap_1"}},
+		"for all":          {"", "", "", 10, []string{"ap_2", "ap_3", "ap_1"}},
+		"a code":           {"", digest("1"), "", 10, []string{"ap_3", "ap_1"}},
+		"a name":           {"", "", "cavity", 10, []string{"ap_2", "ap_1"}},
+		"both":             {"", digest("1"), "cavity", 10, []string{"ap_1"}},
+		"a limit":          {"", "", "", 1, []string{"ap_2"}},
 	} {
 		var ids []string
-		for _, a := range get(t, s, func(r store.Reader) ([]*hpcsera.Approval, error) {
-			return r.Approvals("alice", "cfd", c.code, c.name, c.limit)
+		for _, a := range get(t, s, func(r store.Reader) ([]*store.Approval, error) {
+			return r.Approvals("alice", "cfd", c.client, c.code, c.name, c.limit)
 		}) {
 			ids = append(ids, a.ID)
 		}

@@ -118,7 +118,7 @@ func testUndoesAll(t *testing.T, d Database) {
 		err = errors.Join(
 			tx.UpdateJob(j), tx.Append(eventOf(j)), tx.KeepAnswer("scope", "new", store.Answer{Status: 200, Created: day}),
 			tx.DropAnswers(day.Add(time.Hour)), tx.DeleteCode("cfd", digest("a")), tx.PutCode(codeRow("cfd", "b", 0)), tx.PutBlob("cfd", digest("x"), 1),
-			tx.PutApproval(hpcsera.Approval{ID: "ap_1", User: "alice", Project: "cfd"}),
+			tx.PutApproval(store.Approval{Approval: hpcsera.Approval{ID: "ap_1", User: "alice", Project: "cfd"}}),
 			tx.UpdateUser(hpcsera.User{Name: "alice", Disabled: true}), tx.SetMember("cfd", "alice", hpcsera.Owner),
 			tx.UpdateClient(hpcsera.Client{Name: "ci", Disabled: true}), tx.UpdateSite(hpcsera.Site{Name: "gwdg", Disabled: true}),
 			tx.RevokeToken("t_1", day), tx.UpdateAgent(store.Agent{Agent: hpcsera.Agent{ID: "ag_1"}, Term: 7}),
@@ -168,7 +168,7 @@ func dump(t *testing.T, s store.Store, job string) string {
 		add(len(c), err)
 		b, err := r.HasBlob("cfd", digest("x"))
 		add(b, err)
-		p, err := r.Approvals("alice", "cfd", "", "", 0)
+		p, err := r.Approvals("alice", "cfd", "", "", "", 0)
 		add(len(p), err)
 		u, err := r.User("alice")
 		add(*u, err)

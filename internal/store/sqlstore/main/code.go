@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/store"
 	"github.com/hpcsera/hpcsera/internal/store/sqlstore/main/gen"
 )
@@ -71,7 +70,7 @@ func (r *reader) HasBlob(project, digest string) (bool, error) {
 }
 
 // Approval returns an approval.
-func (r *reader) Approval(id string) (*hpcsera.Approval, error) {
+func (r *reader) Approval(id string) (*store.Approval, error) {
 	doc, err := r.q.Approval(r.ctx, id)
 	if err != nil {
 		return nil, r.failed(err, "approval %s", id)
@@ -79,8 +78,8 @@ func (r *reader) Approval(id string) (*hpcsera.Approval, error) {
 	return decodeApproval(doc)
 }
 
-func decodeApproval(doc string) (*hpcsera.Approval, error) {
-	a := &hpcsera.Approval{}
+func decodeApproval(doc string) (*store.Approval, error) {
+	a := &store.Approval{}
 	if err := json.Unmarshal([]byte(doc), a); err != nil {
 		return nil, fmt.Errorf("read approval: %w", err)
 	}
@@ -88,14 +87,14 @@ func decodeApproval(doc string) (*hpcsera.Approval, error) {
 }
 
 // Approvals returns a user's approvals in a project, newest first.
-func (r *reader) Approvals(user, project, digest, name string, limit int) ([]*hpcsera.Approval, error) {
+func (r *reader) Approvals(user, project, client, digest, name string, limit int) ([]*store.Approval, error) {
 	docs, err := r.q.Approvals(r.ctx, gen.ApprovalsParams{
-		User: user, Project: project, Digest: digest, Name: name, Limit: int32(limited(limit, maxJobs)),
+		User: user, Project: project, Client: client, Digest: digest, Name: name, Limit: int32(limited(limit, maxJobs)),
 	})
 	if err != nil {
 		return nil, r.failed(err, "approvals of %s in %s", user, project)
 	}
-	list := make([]*hpcsera.Approval, len(docs))
+	list := make([]*store.Approval, len(docs))
 	for i, doc := range docs {
 		if list[i], err = decodeApproval(doc); err != nil {
 			return nil, err
@@ -144,7 +143,7 @@ func (t *tx) PutBlob(project, digest string, size int64) error {
 }
 
 // PutApproval files an approval.
-func (t *tx) PutApproval(a hpcsera.Approval) error {
+func (t *tx) PutApproval(a store.Approval) error {
 	if err := t.touch(); err != nil {
 		return err
 	}
@@ -153,7 +152,7 @@ func (t *tx) PutApproval(a hpcsera.Approval) error {
 		return fmt.Errorf("file approval %s: %w", a.ID, err)
 	}
 	err = t.q.PutApproval(t.ctx, gen.PutApprovalParams{
-		ID: a.ID, User: a.User, Project: a.Project, Digest: a.Digest, Name: a.Name, Filed: micros(a.Filed), Doc: string(doc),
+		ID: a.ID, User: a.User, Project: a.Project, Digest: a.Digest, Name: a.Name, Client: a.Client, Filed: micros(a.Filed), Doc: string(doc),
 	})
 	if err != nil {
 		return t.failed(err, "file approval %s", a.ID)

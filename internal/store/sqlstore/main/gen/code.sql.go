@@ -23,7 +23,8 @@ func (q *Queries) Approval(ctx context.Context, id string) (string, error) {
 const approvals = `-- name: Approvals :many
 SELECT doc FROM approvals
 WHERE "user" = $1 AND project = $2 AND (digest = $3 OR $3 = '') AND (name = $4 OR $4 = '')
-ORDER BY filed DESC, id LIMIT $5
+    AND (client = '' OR client = $5 OR $5 = '*')
+ORDER BY filed DESC, id LIMIT $6
 `
 
 type ApprovalsParams struct {
@@ -31,6 +32,7 @@ type ApprovalsParams struct {
 	Project string
 	Digest  string
 	Name    string
+	Client  string
 	Limit   int32
 }
 
@@ -40,6 +42,7 @@ func (q *Queries) Approvals(ctx context.Context, arg ApprovalsParams) ([]string,
 		arg.Project,
 		arg.Digest,
 		arg.Name,
+		arg.Client,
 		arg.Limit,
 	)
 	if err != nil {
@@ -171,8 +174,8 @@ func (q *Queries) HasBlob(ctx context.Context, arg HasBlobParams) (bool, error) 
 }
 
 const putApproval = `-- name: PutApproval :exec
-INSERT INTO approvals (id, "user", project, digest, name, filed, doc)
-VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
+INSERT INTO approvals (id, "user", project, digest, name, client, filed, doc)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
 `
 
 type PutApprovalParams struct {
@@ -181,6 +184,7 @@ type PutApprovalParams struct {
 	Project string
 	Digest  string
 	Name    string
+	Client  string
 	Filed   int64
 	Doc     string
 }
@@ -192,6 +196,7 @@ func (q *Queries) PutApproval(ctx context.Context, arg PutApprovalParams) error 
 		arg.Project,
 		arg.Digest,
 		arg.Name,
+		arg.Client,
 		arg.Filed,
 		arg.Doc,
 	)

@@ -107,8 +107,9 @@ CREATE TABLE approvals (
     project TEXT NOT NULL,
     digest  TEXT NOT NULL,
     name    TEXT NOT NULL,
+    client  TEXT NOT NULL, -- whose token filed it, if that token reaches no more
     filed   BIGINT NOT NULL,
-    doc     TEXT NOT NULL -- hpcsera.Approval
+    doc     TEXT NOT NULL -- store.Approval
 );
 CREATE INDEX approvals_user ON approvals ("user", project, filed);
 
