@@ -190,13 +190,13 @@ func (s *Service) Approval(ctx context.Context, p *auth.Principal, id string) (h
 		return err
 	})
 	if err == nil {
-		err = auth.Allow(p, auth.GetApproval, auth.Target{Project: row.Project, User: row.User})
-	}
-	if err == nil {
 		var shown bool
 		if shown, err = s.concerns(row, p); err == nil && !shown {
 			err = store.ErrNotFound
 		}
+	}
+	if err == nil {
+		err = auth.Allow(p, auth.GetApproval, auth.Target{Project: row.Project, User: row.User})
 	}
 	if errors.Is(err, store.ErrNotFound) || hpcsera.CodeOf(err) == hpcsera.NotFound {
 		return hpcsera.Approval{}, hpcsera.Errorf(hpcsera.NotFound, "there is no approval %s.", id)
