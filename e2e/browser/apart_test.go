@@ -174,7 +174,7 @@ func (i *installation) takenOver() {
 	a.ID, a.Digest, a.Statement = forged.Replace(a.ID), theirs, []byte(forged.Replace(string(a.Statement)))
 	doc, err := json.Marshal(a)
 	i.must(err)
-	_, err = db.ExecContext(i.t.Context(), `INSERT INTO approvals (id, "user", project, digest, name, filed, doc) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+	_, err = db.ExecContext(i.t.Context(), `INSERT INTO approvals (id, "user", project, digest, name, client, filed, doc) VALUES ($1, $2, $3, $4, $5, '', $6, $7)`,
 		a.ID, a.User, a.Project, a.Digest, a.Name, time.Now().UnixMilli(), string(doc))
 	i.must(errors.Join(err, db.Close()))
 	i.startServer()
