@@ -245,6 +245,8 @@ func (s *storm) judge(id string) {
 	say := func(format string, args ...any) {
 		w.broken("job %s ended as %s %s (%s), but %s; its runs: %s", id, j.last.State, j.last.Reason, j.last.Message, fmt.Sprintf(format, args...), show(runs))
 	}
+	// A later attempt may have ended before its program began.
+	recorded := last != nil && last.recorded && last.step == j.at.Step && last.attempt == j.last.Attempt
 	success := last != nil && last.recorded && last.exit == (hpcsera.Exit{}) && last.step == steps-1
 	if success != (j.last.State == hpcsera.Succeeded) && !(success && w.forgot(j)) {
 		say("the last step's success is %v", success)
@@ -262,7 +264,7 @@ func (s *storm) judge(id string) {
 		// may have been killed before its program.
 		if s.claimed(id, j.at.Step) == 0 {
 			say("nobody claimed its step")
-		} else if last != nil && last.step == j.at.Step && last.recorded && (j.last.Exit == nil || *j.last.Exit != last.exit) {
+		} else if recorded && (j.last.Exit == nil || *j.last.Exit != last.exit) {
 			say("the exit told is %+v", j.last.Exit)
 		}
 	case hpcsera.LostByScheduler, hpcsera.RejectedByScheduler, hpcsera.RunsExhausted, hpcsera.StageInFailed, hpcsera.ApprovalInvalid:
@@ -273,7 +275,7 @@ func (s *storm) judge(id string) {
 		if s.claimed(id, j.at.Step) == 0 {
 			say("nobody claimed its step")
 		}
-		if last != nil && last.recorded && last.step == j.at.Step && !w.forgot(j) {
+		if recorded && !w.forgot(j) {
 			say("its end was recorded")
 		}
 	}
