@@ -190,7 +190,9 @@ func (a *Agent) serve(ctx context.Context, main func(context.Context) error) err
 	return err
 }
 
-// Once does what there is to do and returns: for cron. Another living
+// Once does what there is to do and returns: for cron. It asks the server once,
+// and again only where a slow batch system outlasts the lead that the answer
+// gave: without it nothing is decided, and it would never end. Another living
 // instance is no error: it does the work.
 func (a *Agent) Once(ctx context.Context) error {
 	err := a.serve(ctx, func(ctx context.Context) error {
@@ -203,12 +205,12 @@ func (a *Agent) Once(ctx context.Context) error {
 		}
 		began := time.Now()
 		for quiet := 0; quiet < 3 && ctx.Err() == nil; {
-			busy := false
+			var busy, leads bool
 			var failing error
 			err := a.engine.read(ctx, func() {
 				now := time.Now()
 				busy = a.engine.busy(now) || now.Sub(began) < onceWaits && a.engine.unsettled()
-				failing = a.engine.failing
+				failing, leads = a.engine.failing, a.engine.leads(now)
 			})
 			if err != nil {
 				return nil
@@ -218,6 +220,11 @@ func (a *Agent) Once(ctx context.Context) error {
 			}
 			if quiet++; busy {
 				quiet = 0
+			}
+			if busy && !leads {
+				if err := a.poll(ctx, 0, false); err != nil {
+					return err
+				}
 			}
 			sleep(ctx, 200*time.Millisecond)
 		}

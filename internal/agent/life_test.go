@@ -126,3 +126,34 @@ func TestAFactOfAReplacedInstanceIsTold(t *testing.T) {
 		w.ends(other, hpcsera.Succeeded, "")
 	})
 }
+
+// A run from cron that asked the server once leads no longer when the batch
+// system has hung for long enough, and has to ask again or it never ends.
+func TestARunFromCronEndsAlthoughTheBatchSystemHangs(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		code := w.sign(100, hpcsera.BatchStep)
+		var jobs []string
+		for range 12 {
+			job := w.server.submit(code, false)
+			w.planned(job, program{run: time.Minute})
+			jobs = append(jobs, job)
+		}
+		w.batch.tune(func(f *clusterFaults) { f.hang = 1 })
+		time.AfterFunc(3*trusted, func() { w.batch.tune(func(f *clusterFaults) { f.hang = 0 }) })
+		for range 40 {
+			i := w.start(func(c *Config, _ *instance) { *c = c.Once() })
+			select {
+			case <-i.done:
+			case <-time.After(time.Hour):
+				t.Fatal("the run from cron does not end")
+			}
+			if i.err != nil {
+				t.Errorf("got %v, want no error", i.err)
+			}
+			time.Sleep(time.Minute)
+		}
+		for _, job := range jobs {
+			w.ends(job, hpcsera.Succeeded, "")
+		}
+	})
+}
