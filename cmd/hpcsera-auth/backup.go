@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/cmd/internal/command"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/backup"
 	"github.com/hpcsera/hpcsera/internal/operator"
@@ -26,7 +27,7 @@ const copyName = "auth.db"
 
 func (p *program) backupCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "backup FOLDER", Short: "Copy the database of the running program into a new folder", Args: exactly(1),
+		Use: "backup FOLDER", Short: "Copy the database of the running program into a new folder", Args: command.Exactly(1),
 		Long: "Makes FOLDER with a consistent copy of the SQLite database while the program goes on. PostgreSQL is\n" +
 			"copied by pg_dump; the command is printed. The key file is not in it: without it the copy opens no\n" +
 			"sealed secret, so keep the two apart.",
@@ -72,7 +73,7 @@ func (p *program) restoreCommand() *cobra.Command {
 		Example: "  hpcsera-auth restore /srv/hpcsera-auth/backups/monday --force\n  hpcsera-auth restore --in-place",
 		RunE: func(c *cobra.Command, args []string) error {
 			if (len(args) == 1) == inPlace {
-				return usageError{errors.New("name the backup's FOLDER, or say --in-place")}
+				return command.UsageError{Err: errors.New("name the backup's FOLDER, or say --in-place")}
 			}
 			cfg, err := p.loadConfig()
 			if err != nil {

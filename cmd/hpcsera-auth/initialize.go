@@ -1,16 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/hpcsera/hpcsera/internal/settings"
+	"github.com/hpcsera/hpcsera/cmd/internal/command"
 )
 
 // template is the configuration that init writes: each setting with its
@@ -112,19 +108,12 @@ func (p *program) initCommand() *cobra.Command {
 }
 
 func (p *program) initialize(dir, listen string) error {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	path := filepath.Join(dir, "hpcsera-auth.yaml")
 	text := template
 	if listen != "" {
 		text = strings.Replace(text, "127.0.0.1:8471", listen, 1)
 	}
-	if err := p.made(path, []byte(text)); err != nil {
+	path, err := command.Folder(p.stdout, dir, "hpcsera-auth.yaml", text)
+	if err != nil {
 		return err
 	}
 	p.config = path
@@ -132,10 +121,7 @@ func (p *program) initialize(dir, listen string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-		return err
-	}
-	if err := p.made(c.KeyFile, settings.NewKey()); err != nil {
+	if err := command.Data(p.stdout, c.DataDir, c.KeyFile); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(p.stdout, `
@@ -148,17 +134,4 @@ Next:
        hpcsera-auth --config %[1]s deployment add hpc --url https://hpc.example.org --key hpc.jwk
 `, path)
 	return err
-}
-
-// made writes a file that is not there yet, and tells which it was.
-func (p *program) made(path string, text []byte) error {
-	switch err := settings.Create(path, text); {
-	case err == nil:
-		fmt.Fprintf(p.stdout, "created %s\n", path)
-	case errors.Is(err, fs.ErrExist):
-		fmt.Fprintf(p.stdout, "kept    %s\n", path)
-	default:
-		return err
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/cmd/internal/command"
 	"github.com/hpcsera/hpcsera/internal/admin"
 	"github.com/hpcsera/hpcsera/internal/audit"
 	"github.com/hpcsera/hpcsera/internal/operator"
@@ -14,7 +15,7 @@ import (
 func (p *program) auditCommand() *cobra.Command {
 	var check audit.Verification
 	verify := &cobra.Command{
-		Use: "verify", Short: "Check that no line of the audit log was changed, dropped or made anew", Args: exactly(0),
+		Use: "verify", Short: "Check that no line of the audit log was changed, dropped or made anew", Args: command.Exactly(0),
 		Long: "Checks the whole chain. A chain that was made anew as a whole is consistent: give a head\n" +
 			"that went to syslog, and the log must hold it. Heads are signed by the key that hpcserad auth key\n" +
 			"prints; the whole line shows also that nobody else wrote it.",
@@ -34,7 +35,7 @@ func (p *program) auditCommand() *cobra.Command {
 
 	var pages audit.Pages
 	export := &cobra.Command{
-		Use: "export", Short: "Print the audit log, one JSON object per line", Args: exactly(0),
+		Use: "export", Short: "Print the audit log, one JSON object per line", Args: command.Exactly(0),
 		Example: "  hpcserad audit export > audit.jsonl\n  hpcserad audit export --after 4711",
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := p.loadConfig()

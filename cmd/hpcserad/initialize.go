@@ -1,16 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/hpcsera/hpcsera/internal/settings"
+	"github.com/hpcsera/hpcsera/cmd/internal/command"
 )
 
 // template is the configuration that init writes: each setting with its
@@ -131,25 +127,12 @@ func (p *program) initCommand() *cobra.Command {
 }
 
 func (p *program) initialize(dir, listen string) error {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	path := filepath.Join(dir, "hpcserad.yaml")
 	text := template
 	if listen != "" {
 		text = strings.Replace(text, "127.0.0.1:8470", listen, 1)
 	}
-	// A configuration may hold the database's password, so it is private.
-	switch err := settings.Create(path, []byte(text)); {
-	case err == nil:
-		fmt.Fprintf(p.stdout, "created %s\n", path)
-	case errors.Is(err, fs.ErrExist):
-		fmt.Fprintf(p.stdout, "kept    %s\n", path)
-	default:
+	path, err := command.Folder(p.stdout, dir, "hpcserad.yaml", text)
+	if err != nil {
 		return err
 	}
 	p.config = path
@@ -157,12 +140,7 @@ func (p *program) initialize(dir, listen string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-		return err
-	}
-	if err := settings.Create(c.KeyFile, settings.NewKey()); err == nil {
-		fmt.Fprintf(p.stdout, "created %s\n", c.KeyFile)
-	} else if !errors.Is(err, fs.ErrExist) {
+	if err := command.Data(p.stdout, c.DataDir, c.KeyFile); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(p.stdout, `

@@ -5,40 +5,18 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hpcsera/hpcsera/cmd/internal/command"
 )
 
 // version is set at the build.
 var version = "dev"
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
-	switch {
-	case err == nil:
-	case errors.As(err, new(usageError)):
-		fmt.Fprintf(os.Stderr, "hpcserad: %v\n", err)
-		os.Exit(2)
-	default:
-		fmt.Fprintf(os.Stderr, "hpcserad: %v\n", err)
-		os.Exit(1)
-	}
-}
-
-// usageError is a command line that cannot be meant.
-type usageError struct{ error }
-
-// Unwrap returns the error itself.
-func (e usageError) Unwrap() error { return e.error }
+func main() { os.Exit(command.Main("hpcserad", run)) }
 
 // program is what the commands share.
 type program struct {
@@ -51,15 +29,7 @@ type program struct {
 // run is the program. It ends when ctx does.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	p := &program{environ: environ, stdout: stdout, stderr: stderr}
-	root := p.root()
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	if err != nil && strings.HasPrefix(err.Error(), "unknown command") {
-		err = usageError{err}
-	}
-	return err
+	return command.Run(ctx, p.root(), args, stdout, stderr)
 }
 
 // root is the program's command with all others below it.
@@ -70,27 +40,11 @@ func (p *program) root() *cobra.Command {
 		Example: `  hpcserad init /srv/hpcsera                 make configuration, key and data folder
   hpcserad serve --config /srv/hpcsera/hpcserad.yaml
   hpcserad user add alice                    from another terminal, over the admin socket`,
-		Version:           version,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Version: version,
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w. See: %s --help", err, c.CommandPath())}
-	})
 	root.PersistentFlags().StringVarP(&p.config, "config", "c", "",
 		"configuration file (default: $HPCSERAD_CONFIG, ./hpcserad.yaml, /etc/hpcsera/hpcserad.yaml)")
 	root.AddCommand(p.initCommand(), p.serveCommand(), p.backupCommand(), p.restoreCommand())
 	root.AddCommand(p.operatorCommands()...)
 	return root
-}
-
-// exactly is cobra.ExactArgs with a usage error that shows the usage line.
-func exactly(n int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usageError{fmt.Errorf("usage: %s", c.UseLine())}
-		}
-		return nil
-	}
 }

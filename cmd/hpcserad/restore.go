@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/cmd/internal/command"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/authapp"
@@ -38,7 +39,7 @@ func (p *program) restoreCommand() *cobra.Command {
 		Example: "  hpcserad restore /srv/hpcsera/backups/monday --force\n  hpcserad restore --in-place",
 		RunE: func(c *cobra.Command, args []string) error {
 			if (len(args) == 1) == inPlace {
-				return usageError{errors.New("name the backup's FOLDER, or say --in-place")}
+				return command.UsageError{Err: errors.New("name the backup's FOLDER, or say --in-place")}
 			}
 			cfg, err := p.loadConfig()
 			if err != nil {

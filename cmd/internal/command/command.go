@@ -1,0 +1,108 @@
+// Package command is what the operators' programs, hpcserad and hpcsera-auth,
+// share of being programs: how a command line is run and refused, with which
+// status they end, and what init makes. Which commands there are, each program
+// says.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hpcsera/hpcsera/internal/settings"
+)
+
+// Main is a program: it runs until it has ended or is told to by SIGINT or
+// SIGTERM, and returns its exit status: 0, 1, or 2 for a [UsageError].
+func Main(name string, run func(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	if errors.As(err, new(UsageError)) {
+		return 2
+	}
+	return 1
+}
+
+// UsageError is a command line that cannot be meant.
+type UsageError struct{ Err error }
+
+func (e UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error itself.
+func (e UsageError) Unwrap() error { return e.Err }
+
+// Run runs the command line args of root, until it has ended or ctx does.
+func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr io.Writer) error {
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return UsageError{Err: fmt.Errorf("%w. See: %s --help", err, c.CommandPath())}
+	})
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err != nil && strings.HasPrefix(err.Error(), "unknown command") {
+		err = UsageError{Err: err}
+	}
+	return err
+}
+
+// Exactly is cobra.ExactArgs with a usage error that shows the usage line.
+func Exactly(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return UsageError{Err: fmt.Errorf("usage: %s", c.UseLine())}
+		}
+		return nil
+	}
+}
+
+// Folder makes dir, and in it a configuration of that name and text where none
+// is, and returns its path. A configuration may hold a database's password, so
+// only its owner can read it.
+func Folder(stdout io.Writer, dir, name, text string) (path string, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, name)
+	return path, made(stdout, path, []byte(text))
+}
+
+// Data makes a program's data folder and its key, where they are not yet.
+func Data(stdout io.Writer, dir, keyFile string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return made(stdout, keyFile, settings.NewKey())
+}
+
+// made writes a file that is not there yet, and tells which it was.
+func made(stdout io.Writer, path string, text []byte) error {
+	told := "created"
+	switch err := settings.Create(path, text); {
+	case errors.Is(err, fs.ErrExist):
+		told = "kept   "
+	case err != nil:
+		return err
+	}
+	_, err := fmt.Fprintf(stdout, "%s %s\n", told, path)
+	return err
+}
