@@ -147,7 +147,8 @@ func (p *program) initialize(dir, listen string) error {
 Next:
   1. Look at %[1]s (listen, public_url, tls).
   2. Start the server:   hpcserad serve --config %[1]s
-  3. From another terminal, as the same user:
+     It prints a link that makes the first operator's account, once.
+  3. Without a browser, from another terminal as the same user:
        hpcserad --config %[1]s user add alice
        hpcserad --config %[1]s project add cfd --member alice=owner
        hpcserad --config %[1]s client add cli
