@@ -20,6 +20,7 @@ import (
 	"github.com/hpcsera/hpcsera/internal/server"
 	"github.com/hpcsera/hpcsera/internal/settings"
 	authstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/auth"
+	"github.com/hpcsera/hpcsera/internal/store/sqlstore/sqlitefile"
 )
 
 // copyName is the copy's name in a backup's folder.
@@ -135,7 +136,7 @@ func renewInPlace(ctx context.Context, database string, now time.Time) (authapp.
 	if there, err := backup.Exists(database); err != nil || !there {
 		return authapp.Ended{}, errors.Join(err, hpcsera.Errorf(hpcsera.NotFound, "there is no database %s.", database).Hint("Put it back first."))
 	}
-	unlock, err := authstore.Lock(database)
+	unlock, err := sqlitefile.Lock(database)
 	if err != nil {
 		return authapp.Ended{}, err
 	}
@@ -159,7 +160,7 @@ func replace(ctx context.Context, database, folder string, force bool, now time.
 		return ended, "", hpcsera.Errorf(hpcsera.Conflict, "there is a database %s already.", database).
 			Hint("With --force the backup takes its place; it is kept under another name.")
 	}
-	unlock, err := authstore.Lock(database)
+	unlock, err := sqlitefile.Lock(database)
 	if err != nil {
 		return ended, "", err
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/hpcsera/hpcsera/internal/store"
 	authstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/auth"
 	sqlstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/main"
+	"github.com/hpcsera/hpcsera/internal/store/sqlstore/sqlitefile"
 )
 
 func (p *program) restoreCommand() *cobra.Command {
@@ -78,15 +79,14 @@ type restoring struct {
 // target is a database with the copy that takes its place.
 type target struct {
 	name, path string
-	lock       func(path string) (unlock func(), err error)
 	check      func(ctx context.Context, path string) error
 	renew      func(ctx context.Context, path string) error // makes it one that may be served
 }
 
 func (r *restoring) targets() []target {
-	list := []target{{mainCopy, r.cfg.Database, sqlstore.Lock, sqlstore.CheckFile, r.renewMain}}
+	list := []target{{mainCopy, r.cfg.Database, sqlstore.CheckFile, r.renewMain}}
 	if r.cfg.Auth.URL == "" {
-		list = append(list, target{authCopy, r.cfg.Auth.Database, authstore.Lock, authstore.CheckFile, r.renewAuth})
+		list = append(list, target{authCopy, r.cfg.Auth.Database, authstore.CheckFile, r.renewAuth})
 	}
 	return list
 }
@@ -120,7 +120,7 @@ func (t target) inPlace(ctx context.Context) error {
 	if there, err := backup.Exists(t.path); err != nil || !there {
 		return errors.Join(err, hpcsera.Errorf(hpcsera.NotFound, "there is no database %s.", t.path).Hint("Put it back first."))
 	}
-	unlock, err := t.lock(t.path)
+	unlock, err := sqlitefile.Lock(t.path)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (r *restoring) replace(ctx context.Context) error {
 		}
 	}()
 	for _, t := range all {
-		unlock, err := t.lock(t.path)
+		unlock, err := sqlitefile.Lock(t.path)
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package authstore
 import (
 	"database/sql"
 	"errors"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/store/sqlstore/sqlitefile"
 )
 
 // engine is all in which the two databases differ.
@@ -45,7 +45,7 @@ func openSQLite(path string) (e engine, write, read *sql.DB, err error) {
 	if err != nil {
 		return e, nil, nil, err
 	}
-	name := fileName(path) +
+	name := sqlitefile.Name(path) +
 		"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)"
 	if write, err = sql.Open("sqlite", name+"&_txlock=immediate"); err != nil {
 		return e, nil, nil, err
@@ -58,8 +58,6 @@ func openSQLite(path string) (e engine, write, read *sql.DB, err error) {
 	read.SetMaxOpenConns(4)
 	return engine{goose: goose.DialectSQLite3, byKey: "key", blame: blameSQLite}, write, read, nil
 }
-
-func fileName(path string) string { return "file:" + (&url.URL{Path: path}).EscapedPath() }
 
 func blameSQLite(err error) (hpcsera.Code, bool) {
 	var e *sqlite.Error

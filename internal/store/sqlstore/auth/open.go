@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/records"
+	"github.com/hpcsera/hpcsera/internal/store/sqlstore/sqlitefile"
 )
 
 //go:embed migrations/*.sql
@@ -64,7 +64,7 @@ func (s *Store) open(ctx context.Context, databaseURL string) (err error) {
 		if s.path, err = filepath.Abs(file); err != nil {
 			return err
 		}
-		unlock, err := lockFile(s.path, syscall.LOCK_SH)
+		unlock, err := sqlitefile.Share(s.path)
 		if err != nil {
 			return err
 		}

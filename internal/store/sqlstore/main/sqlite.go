@@ -3,20 +3,17 @@ package sqlstore
 import (
 	"database/sql"
 	"errors"
-	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
-	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/store"
+	"github.com/hpcsera/hpcsera/internal/store/sqlstore/sqlitefile"
 )
 
 func sqliteDialect() dialect {
@@ -39,7 +36,8 @@ func openSQLite(path string) (write, read *sql.DB, unlock func(), err error) {
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if unlock, err = lockFile(path); err != nil {
+	// A second process's changes would not reach our feed.
+	if unlock, err = sqlitefile.Lock(path); err != nil {
 		return nil, nil, nil, err
 	}
 	// Created by us, because it holds hashes of secrets: the engine would make
@@ -53,7 +51,7 @@ func openSQLite(path string) (write, read *sql.DB, unlock func(), err error) {
 		return nil, nil, nil, err
 	}
 	pragmas := "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)"
-	name := fileName(path) + pragmas
+	name := sqlitefile.Name(path) + pragmas
 	write, err = sql.Open("sqlite", name+"&_pragma=cache_size(-32000)&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)&_txlock=immediate")
 	if err == nil {
 		read, err = sql.Open("sqlite", name+"&_pragma=query_only(1)")
@@ -69,28 +67,6 @@ func openSQLite(path string) (write, read *sql.DB, unlock func(), err error) {
 func isSQLite(db *sql.DB) bool {
 	_, ok := db.Driver().(*sqlite.Driver)
 	return ok
-}
-
-func fileName(path string) string { return "file:" + (&url.URL{Path: path}).EscapedPath() }
-
-// lockFile keeps a second process out: its changes would not reach our feed.
-// The lock is beside the database, because closing any descriptor of the
-// database itself would drop the engine's own locks. The kernel frees it when
-// the process ends, however it ends.
-func lockFile(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, hpcsera.Errorf(hpcsera.Conflict, "another process has the database %s open.", path).
-				Hint("Stop it first; several servers can share a PostgreSQL database only.")
-		}
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
-	return func() { f.Close() }, nil
 }
 
 func blameSQLite(err error) fault {
