@@ -20,6 +20,7 @@ func (f *Frame) functions() template.FuncMap {
 			return f.Path("/assets/" + hashed), nil
 		},
 		"show":     Show,
+		"browser":  Browser,
 		"showText": showText,
 		"when":     when,
 		"count":    count,
@@ -64,20 +65,49 @@ func invisible(c rune) bool {
 // when shows a time to people and programs alike, in UTC: a server does not
 // know where its reader sits, and says so.
 func when(t any) template.HTML {
-	var at time.Time
-	switch t := t.(type) {
-	case time.Time:
-		at = t
-	case *time.Time:
-		if t != nil {
-			at = *t
-		}
-	}
+	at := Time(t)
 	if at.IsZero() {
 		return "never"
 	}
 	at = at.UTC()
 	return template.HTML(`<time datetime="` + at.Format(time.RFC3339) + `">` + at.Format("2 Jan 2006, 15:04") + ` UTC</time>`)
+}
+
+// Time is the time that a template was given, or none for a pointer to none.
+func Time(t any) time.Time {
+	switch t := t.(type) {
+	case time.Time:
+		return t
+	case *time.Time:
+		if t != nil {
+			return *t
+		}
+	}
+	return time.Time{}
+}
+
+// Browser makes a short name of what a browser says of itself. Whatever is
+// not known is shown as it came.
+func Browser(agent string) string {
+	known := func(list ...[2]string) string {
+		for _, k := range list {
+			if strings.Contains(agent, k[0]) {
+				return k[1]
+			}
+		}
+		return ""
+	}
+	// Most claim to be others as well: the order tells them apart.
+	name := known([2]string{"Edg/", "Edge"}, [2]string{"Firefox/", "Firefox"}, [2]string{"Chrome/", "Chrome"}, [2]string{"Safari/", "Safari"})
+	system := known([2]string{"Android", "Android"}, [2]string{"iPhone", "iPhone"}, [2]string{"iPad", "iPad"}, [2]string{"Windows", "Windows"},
+		[2]string{"Mac OS X", "macOS"}, [2]string{"Linux", "Linux"})
+	switch {
+	case agent == "":
+		return "Unknown browser"
+	case name == "" || system == "":
+		return Show(agent)
+	}
+	return name + " on " + system
 }
 
 func count(n int, one, many string) string {

@@ -17,7 +17,6 @@ var noEnd = time.Time{}
 func (s *Site) words() template.FuncMap {
 	return template.FuncMap{
 		"near":     func(t any) template.HTML { return near(s.cfg.Now(), t) },
-		"browser":  browserName,
 		"happened": happened,
 		"short":    short,
 		"means":    func(r hpcsera.Role) string { return roleMeans[r] },
@@ -30,15 +29,7 @@ func (s *Site) words() template.FuncMap {
 // near tells a time by its distance, which needs no time zone; the whole time
 // stands behind it.
 func near(now time.Time, t any) template.HTML {
-	var at time.Time
-	switch t := t.(type) {
-	case time.Time:
-		at = t
-	case *time.Time:
-		if t != nil {
-			at = *t
-		}
-	}
+	at := page.Time(t)
 	if at.IsZero() {
 		return "never"
 	}
@@ -94,30 +85,6 @@ func bytes(n int64) string {
 func short(digest string) string {
 	text := strings.TrimPrefix(digest, "sha256:")
 	return text[:min(12, len(text))]
-}
-
-// browserName makes a short name of what a browser says of itself. Whatever is
-// not known is shown as it came.
-func browserName(agent string) string {
-	known := func(list ...[2]string) string {
-		for _, k := range list {
-			if strings.Contains(agent, k[0]) {
-				return k[1]
-			}
-		}
-		return ""
-	}
-	// Most claim to be others as well: the order tells them apart.
-	name := known([2]string{"Edg/", "Edge"}, [2]string{"Firefox/", "Firefox"}, [2]string{"Chrome/", "Chrome"}, [2]string{"Safari/", "Safari"})
-	system := known([2]string{"Android", "Android"}, [2]string{"iPhone", "iPhone"}, [2]string{"iPad", "iPad"}, [2]string{"Windows", "Windows"},
-		[2]string{"Mac OS X", "macOS"}, [2]string{"Linux", "Linux"})
-	switch {
-	case agent == "":
-		return "Unknown browser"
-	case name == "" || system == "":
-		return page.Show(agent)
-	}
-	return name + " on " + system
 }
 
 // roleMeans says what a role lets its bearer do.
