@@ -135,9 +135,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("passkeys: %w", err)
 	}
-	if s.hasher, err = newHasher(cfg.Hashing); err != nil {
-		return nil, err
-	}
+	s.hasher = newHasher(cfg.Hashing)
 	if s.vault, err = newVault(cfg.Keys); err != nil {
 		return nil, err
 	}

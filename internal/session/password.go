@@ -30,19 +30,19 @@ const hashers = 4
 type hasher struct {
 	Hashing
 	slots chan struct{}
-	// decoy is the hash of a password that nobody has: what is checked where
-	// there is nothing to check, so that it takes as long.
+	// decoy is a hash that no password has: what is checked where there is
+	// nothing to check, so that it takes as long. Its sum is drawn, since
+	// computing one would be most of a server's start.
 	decoy string
 }
 
-func newHasher(cost Hashing) (*hasher, error) {
+func newHasher(cost Hashing) *hasher {
 	if cost == (Hashing{}) {
 		cost = Hashing{Passes: 3, Memory: 64 << 10, Threads: 4}
 	}
 	h := &hasher{Hashing: cost, slots: make(chan struct{}, hashers)}
-	var err error
-	h.decoy, err = h.hash(context.Background(), rand.Text())
-	return h, err
+	h.decoy = h.text(random(16), random(32))
+	return h
 }
 
 // The lengths of passwords, in characters. The upper one keeps megabytes out.
@@ -80,14 +80,23 @@ func distinct(s string) map[rune]bool {
 
 // hash returns a password's hash with salt and cost, in the usual form.
 func (h *hasher) hash(ctx context.Context, password string) (string, error) {
-	salt := make([]byte, 16)
-	rand.Read(salt)
+	salt := random(16)
 	sum, err := h.sum(ctx, password, salt, h.Hashing)
 	if err != nil {
 		return "", err
 	}
+	return h.text(salt, sum), nil
+}
+
+func (h *hasher) text(salt, sum []byte) string {
 	e := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, h.Memory, h.Passes, h.Threads, e.EncodeToString(salt), e.EncodeToString(sum)), nil
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, h.Memory, h.Passes, h.Threads, e.EncodeToString(salt), e.EncodeToString(sum))
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
 }
 
 // verify checks a password against a hash, or does the same work for "".
