@@ -229,19 +229,27 @@ func (l *login) approveLater(t *testing.T, name, begin, script string) string {
 func TestRequeueIsANewAttemptOnlyWhereAllowed(t *testing.T) {
 	t.Parallel()
 	d, l := ready(t)
-	code := l.approveWide(t, "requeue", marking(`if [ "$HPCSERA_ATTEMPT" = 1 ]; then sleep 300; fi; echo "attempt $HPCSERA_ATTEMPT"`))
-	id := l.submit(t, code, withRun(func(r *hpcsera.RunPart) { r.Requeue = true }))
-	j := d.await(id, 60*time.Second, hpcsera.Running)
-	slurm(t, "scontrol", "requeue", j.Native.ID)
-	j = d.await(id, 4*time.Minute)
-	if runs := l.runs(t, id); j.State != hpcsera.Succeeded || j.Attempt != 2 || runs != 2 {
-		t.Errorf("requeued job is %s (%s: %s) in attempt %d, ran %d times; want succeeded, 2, 2", j.State, j.Reason, j.Message, j.Attempt, runs)
-	}
-	if got := d.get("/jobs/" + id + "/logs/stdout?attempt=2"); got != "attempt 2\n" {
-		t.Errorf("stdout of attempt 2 is %q", got)
-	}
-	if len(j.Attempts) != 1 || j.Attempts[0].Attempt != 1 {
-		t.Errorf("earlier attempts are %+v, want the first", j.Attempts)
+	for name, first := range map[string]string{
+		"killed":               "exec sleep 300",
+		"which saved its work": "trap 'sleep 1; exit 0' TERM; while :; do sleep 0.1; done",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code := l.approveWide(t, "requeue", marking(`if [ "$HPCSERA_ATTEMPT" = 1 ]; then `+first+`; fi; echo "attempt $HPCSERA_ATTEMPT"`))
+			id := l.submit(t, code, withRun(func(r *hpcsera.RunPart) { r.Requeue = true }))
+			j := d.await(id, 60*time.Second, hpcsera.Running)
+			slurm(t, "scontrol", "requeue", j.Native.ID)
+			j = d.await(id, 4*time.Minute)
+			if runs := l.runs(t, id); j.State != hpcsera.Succeeded || j.Attempt != 2 || runs != 2 {
+				t.Errorf("requeued job is %s (%s: %s) in attempt %d, ran %d times; want succeeded, 2, 2", j.State, j.Reason, j.Message, j.Attempt, runs)
+			}
+			if got := d.get("/jobs/" + id + "/logs/stdout?attempt=2"); got != "attempt 2\n" {
+				t.Errorf("stdout of attempt 2 is %q", got)
+			}
+			if len(j.Attempts) != 1 || j.Attempts[0].Attempt != 1 {
+				t.Errorf("earlier attempts are %+v, want the first", j.Attempts)
+			}
+		})
 	}
 }
 

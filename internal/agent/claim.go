@@ -65,10 +65,10 @@ func (e *engine) started(j *job, s *spool.Start) {
 }
 
 // block takes the start claim in the agent's own name. When it wins, the
-// submission that might be queued can never run: then holds the outcome, if
-// there is one, and otherwise another submission may be made. When it loses,
+// submission that might be queued can never run: then is written, if there is
+// one, and otherwise another submission may be made. When it loses,
 // the job has started.
-func (e *engine) block(j *job, then *journal.Outcome) func() func() {
+func (e *engine) block(j *job, then *journal.Entry) func() func() {
 	a, id, step, first, n, tag := e.agent, j.id, j.step, j.n, j.n, j.tag
 	ran := j.start != nil && j.start.N != j.requeued // and has ended: the submission is over, not blocked
 	if j.start != nil {
@@ -91,7 +91,7 @@ func (e *engine) block(j *job, then *journal.Outcome) func() func() {
 					e.write(journal.Entry{Kind: journal.KindBlocked, Job: id, Step: step, N: n, Tag: tag})
 				}
 				if then != nil && e.leads(time.Now()) { // else it is decided again: the claim stands
-					e.write(journal.Entry{Kind: journal.KindOutcome, Job: id, Outcome: then})
+					e.write(*then)
 				}
 			default:
 				j.looked = time.Now()

@@ -421,9 +421,9 @@ func (j *batchJob) run() (scheduler.Phase, string, hpcsera.Reason, *hpcsera.Exit
 		return killed()
 	}
 	w.mu.Lock()
-	r.ended, r.exit, r.recorded = time.Now(), exit, true
+	r.ended, r.exit, r.recorded, r.told = time.Now(), exit, true, how != "ended"
 	w.mu.Unlock()
-	if err := w.spool.Finish(m.Job, m.Step, n, spool.End{Exit: exit, Started: r.started, Ended: time.Now(), Host: "node1"}); err != nil {
+	if err := w.spool.Finish(m.Job, m.Step, n, spool.End{Exit: exit, Told: r.told, Started: r.started, Ended: time.Now(), Host: "node1"}); err != nil {
 		w.broken("end record: %v", err)
 	}
 	w.say("job %s step %d start %d ENDED %+v (%s)", m.Job, m.Step, n, exit, how)
@@ -460,7 +460,7 @@ func (j *batchJob) claim(m spool.Member, requeue bool) (int, bool) {
 			w.say("batch job %s runs nothing: start %d is %s's", j.id, n, owner.Owner)
 			return n, false
 		}
-		if s, _, _, err := w.spool.Latest(m.Job, m.Step, n); err == nil && succeeded(s.End) {
+		if s, _, _, err := w.spool.Latest(m.Job, m.Step, n); err == nil && s.End.Done() {
 			w.say("batch job %s runs nothing: start %d has succeeded", j.id, n)
 			return n, false
 		}
@@ -513,8 +513,12 @@ func (j *batchJob) program(m spool.Member, r *run) (exit hpcsera.Exit, how strin
 		}
 	}
 	if requeued {
-		if w.chance(2) {
+		switch w.roll(3) {
+		case 0:
 			return hpcsera.Exit{Signal: 9}, "killed"
+		case 1:
+			j.leave(m, r) // it saved its work
+			return hpcsera.Exit{}, "requeued"
 		}
 		return hpcsera.Exit{Signal: int(syscall.SIGTERM)}, "requeued"
 	}

@@ -62,7 +62,7 @@ func (j *job) decide(now time.Time, open bool, p patience) action {
 		return action{do: doFinish}
 	case j.tag == "":
 		return j.decideUnsubmitted(now, open)
-	case j.start != nil && (j.start.N != j.requeued || succeeded(j.start.End)):
+	case j.start != nil && (j.start.N != j.requeued || j.start.End.Done()):
 		return j.decideStarted(now, p)
 	}
 	return j.decideSubmitted(now, p)
@@ -115,17 +115,16 @@ func (j *job) decideStarted(now time.Time, p patience) action {
 	end, fresh := j.start.End, j.asked.After(j.looked)
 	// Some batch systems answer with what was true some seconds ago: before the start.
 	queuedAgain := j.asked.After(j.looked.Add(p.record)) && j.spec.Run.Requeue && (j.phase() == scheduler.PhaseQueued || j.phase() == scheduler.PhaseHeld)
-	ended := !j.endedAt.IsZero()
+	ended, gone := !j.endedAt.IsZero(), j.absent >= 3 || j.absent > 0 && !j.spec.Run.Requeue
 	look, wait := j.record(now, p)
 	switch {
-	case succeeded(end):
-		if j.step+1 < len(j.plan) {
-			return action{do: doAdvance}
-		}
-		return conclude(hpcsera.Succeeded, "", "", end)
+	case end.Done():
+		return j.afterSuccess()
 	case queuedAgain:
 		return action{do: doRequeued}
-	case end != nil && fresh && (j.absent >= 3 || j.absent > 0 && !j.spec.Run.Requeue):
+	case end.Success() && fresh && (gone || ended && agrees(j.status)):
+		return j.afterSuccess() // somebody told it to end, but that was all
+	case end != nil && fresh && gone:
 		return action{do: doConclude, outcome: howItEnded(end, nil, j.cancelledBy())}
 	case end != nil && (fresh && ended || end.Failure != "" || end.Timeout):
 		return action{do: doConclude, outcome: howItEnded(end, j.status, j.cancelledBy())}
@@ -146,6 +145,12 @@ func (j *job) decideStarted(now time.Time, p patience) action {
 	return action{}
 }
 
+// agrees reports whether the batch system knows nothing against a program's
+// own success.
+func agrees(s *scheduler.Status) bool {
+	return s.Reason == "" && (s.Exit == nil || *s.Exit == (hpcsera.Exit{}) || s.Exit.Code == wrapper.NotRun)
+}
+
 // cancelledBy says why what was submitted is to end, "" where it is not. What
 // was not submitted is cancelled by the user alone: the site lets it wait.
 func (j *job) cancelledBy() hpcsera.Reason {
@@ -158,8 +163,12 @@ func (j *job) cancelledBy() hpcsera.Reason {
 	return ""
 }
 
-func succeeded(end *spool.End) bool {
-	return end != nil && end.Failure == "" && !end.Timeout && end.Exit == (hpcsera.Exit{})
+// afterSuccess is what follows a step whose program ended well.
+func (j *job) afterSuccess() action {
+	if j.step+1 < len(j.plan) {
+		return action{do: doAdvance}
+	}
+	return conclude(hpcsera.Succeeded, "", "", j.start.End)
 }
 
 // record says what to do about a record that the spool does not show although
@@ -228,7 +237,7 @@ func howItEnded(end *spool.End, s *scheduler.Status, cancelled hpcsera.Reason) *
 			o.Message += " (" + s.Message + ")"
 		}
 		// The wrapper's own words are no exit code of the program.
-		if o.Exit == nil && s.Exit != nil && s.Exit.Code != wrapper.NotRun && s.Exit.Code != wrapper.Unrecorded {
+		if (o.Exit == nil || end.Success()) && s.Exit != nil && s.Exit.Code != wrapper.NotRun && s.Exit.Code != wrapper.Unrecorded {
 			exit := *s.Exit
 			o.Exit = &exit
 		}

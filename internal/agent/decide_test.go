@@ -74,6 +74,9 @@ func exit(code, signal int) spool.End {
 	return spool.End{Exit: hpcsera.Exit{Code: code, Signal: signal}, Host: "node1", Ended: ago(30 * time.Second)}
 }
 
+// told is the end of a program that saved its work on SIGTERM and left with 0.
+var told = spool.End{Told: true, Host: "node1", Ended: ago(30 * time.Second)}
+
 // says is an answer of the batch system to a question of some time ago.
 func says(d time.Duration, phase scheduler.Phase, more ...func(*scheduler.Status)) change {
 	return func(j *job) {
@@ -183,6 +186,16 @@ func TestDecisions(t *testing.T) {
 		{"exit 0", []change{startedAgo(1, second), endedAs(exit(0, 0))}, false, doConclude, hpcsera.Succeeded, ""},
 		{"exit 0, the batch system says otherwise", []change{startedAgo(1, minute), endedAs(exit(0, 0)), says(second, scheduler.PhaseEnded, because(hpcsera.NodeFailure))}, false, doConclude, hpcsera.Succeeded, ""},
 		{"exit 0, cancelled too late", []change{startedAgo(1, second), endedAs(exit(0, 0)), wants(hpcsera.DesiredCancel)}, false, doConclude, hpcsera.Succeeded, ""},
+		{"told, exit 0, no word", []change{startedAgo(1, minute), endedAs(told)}, false, doNothing, "", ""},
+		{"told, exit 0, the word is older than the record", []change{startedAgo(1, second), endedAs(told), says(minute, scheduler.PhaseEnded)}, false, doNothing, "", ""},
+		{"told, exit 0, ended", []change{startedAgo(1, minute), endedAs(told), says(second, scheduler.PhaseEnded, withExit(0, 0))}, false, doConclude, hpcsera.Succeeded, ""},
+		{"told, exit 0, forgotten by the batch system", []change{startedAgo(1, minute), endedAs(told), absent(1, second)}, false, doConclude, hpcsera.Succeeded, ""},
+		{"told, exit 0, the time limit", []change{startedAgo(1, minute), endedAs(told), says(second, scheduler.PhaseEnded, because(hpcsera.Timeout))}, false, doConclude, hpcsera.Failed, hpcsera.Timeout},
+		{"told, exit 0, cancelled by the user", []change{startedAgo(1, minute), endedAs(told), says(second, scheduler.PhaseEnded, because(hpcsera.CancelledBySite)), wants(hpcsera.DesiredCancel)}, false, doConclude, hpcsera.Cancelled, hpcsera.CancelledByUser},
+		{"told, exit 0, killed when it ran again", []change{requeueable, startedAgo(1, minute), endedAs(told), says(second, scheduler.PhaseEnded, withExit(0, 9))}, false, doConclude, hpcsera.Failed, hpcsera.Signalled},
+		{"told, exit 0, and the wrapper of the next run ran nothing", []change{requeueable, startedAgo(1, minute), endedAs(told), says(second, scheduler.PhaseEnded, withExit(wrapper.NotRun, 0))}, false, doConclude, hpcsera.Succeeded, ""},
+		{"told, exit 0, queued again", []change{requeueable, startedAgo(1, minute), endedAs(told), says(second, scheduler.PhaseQueued)}, false, doRequeued, "", ""},
+		{"told, exit 0, queued again without permission", []change{startedAgo(1, minute), endedAs(told), says(second, scheduler.PhaseQueued)}, false, doNothing, "", ""},
 		{"exit 3, no word", []change{startedAgo(1, minute), endedAs(exit(3, 0))}, false, doNothing, "", ""},
 		{"exit 3, the word is older than the record", []change{startedAgo(1, second), endedAs(exit(3, 0)), says(minute, scheduler.PhaseEnded)}, false, doNothing, "", ""},
 		{"exit 3, still called running", []change{startedAgo(1, minute), endedAs(exit(3, 0)), says(second, scheduler.PhaseRunning)}, false, doNothing, "", ""},
@@ -288,7 +301,7 @@ func anyJob(t *rapid.T) *job {
 			j.start = &spool.Start{N: rapid.IntRange(1, 3).Draw(t, "n")}
 			if draw("end") {
 				j.start.End = &spool.End{
-					Exit: hpcsera.Exit{Code: rapid.SampledFrom([]int{0, 3, wrapper.NotRun}).Draw(t, "code"), Signal: rapid.SampledFrom([]int{0, 0, 9, 15}).Draw(t, "signal")}, Timeout: draw("timeout"),
+					Exit: hpcsera.Exit{Code: rapid.SampledFrom([]int{0, 3, wrapper.NotRun}).Draw(t, "code"), Signal: rapid.SampledFrom([]int{0, 0, 9, 15}).Draw(t, "signal")}, Timeout: draw("timeout"), Told: draw("told"),
 				}
 				if draw("failure") {
 					j.start.End.Failure = "changed"
@@ -364,7 +377,7 @@ func TestNoDecisionBreaksTheRules(t *testing.T) {
 		rule(a.do == doHold && j.order.Desired != hpcsera.DesiredHold, "nothing is held that is wanted")
 		rule(a.do == doRelease && (j.order.Desired != hpcsera.DesiredRun || !j.held), "only what we held is released")
 		rule(a.do == doRequeued && !j.spec.Run.Requeue, "no requeue without permission")
-		rule(a.do == doAdvance && (!succeeded(end) || j.step+1 == len(j.plan)), "a step follows only a step that succeeded")
+		rule(a.do == doAdvance && (!end.Success() || j.step+1 == len(j.plan)), "a step follows only a step that succeeded")
 
 		o := a.outcome
 		if o == nil {
@@ -374,8 +387,9 @@ func TestNoDecisionBreaksTheRules(t *testing.T) {
 		silent := j.status == nil && end == nil && j.absent < 3
 		rule(silent && !cancel, "silence is no outcome")
 		rule(j.phase() != scheduler.PhaseEnded && end == nil && j.absent < 3 && !cancel, "a job that lives has no outcome")
-		rule(o.State == hpcsera.Succeeded && !succeeded(end), "only exit 0 in an end record is success")
-		rule(o.State != hpcsera.Succeeded && succeeded(end), "exit 0 in an end record is success")
+		rule(o.State == hpcsera.Succeeded && !end.Success(), "only exit 0 in an end record is success")
+		rule(o.State != hpcsera.Succeeded && end.Done(), "exit 0 in an end record is success, when nobody told it to end")
+		rule(o.State == hpcsera.Succeeded && end.Told && silent, "a program that was told to end has succeeded only by the batch system's word")
 		rule(o.Reason == hpcsera.CancelledByUser && !cancel, "the user did not cancel it")
 		rule(!o.State.Final(), "an outcome is final")
 		rule(o.State == hpcsera.Failed && o.Reason == "", "a failure has a reason")

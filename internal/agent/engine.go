@@ -329,7 +329,7 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 	case doLook:
 		e.begin(j, e.look(j))
 	case doBlock:
-		e.begin(j, e.block(j, a.outcome))
+		e.begin(j, e.block(j, outcomeEntry(j, a.outcome)))
 	case doCancel:
 		e.beginCancel(j, e.act(ctx, j, a.do))
 	case doHold, doRelease:
@@ -339,20 +339,33 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 		j.endedAt, j.absent = time.Time{}, 0
 		e.touch(j)
 	case doAdvance:
-		e.write(journal.Entry{Kind: journal.KindStep, Job: j.id, Step: j.step + 1, N: j.start.N})
-		e.touch(j)
+		e.close(j, &journal.Entry{Kind: journal.KindStep, Job: j.id, Step: j.step + 1, N: j.start.N})
 	case doConclude:
-		if j.start != nil && j.spec.Run.Requeue && a.outcome.State != hpcsera.Succeeded {
-			e.begin(j, e.block(j, a.outcome)) // what is told to have ended is not to run again
-			return
-		}
-		e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: a.outcome})
-		e.touch(j)
+		e.close(j, outcomeEntry(j, a.outcome))
 	case doCollect:
 		e.begin(j, e.collect(ctx, j))
 	case doFinish:
 		e.finish(j)
 	}
+}
+
+// outcomeEntry is the entry for a job's outcome, nil without one.
+func outcomeEntry(j *job, o *journal.Outcome) *journal.Entry {
+	if o == nil {
+		return nil
+	}
+	return &journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: o}
+}
+
+// close writes that a submission is over. What is said to have ended is not to
+// run again, so the start that a requeue would take is taken first.
+func (e *engine) close(j *job, then *journal.Entry) {
+	if j.start != nil && j.spec.Run.Requeue && !j.start.End.Done() {
+		e.begin(j, e.block(j, then))
+		return
+	}
+	e.write(*then)
+	e.touch(j)
 }
 
 // begin runs work in a worker after the next flush.

@@ -248,7 +248,8 @@ func (s *storm) judge(id string) {
 	// A later attempt may have ended before its program began.
 	recorded := last != nil && last.recorded && last.step == j.at.Step && last.attempt == j.last.Attempt
 	success := last != nil && last.recorded && last.exit == (hpcsera.Exit{}) && last.step == steps-1
-	if success != (j.last.State == hpcsera.Succeeded) && !(success && w.forgot(j)) {
+	told := success && last.told // the batch system's word decides
+	if success != (j.last.State == hpcsera.Succeeded) && !told && !(success && w.forgot(j)) {
 		say("the last step's success is %v", success)
 	}
 	if last != nil && last.ended.IsZero() && j.last.Reason != hpcsera.OutcomeUnknown {
@@ -264,7 +265,7 @@ func (s *storm) judge(id string) {
 		// may have been killed before its program.
 		if s.claimed(id, j.at.Step) == 0 {
 			say("nobody claimed its step")
-		} else if recorded && (j.last.Exit == nil || *j.last.Exit != last.exit) {
+		} else if recorded && !told && (j.last.Exit == nil || *j.last.Exit != last.exit) {
 			say("the exit told is %+v", j.last.Exit)
 		}
 	case hpcsera.LostByScheduler, hpcsera.RejectedByScheduler, hpcsera.RunsExhausted, hpcsera.StageInFailed, hpcsera.ApprovalInvalid:

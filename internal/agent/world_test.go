@@ -57,6 +57,7 @@ type run struct {
 	started, ended   time.Time
 	exit             hpcsera.Exit
 	recorded         bool   // its end record was written
+	told             bool   // ... and says that the batch system told it to end
 	output           string // what it printed
 }
 
@@ -356,7 +357,7 @@ func (w *world) begins(m spool.Member, n int, native string) *run {
 			w.broken("job %s: step %d ran twice, and it must not be requeued", m.Job, m.Step)
 		case other.step > m.Step:
 			w.broken("job %s: step %d ran after step %d", m.Job, m.Step, other.step)
-		case other.step == m.Step && other.recorded && other.exit == (hpcsera.Exit{}):
+		case other.step == m.Step && other.recorded && !other.told && other.exit == (hpcsera.Exit{}):
 			w.broken("job %s: step %d ran again after it had succeeded", m.Job, m.Step)
 		}
 	}

@@ -86,7 +86,18 @@ type End struct {
 	Host    string       `json:"host"`
 	Failure string       `json:"failure,omitempty"` // why the program could not be started or was refused
 	Timeout bool         `json:"timeout,omitempty"` // a login step ran into its own limit
+	Told    bool         `json:"told,omitempty"`    // a signal reached it before it ended
 }
+
+// Success says that the program ended with 0.
+func (e *End) Success() bool {
+	return e != nil && e.Failure == "" && !e.Timeout && e.Exit == (hpcsera.Exit{})
+}
+
+// Done says that the program ended with 0 of itself, so that nothing else need
+// be known and it never runs again. One that was told to end may have saved
+// its work and gone, with 0, for the batch system to run it once more.
+func (e *End) Done() bool { return e.Success() && !e.Told }
 
 // Task is what a step runs. The agent writes it, from signed bytes, before
 // the step is submitted.

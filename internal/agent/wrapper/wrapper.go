@@ -27,7 +27,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
 	"github.com/hpcsera/hpcsera/internal/failpoint"
 )
@@ -129,7 +128,7 @@ func (w *wrapper) finish(n int, end spool.End) (err error) {
 // claim takes this submission's start. A start that is held by this very
 // native job means that the batch system requeued it: with requeue allowed
 // the next start is taken, unless the agent has taken it to stop the job. A
-// run that ended with 0 was the step's last, whatever the batch system does.
+// run that ended with 0 of itself was the step's last, whatever the batch system does.
 func (w *wrapper) claim() (n int, won bool, err error) {
 	sub := w.sub
 	mine := spool.Claim{
@@ -154,7 +153,7 @@ func (w *wrapper) claim() (n int, won bool, err error) {
 		if err != nil {
 			return n, false, err
 		}
-		if run.End != nil && run.End.Failure == "" && run.End.Exit == (hpcsera.Exit{}) {
+		if run.End.Done() {
 			return n, false, nil
 		}
 	}
@@ -202,6 +201,7 @@ func (w *wrapper) program(n int, signals <-chan os.Signal) spool.End {
 	for {
 		select {
 		case s := <-signals:
+			end.Told = true
 			_ = syscall.Kill(-cmd.Process.Pid, s.(syscall.Signal))
 		case err := <-done:
 			end.Ended = time.Now().UTC()
@@ -219,6 +219,8 @@ func (w *wrapper) program(n int, signals <-chan os.Signal) spool.End {
 				end.Failure, end.Exit.Code = fmt.Sprint(err), 126
 			}
 			_ = errors.Join(stdout.Sync(), stderr.Sync())
+			// The batch system signals all processes of a job, one after the other.
+			end.Told = end.Told || len(signals) > 0
 			return end
 		}
 	}

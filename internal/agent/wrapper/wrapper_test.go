@@ -259,6 +259,31 @@ func TestARequeueAfterTheAgentStoppedTheJobRunsNothing(t *testing.T) {
 	}
 }
 
+// Exit 0 of a program that was told to end is not final: it may have saved its
+// work, to go on when the batch system runs it again.
+func TestAProgramThatSavedItsWorkOnASignalRunsAgain(t *testing.T) {
+	s := newSite(t)
+	s.task(count+`[ "$HPCSERA_ATTEMPT" = 1 ] || exit 0; trap 'exit 0' TERM; touch ready; while :; do sleep 0.05; done`, func(task *spool.Task) { task.Requeue = true })
+	_, script := s.submission(1)
+	p := s.start(script, "4711")
+	s.await("the program's start", func() bool { return s.exists("ready") })
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.status(); got != 0 {
+		t.Fatalf("wrapper's status: got %d, want the program's 0", got)
+	}
+	if end := s.end(); !end.Told || !end.Success() {
+		t.Errorf("end record: got %+v, want exit 0 of a program that was told to end", end)
+	}
+	if got := s.run(script, "4711"); got != 0 || s.marks() != 2 {
+		t.Errorf("requeued: got status %d and %d runs, want 0 and 2", got, s.marks())
+	}
+	if got := s.run(script, "4711"); got != NotRun || s.marks() != 2 {
+		t.Errorf("requeued after it ended of itself: got status %d and %d runs, want %d and 2", got, s.marks(), NotRun)
+	}
+}
+
 // Exit 0 is final at once, so the job was told to have succeeded by now.
 func TestARequeueAfterSuccessRunsNothing(t *testing.T) {
 	s := newSite(t)
