@@ -10,8 +10,7 @@ import (
 // memory remembers what the store said of tokens, so that a request of one
 // that was just here asks nothing. It holds only what nobody can have changed:
 // the store vouches for that with a number (see [store.Store.AccessVersion]),
-// which is taken before the look-up and compared at every use. Where the store
-// cannot vouch, with several servers on one PostgreSQL, every request asks.
+// which is taken before the look-up and compared at every use.
 //
 // The end and the beginning of a token are judged at every use, not here, and
 // what does not exist is never remembered.
@@ -26,23 +25,24 @@ const maxRemembered = 10_000
 
 // principal returns the row of a token, which must not be changed.
 func (m *memory) principal(ctx context.Context, st store.Store, id string) (row *store.Principal, err error) {
-	version, exact := st.AccessVersion()
-	if exact {
-		m.mu.RLock()
-		known := m.rows[id]
-		if m.version != version {
-			known = nil
-		}
-		m.mu.RUnlock()
-		if known != nil {
-			return known, nil
-		}
+	version, err := st.AccessVersion(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.RLock()
+	known := m.rows[id]
+	if m.version != version {
+		known = nil
+	}
+	m.mu.RUnlock()
+	if known != nil {
+		return known, nil
 	}
 	err = st.Read(ctx, func(r store.Reader) (err error) {
 		row, err = r.Principal(id)
 		return err
 	})
-	if err == nil && exact {
+	if err == nil {
 		m.keep(version, id, row)
 	}
 	return row, err
@@ -52,9 +52,6 @@ func (m *memory) principal(ctx context.Context, st store.Store, id string) (row 
 func (m *memory) keep(version int64, id string, row *store.Principal) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if version < m.version {
-		return // something changed meanwhile, perhaps this
-	}
 	if version != m.version || len(m.rows) >= maxRemembered {
 		m.version, m.rows = version, map[string]*store.Principal{}
 	}

@@ -255,11 +255,6 @@ func TestAnUnknownIDAndAWrongSecretLookTheSame(t *testing.T) {
 	}
 }
 
-// shared is a store that other processes write to, too.
-type shared struct{ *counting }
-
-func (shared) AccessVersion() (int64, bool) { return 0, false }
-
 func TestATokenIsLookedUpAgainOnlyWhenSomethingChanged(t *testing.T) {
 	s := newServer(t)
 	service, asked := s.counted()
@@ -282,12 +277,6 @@ func TestATokenIsLookedUpAgainOnlyWhenSomethingChanged(t *testing.T) {
 	look(service, "again", 0)
 	s.write(func(tx store.Tx) error { return tx.SetMember("cfd", "alice", hpcsera.Viewer) })
 	look(service, "after a change of membership", 1)
-	replica, err := auth.New(auth.Config{Store: shared{asked}, PublicURL: publicURL, Key: []byte(strings.Repeat("k", 32)), Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return s.now }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	look(replica, "where other processes write", 1)
-	look(replica, "again", 1)
 }
 
 func TestARevocationIsNeverOvertakenByARequest(t *testing.T) {

@@ -46,13 +46,12 @@ type Store interface {
 	Write(ctx context.Context, fn func(Tx) error) error
 	// Feed wakes waiters after commits, on every replica.
 	Feed() *Feed
-	// AccessVersion returns a number that has changed when a Write returns that
-	// changed who there is (AccessWriter), whatever became of it. exact is false
-	// where other processes write as well: the number says nothing then.
-	//
-	// So what was read of that after the number was taken is good for as long as
-	// the number stays: nothing that ends an access is missed.
-	AccessVersion() (version int64, exact bool)
+	// AccessVersion returns a number that is another one after a Write, on any
+	// replica, that changed who there is (AccessWriter). It is read after the
+	// call began, so what was read of that after one call is good in a later call
+	// that returns the same number: nothing that ends an access is missed. Many
+	// may call at once; where it takes a query, they share it.
+	AccessVersion(ctx context.Context) (int64, error)
 	Close() error
 }
 

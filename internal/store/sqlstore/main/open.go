@@ -43,7 +43,8 @@ type Store struct {
 	once    sync.Once
 
 	readers *pool
-	access  atomic.Int64 // see AccessVersion
+	changes atomic.Int64        // transactions of ours that changed who there is
+	asked   chan chan<- version // see AccessVersion
 	feed    *publisher
 	stats   counters
 }
@@ -53,7 +54,7 @@ type Store struct {
 // postgres://… is a PostgreSQL database, which has to exist. ctx bounds the
 // opening only. The caller closes the store.
 func Open(ctx context.Context, databaseURL string, log *slog.Logger) (*Store, error) {
-	s := &Store{log: log, unlock: func() {}, queue: make(chan *call), closing: make(chan struct{})}
+	s := &Store{log: log, unlock: func() {}, queue: make(chan *call), asked: make(chan chan<- version), closing: make(chan struct{})}
 	var life context.Context
 	life, s.stop = context.WithCancel(context.Background())
 	if err := s.open(ctx, life, databaseURL); err != nil {
@@ -99,6 +100,9 @@ func (s *Store) open(ctx, life context.Context, databaseURL string) error {
 	}
 	s.feed = newPublisher(start)
 	s.tasks.Go((&writer{Store: s}).loop)
+	if s.dialect.lockFirst {
+		s.tasks.Go(s.answerVersions)
+	}
 	if follow != nil {
 		follow()
 	}
@@ -189,12 +193,6 @@ func scheme(databaseURL string) string {
 
 // Feed wakes waiters after commits.
 func (s *Store) Feed() *store.Feed { return s.feed.Feed }
-
-// AccessVersion counts the transactions that changed who there is. Only SQLite
-// is ours alone: its lock keeps other servers out.
-func (s *Store) AccessVersion() (version int64, exact bool) {
-	return s.access.Load(), !s.dialect.lockFirst
-}
 
 // Close lets the transaction in progress finish, refuses what waits, and
 // closes the database. It may be called twice.

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/hpcsera/hpcsera/internal/store"
@@ -143,6 +144,13 @@ func (t *tx) finish() error {
 	for _, flush := range []func() error{t.flushJobs, t.flushEvents, t.flushAnswers} {
 		if err := flush(); err != nil {
 			return err
+		}
+	}
+	if t.access && t.dialect.lockFirst {
+		// Any number will do that was not there before, not even before a failover
+		// that lost the last commits.
+		if err := t.q.SetAccessVersion(t.ctx, rand.Int64()); err != nil {
+			return t.failed(err, "version of access")
 		}
 	}
 	if t.last == t.start {

@@ -241,7 +241,7 @@ func (w *writer) commit(t *tx, g *group) *group {
 	hitEach("server.before-commit", t.changes)
 	err := t.db.exec(t.ctx, w.dialect.commit(t.changes, w.feed.self))
 	if t.access {
-		w.access.Add(1) // also where nobody knows how it ended
+		w.changes.Add(1) // also where nobody knows how it ended
 	}
 	if err != nil {
 		return w.failed(g, t, err, true)

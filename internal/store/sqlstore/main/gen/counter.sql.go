@@ -9,6 +9,17 @@ import (
 	"context"
 )
 
+const accessVersion = `-- name: AccessVersion :one
+SELECT access FROM counter WHERE id = 1
+`
+
+func (q *Queries) AccessVersion(ctx context.Context) (int64, error) {
+	row := q.db.QueryRowContext(ctx, accessVersion)
+	var access int64
+	err := row.Scan(&access)
+	return access, err
+}
+
 const counter = `-- name: Counter :one
 SELECT seq, epoch FROM counter WHERE id = 1
 `
@@ -37,6 +48,15 @@ func (q *Queries) LockCounter(ctx context.Context) (int64, error) {
 	return seq, err
 }
 
+const setAccessVersion = `-- name: SetAccessVersion :exec
+UPDATE counter SET access = $1 WHERE id = 1
+`
+
+func (q *Queries) SetAccessVersion(ctx context.Context, access int64) error {
+	_, err := q.db.ExecContext(ctx, setAccessVersion, access)
+	return err
+}
+
 const setCounter = `-- name: SetCounter :exec
 UPDATE counter SET seq = $1 WHERE id = 1
 `
@@ -56,7 +76,7 @@ func (q *Queries) SetEpoch(ctx context.Context, epoch int64) error {
 }
 
 const startCounter = `-- name: StartCounter :exec
-INSERT INTO counter (id, seq, epoch) VALUES (1, 0, $1) ON CONFLICT DO NOTHING
+INSERT INTO counter (id, seq, epoch, access) VALUES (1, 0, $1, 0) ON CONFLICT DO NOTHING
 `
 
 func (q *Queries) StartCounter(ctx context.Context, epoch int64) error {

@@ -8,9 +8,10 @@
 -- The deployment's one sequence. Its row is locked by every transaction that
 -- writes, so commit order is seq order.
 CREATE TABLE counter (
-    id    BIGINT PRIMARY KEY,
-    seq   BIGINT NOT NULL,
-    epoch BIGINT NOT NULL
+    id     BIGINT PRIMARY KEY,
+    seq    BIGINT NOT NULL,
+    epoch  BIGINT NOT NULL,
+    access BIGINT NOT NULL -- another number with every change of who there is
 );
 
 CREATE TABLE jobs (
