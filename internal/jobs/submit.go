@@ -49,10 +49,14 @@ func (s *Service) submit(ctx context.Context, p *auth.Principal, specs []hpcsera
 	var found *store.Answer
 	var drafts *drafts
 	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
-		if found, err = kept(r, p, key); found != nil || err != nil {
-			return err
+		if drafts, err = s.draft(r, p, specs, retryOf); err == nil {
+			return nil // the transaction looks whether it was answered before
 		}
-		drafts, err = s.draft(r, p, specs, retryOf)
+		// What was accepted before may be wrong by now, and is still accepted.
+		var known error
+		if found, known = kept(r, p, key); found != nil || known != nil {
+			return known
+		}
 		return err
 	})
 	if err != nil {

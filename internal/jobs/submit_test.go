@@ -11,6 +11,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/jobs"
+	"github.com/hpcsera/hpcsera/internal/store"
 )
 
 func TestASubmissionIsRefusedWholeAndByName(t *testing.T) {
@@ -189,6 +190,17 @@ func TestARepeatedKeyGetsTheFirstAnswer(t *testing.T) {
 	if err != nil || string(gone.Body) != string(first.Body) {
 		t.Errorf("after the job was erased: got %s (%v), want the first answer", gone.Body, err)
 	}
+	if err := w.store.Write(t.Context(), func(tx store.Tx) error { return tx.DeleteCode("cfd", spec[0].Code) }); err != nil {
+		t.Fatal(err)
+	}
+	gone, err = w.jobs.Submit(t.Context(), alice, spec, false, key)
+	if err != nil || string(gone.Body) != string(first.Body) {
+		t.Errorf("after its code was deleted: got %s (%v), want the first answer", gone.Body, err)
+	}
+	_, err = w.jobs.Submit(t.Context(), alice, spec, false, other)
+	expect(t, "another body after its code was deleted", err, hpcsera.IdempotencyKeyReused)
+	_, err = w.jobs.Submit(t.Context(), alice, spec, false, jobs.Idempotency{Key: "pipeline-8", Path: "/api/v1/jobs", BodySHA256: "aa"})
+	expect(t, "another key after its code was deleted", err, hpcsera.UnknownCode)
 }
 
 func TestAKeyGivesNobodyAnothersAnswer(t *testing.T) {

@@ -43,7 +43,7 @@ func (r *reader) Audit(f store.AuditFilter) ([]hpcsera.AuditLine, error) {
 		}
 		w.conditions = append(w.conditions, either+")")
 	}
-	query := "SELECT doc FROM audit" + w.String() + " LIMIT " + w.arg(limited(f.Limit, maxAudit))
+	query := "SELECT doc FROM audit" + w.String() + w.limit(limited(f.Limit, maxAudit))
 	rows, err := r.db.QueryContext(r.ctx, query, w.args...)
 	if err != nil {
 		return nil, r.failed(err, "audit log")

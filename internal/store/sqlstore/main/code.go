@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/store"
 	"github.com/hpcsera/hpcsera/internal/store/sqlstore/main/gen"
 )
@@ -14,7 +15,7 @@ func (r *reader) Code(project, digest string) (*store.Code, error) {
 	if err != nil {
 		return nil, r.failed(err, "code %s in %s", digest, project)
 	}
-	return decodeCode(row)
+	return r.decodeCode(row)
 }
 
 // Code returns a code part. Jobs that arrive together often run the same one,
@@ -36,12 +37,13 @@ func (t *tx) Code(project, digest string) (*store.Code, error) {
 	return &own, nil
 }
 
-func decodeCode(row gen.Code) (*store.Code, error) {
-	c := &store.Code{User: row.User, Client: row.Client}
-	c.Project, c.Digest, c.Name, c.Created = row.Project, row.Digest, row.Name, moment(row.Created)
-	if err := json.Unmarshal([]byte(row.Manifest), &c.Manifest); err != nil {
+func (r *reader) decodeCode(row gen.Code) (*store.Code, error) {
+	manifest, err := decodeOnce[hpcsera.Manifest](r.db, row.Manifest)
+	if err != nil {
 		return nil, fmt.Errorf("code %s in %s: %w", row.Digest, row.Project, err)
 	}
+	c := &store.Code{User: row.User, Client: row.Client}
+	c.Project, c.Digest, c.Name, c.Created, c.Manifest = row.Project, row.Digest, row.Name, moment(row.Created), *manifest
 	return c, nil
 }
 
@@ -53,7 +55,7 @@ func (r *reader) CodeList(project, user, client string, limit int) ([]*store.Cod
 	}
 	list := make([]*store.Code, len(rows))
 	for i, row := range rows {
-		if list[i], err = decodeCode(row); err != nil {
+		if list[i], err = r.decodeCode(row); err != nil {
 			return nil, err
 		}
 	}
@@ -75,30 +77,52 @@ func (r *reader) Approval(id string) (*store.Approval, error) {
 	if err != nil {
 		return nil, r.failed(err, "approval %s", id)
 	}
-	return decodeApproval(doc)
+	return r.decodeApproval(doc)
 }
 
-func decodeApproval(doc string) (*store.Approval, error) {
-	a := &store.Approval{}
-	if err := json.Unmarshal([]byte(doc), a); err != nil {
+func (r *reader) decodeApproval(doc string) (*store.Approval, error) {
+	shared, err := decodeOnce[store.Approval](r.db, doc)
+	if err != nil {
 		return nil, fmt.Errorf("read approval: %w", err)
 	}
-	return a, nil
+	own := *shared
+	return &own, nil
 }
 
 // Approvals returns a user's approvals in a project, newest first.
 func (r *reader) Approvals(user, project, client, digest, name string, limit int) ([]*store.Approval, error) {
-	docs, err := r.q.Approvals(r.ctx, gen.ApprovalsParams{
-		User: user, Project: project, Client: client, Digest: digest, Name: name, Limit: int32(limited(limit, maxJobs)),
-	})
+	w := &where{order: "filed DESC, id"}
+	w.is(`"user" =`, user)
+	w.is("project =", project)
+	if digest != "" {
+		w.is("digest =", digest)
+	}
+	if name != "" {
+		w.is("name =", name)
+	}
+	if client != store.EveryClient {
+		w.in("client", []string{"", client})
+	}
+	query := "SELECT doc FROM approvals" + w.String() + w.limit(limited(limit, maxJobs))
+	rows, err := r.db.QueryContext(r.ctx, query, w.args...)
 	if err != nil {
 		return nil, r.failed(err, "approvals of %s in %s", user, project)
 	}
-	list := make([]*store.Approval, len(docs))
-	for i, doc := range docs {
-		if list[i], err = decodeApproval(doc); err != nil {
+	defer rows.Close()
+	list := []*store.Approval{}
+	for rows.Next() {
+		var doc string
+		if err := rows.Scan(&doc); err != nil {
+			return nil, r.failed(err, "approvals of %s in %s", user, project)
+		}
+		a, err := r.decodeApproval(doc)
+		if err != nil {
 			return nil, err
 		}
+		list = append(list, a)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, r.failed(err, "approvals of %s in %s", user, project)
 	}
 	return list, nil
 }

@@ -33,7 +33,7 @@ func (r *reader) Events(f store.EventFilter) ([]store.Change, error) {
 			w.is(c.condition, c.value)
 		}
 	}
-	query := "SELECT doc FROM events" + w.String() + " LIMIT " + w.arg(limited(f.Limit, maxEvents))
+	query := "SELECT doc FROM events" + w.String() + w.limit(limited(f.Limit, maxEvents))
 	rows, err := r.db.QueryContext(r.ctx, query, w.args...)
 	if err != nil {
 		return nil, r.failed(err, "events")

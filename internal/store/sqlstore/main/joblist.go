@@ -31,7 +31,7 @@ func (r *reader) Jobs(f store.JobFilter) ([]store.Listed, error) {
 			w.is(c.condition, c.value)
 		}
 	}
-	query := "SELECT j.created_seq, j.doc FROM " + from + w.String() + " LIMIT " + w.arg(limited(f.Limit, maxJobs))
+	query := "SELECT j.created_seq, j.doc FROM " + from + w.String() + w.limit(limited(f.Limit, maxJobs))
 	return r.listJobs(query, w.args)
 }
 
@@ -100,7 +100,7 @@ func (r *reader) Ready(user, site string, projects []string, limit int) ([]*stor
 	w.is(`"user" =`, user)
 	w.is("site =", site)
 	w.in("project", projects)
-	query := "SELECT doc, own FROM jobs" + w.String() + " LIMIT " + w.arg(limited(limit, maxJobs))
+	query := "SELECT doc, own FROM jobs" + w.String() + w.limit(limited(limit, maxJobs))
 	rows, err := r.db.QueryContext(r.ctx, query, w.args...)
 	if err != nil {
 		return nil, r.failed(err, "jobs ready for %s at %s", user, site)

@@ -46,6 +46,7 @@ type Store struct {
 	changes atomic.Int64        // transactions of ours that changed who there is
 	asked   chan chan<- version // see AccessVersion
 	feed    *publisher
+	ripe    chan struct{} // SQLite's log is worth a checkpoint; room for one
 	stats   counters
 }
 
@@ -54,7 +55,7 @@ type Store struct {
 // postgres://… is a PostgreSQL database, which has to exist. ctx bounds the
 // opening only. The caller closes the store.
 func Open(ctx context.Context, databaseURL string, log *slog.Logger) (*Store, error) {
-	s := &Store{log: log, unlock: func() {}, queue: make(chan *call), asked: make(chan chan<- version), closing: make(chan struct{})}
+	s := &Store{log: log, unlock: func() {}, queue: make(chan *call), asked: make(chan chan<- version), ripe: make(chan struct{}, 1), closing: make(chan struct{})}
 	var life context.Context
 	life, s.stop = context.WithCancel(context.Background())
 	if err := s.open(ctx, life, databaseURL); err != nil {
@@ -102,6 +103,8 @@ func (s *Store) open(ctx, life context.Context, databaseURL string) error {
 	s.tasks.Go((&writer{Store: s}).loop)
 	if s.dialect.lockFirst {
 		s.tasks.Go(s.answerVersions)
+	} else {
+		s.tasks.Go(s.checkpoint)
 	}
 	if follow != nil {
 		follow()

@@ -43,7 +43,8 @@ func TestQueriesUseTheirIndex(t *testing.T) {
 		"a project's events": {func(r store.Reader) error { _, err := r.Events(store.EventFilter{Projects: one}); return err }, "events_project (project=? AND seq>?)"},
 		"all events":         {func(r store.Reader) error { _, err := r.Events(store.EventFilter{}); return err }, "(seq>?)"},
 		"code":               {func(r store.Reader) error { _, err := r.CodeList("p", "u", "c", 1); return err }, "code_project (project=?)"},
-		"approvals":          {func(r store.Reader) error { _, err := r.Approvals("u", "p", "c", "d", "n", 1); return err }, "approvals_user (user=? AND project=?)"},
+		"a code's approvals": {func(r store.Reader) error { _, err := r.Approvals("u", "p", "c", "d", "", 1); return err }, "approvals_code (user=? AND project=? AND digest=?)"},
+		"approvals":          {func(r store.Reader) error { _, err := r.Approvals("u", "p", "c", "", "n", 1); return err }, "approvals_user (user=? AND project=?)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plan := planOf(t, s, c.query)

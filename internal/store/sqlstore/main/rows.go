@@ -95,6 +95,10 @@ func (w *where) in(column string, values []string) {
 	w.conditions = append(w.conditions, column+" IN ("+strings.Join(places, ", ")+")")
 }
 
+// limit returns the clause that ends the statement. SQLite makes a new plan
+// whenever the placeholder of a bare LIMIT gets its argument, but not of a sum.
+func (w *where) limit(n int64) string { return " LIMIT " + w.arg(n) + " + 0" }
+
 // String returns the clauses.
 func (w *where) String() string {
 	clauses := " ORDER BY " + w.order

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"encoding/json"
 	"strings"
 	"unicode/utf8"
 )
@@ -13,6 +14,7 @@ import (
 type session struct {
 	conn       *sql.Conn
 	statements map[string]*sql.Stmt
+	documents  map[string]any // see decodeOnce
 	// local says that the engine is in this process. SQLite keeps a connection
 	// half open, and its log beside the database, until every statement is closed;
 	// PostgreSQL forgets them, and asking a dead one would wait.
@@ -28,7 +30,7 @@ func openSession(ctx context.Context, db *sql.DB) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{conn: conn, statements: map[string]*sql.Stmt{}, local: isSQLite(db)}, nil
+	return &session{conn: conn, statements: map[string]*sql.Stmt{}, documents: map[string]any{}, local: isSQLite(db)}, nil
 }
 
 // discard closes the connection for good, whatever state it is in.
@@ -74,6 +76,31 @@ func (s *session) exec(ctx context.Context, texts ...string) error {
 		}
 	}
 	return nil
+}
+
+// A session remembers this many documents, of this many bytes at most.
+const (
+	documentLimit = 256
+	documentBytes = 16 << 10
+)
+
+// decodeOnce decodes a document of the kind that never changes and that many
+// requests read. What it returns is shared and must not be changed.
+func decodeOnce[T any](s *session, text string) (*T, error) {
+	if v, ok := s.documents[text].(*T); ok {
+		return v, nil
+	}
+	v := new(T)
+	if err := json.Unmarshal([]byte(text), v); err != nil {
+		return nil, err
+	}
+	if len(text) <= documentBytes {
+		if len(s.documents) >= documentLimit {
+			clear(s.documents)
+		}
+		s.documents[text] = v
+	}
+	return v, nil
 }
 
 func (s *session) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {

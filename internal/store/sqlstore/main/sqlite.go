@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"os"
@@ -52,7 +53,7 @@ func openSQLite(path string) (write, read *sql.DB, unlock func(), err error) {
 	}
 	pragmas := "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)"
 	name := sqlitefile.Name(path) + pragmas
-	write, err = sql.Open("sqlite", name+"&_pragma=cache_size(-32000)&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)&_txlock=immediate")
+	write, err = sql.Open("sqlite", name+"&_pragma=cache_size(-32000)&_pragma=wal_autocheckpoint(8000)&_pragma=journal_size_limit(67108864)&_txlock=immediate")
 	if err == nil {
 		read, err = sql.Open("sqlite", name+"&_pragma=query_only(1)")
 	}
@@ -62,6 +63,31 @@ func openSQLite(path string) (write, read *sql.DB, unlock func(), err error) {
 	}
 	write.SetMaxOpenConns(1)
 	return write, read, unlock, nil
+}
+
+// ripe is after how many closures the log is moved into the database file. The
+// writer does so itself when the log reaches its wal_autocheckpoint, in pages,
+// but then all wait for it.
+const ripe = 1000
+
+// checkpoint moves what SQLite's log holds into the database file, beside the
+// writer, until the store closes.
+func (s *Store) checkpoint() {
+	for {
+		select {
+		case <-s.ripe:
+		case <-s.closing:
+			return
+		}
+		db, err := s.readers.get(context.Background())
+		if err == nil {
+			err = db.exec(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)")
+			s.readers.put(db, err != nil)
+		}
+		if err != nil {
+			s.log.Warn("SQLite's log was not moved into the database file; the writer will", "error", err)
+		}
+	}
 }
 
 func isSQLite(db *sql.DB) bool {

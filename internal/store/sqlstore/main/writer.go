@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -136,6 +137,7 @@ func (w *writer) transact(calls []*call, how manner) *group {
 	}
 	more := how == together
 	for began := time.Now(); more && len(g.calls) < groupSize && time.Since(began) < groupTime; {
+		runtime.Gosched() // whoever is about to come
 		select {
 		case c := <-w.queue:
 			if err := w.lend(t, g, c); err != nil {
@@ -248,7 +250,12 @@ func (w *writer) commit(t *tx, g *group) *group {
 	}
 	hitEach("server.after-commit", t.changes)
 	w.stats.commits.Add(1)
-	w.stats.writes.Add(int64(len(g.calls)))
+	if n := w.stats.writes.Add(int64(len(g.calls))); n/ripe != (n-int64(len(g.calls)))/ripe {
+		select {
+		case w.ripe <- struct{}{}:
+		default: // it is on its way
+		}
+	}
 	return g
 }
 

@@ -20,52 +20,6 @@ func (q *Queries) Approval(ctx context.Context, id string) (string, error) {
 	return doc, err
 }
 
-const approvals = `-- name: Approvals :many
-SELECT doc FROM approvals
-WHERE "user" = $1 AND project = $2 AND (digest = $3 OR $3 = '') AND (name = $4 OR $4 = '')
-    AND (client = '' OR client = $5 OR $5 = '*')
-ORDER BY filed DESC, id LIMIT $6
-`
-
-type ApprovalsParams struct {
-	User    string
-	Project string
-	Digest  string
-	Name    string
-	Client  string
-	Limit   int32
-}
-
-func (q *Queries) Approvals(ctx context.Context, arg ApprovalsParams) ([]string, error) {
-	rows, err := q.db.QueryContext(ctx, approvals,
-		arg.User,
-		arg.Project,
-		arg.Digest,
-		arg.Name,
-		arg.Client,
-		arg.Limit,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []string
-	for rows.Next() {
-		var doc string
-		if err := rows.Scan(&doc); err != nil {
-			return nil, err
-		}
-		items = append(items, doc)
-	}
-	if err := rows.Close(); err != nil {
-		return nil, err
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const code = `-- name: Code :one
 SELECT project, digest, name, "user", client, created, manifest FROM code
 WHERE project = $1 AND digest = $2

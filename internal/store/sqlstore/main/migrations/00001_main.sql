@@ -113,6 +113,7 @@ CREATE TABLE approvals (
     doc     TEXT NOT NULL -- store.Approval
 );
 CREATE INDEX approvals_user ON approvals ("user", project, filed);
+CREATE INDEX approvals_code ON approvals ("user", project, digest, filed);
 
 CREATE TABLE users (
     name     TEXT PRIMARY KEY,

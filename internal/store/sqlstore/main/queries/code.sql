@@ -23,12 +23,6 @@ INSERT INTO blobs (project, digest, size) VALUES ($1, $2, $3) ON CONFLICT DO NOT
 -- name: Approval :one
 SELECT doc FROM approvals WHERE id = $1;
 
--- name: Approvals :many
-SELECT doc FROM approvals
-WHERE "user" = $1 AND project = $2 AND (digest = $3 OR $3 = '') AND (name = $4 OR $4 = '')
-    AND (client = '' OR client = $5 OR $5 = '*')
-ORDER BY filed DESC, id LIMIT $6;
-
 -- name: PutApproval :exec
 INSERT INTO approvals (id, "user", project, digest, name, client, filed, doc)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING;
