@@ -25,7 +25,7 @@ import (
 type System interface {
 	System() string
 	Environment() scheduler.Environment
-	Submit(context.Context, scheduler.Submission) (scheduler.Ref, error)
+	Submit(context.Context, scheduler.Submission) ([]scheduler.Ref, error)
 	Statuses(context.Context, []scheduler.Ref) (map[scheduler.Ref]scheduler.Status, error)
 	Act(context.Context, scheduler.Action, []scheduler.Ref) error
 	Probe(context.Context) (hpcsera.Facts, error)

@@ -147,10 +147,10 @@ var errClient = errors.New("killed")
 
 // Submit is a call of the submit command. A call of a dead process never
 // happened; one that a process made before it died may go on without it.
-func (h *handle) Submit(_ context.Context, sub scheduler.Submission) (scheduler.Ref, error) {
+func (h *handle) Submit(_ context.Context, sub scheduler.Submission) ([]scheduler.Ref, error) {
 	c, w := h.cluster, h.w
 	if h.i.dead.Load() {
-		return scheduler.Ref{}, errClient
+		return nil, errClient
 	}
 	if since := time.Since(time.Unix(0, h.i.answered.Load())); since > trusted+2*time.Second {
 		w.broken("instance %d submits %s, and the server answered it %v ago", h.i.number, sub.Tag, since)
@@ -158,7 +158,7 @@ func (h *handle) Submit(_ context.Context, sub scheduler.Submission) (scheduler.
 	read, err := w.spool.Submission(sub.Tag)
 	if err != nil || len(read.Members) != 1 {
 		w.broken("submission %s: %v", sub.Tag, err)
-		return scheduler.Ref{}, err
+		return nil, err
 	}
 	job := read.Members[0].Job
 	c.mu.Lock()
@@ -177,30 +177,30 @@ func (h *handle) Submit(_ context.Context, sub scheduler.Submission) (scheduler.
 	switch {
 	case out || w.chance(f.error):
 		c.pause(w.within(5 * time.Second))
-		return scheduler.Ref{}, errors.New("socket timed out")
+		return nil, errors.New("socket timed out")
 	case w.chance(f.hang):
 		if w.chance(2) {
 			late(55*time.Second + w.within(40*time.Second))
 		}
 		c.pause(time.Minute)
-		return scheduler.Ref{}, errors.New("no answer within 1m0s")
+		return nil, errors.New("no answer within 1m0s")
 	case w.chance(f.queueError):
 		late(w.within(10 * time.Second))
 		c.pause(w.within(5 * time.Second))
-		return scheduler.Ref{}, errors.New("socket timed out")
+		return nil, errors.New("socket timed out")
 	case w.chance(f.throttle):
-		return scheduler.Ref{}, &scheduler.Refused{Message: "QOSMaxSubmitJobPerUserLimit", Throttled: true}
+		return nil, &scheduler.Refused{Message: "QOSMaxSubmitJobPerUserLimit", Throttled: true}
 	case w.chance(f.refuse):
 		w.say("submit %s is refused", sub.Tag)
-		return scheduler.Ref{}, &scheduler.Refused{Message: "invalid partition"}
+		return nil, &scheduler.Refused{Message: "invalid partition"}
 	}
 	c.pause(w.within(300 * time.Millisecond))
 	if h.i.dead.Load() && w.chance(2) {
-		return scheduler.Ref{}, errClient
+		return nil, errClient
 	}
 	id := c.enqueue(sub)
 	c.pause(w.within(2 * time.Second))
-	return scheduler.Ref{ID: id, Tag: sub.Tag}, nil
+	return []scheduler.Ref{{ID: id, Tag: sub.Tag}}, nil
 }
 
 func (c *cluster) enqueue(sub scheduler.Submission) string {

@@ -59,13 +59,13 @@ func (w *ward) Probe(context.Context) (hpcsera.Facts, error) {
 }
 
 // Submit runs the job as a compute node would.
-func (w *ward) Submit(_ context.Context, sub scheduler.Submission) (scheduler.Ref, error) {
+func (w *ward) Submit(_ context.Context, sub scheduler.Submission) ([]scheduler.Ref, error) {
 	if w.submit != nil {
-		return scheduler.Ref{}, w.submit
+		return nil, w.submit
 	}
 	dir := filepath.Dir(filepath.Dir(filepath.Dir(sub.Script)))
 	if w.queued {
-		return scheduler.Ref{ID: "7", Tag: sub.Tag}, nil
+		return []scheduler.Ref{{ID: "7", Tag: sub.Tag}}, nil
 	}
 	go func() {
 		sleep(context.Background(), w.wait)
@@ -90,7 +90,7 @@ func (w *ward) Submit(_ context.Context, sub scheduler.Submission) (scheduler.Re
 			_ = os.Mkdir(filepath.Join(dir, "inbox"), 0o700)
 		}
 	}()
-	return scheduler.Ref{ID: "7", Tag: sub.Tag}, nil
+	return []scheduler.Ref{{ID: "7", Tag: sub.Tag}}, nil
 }
 
 func (w *ward) Statuses(_ context.Context, refs []scheduler.Ref) (map[scheduler.Ref]scheduler.Status, error) {

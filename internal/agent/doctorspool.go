@@ -90,12 +90,15 @@ func (v *visit) submit(ctx context.Context, binary string) error {
 		return err
 	}
 	script, output, err := v.spool.PutSubmission(spool.Submission{Tag: v.tag, Members: []spool.Member{{Job: v.job, N: 1, Attempt: 1}},
-		IDVariables: env.ID, IndexVariable: env.Index, ClusterVariable: env.Cluster}, binary)
+		IDVariables: env.ID, ClusterVariable: env.Cluster}, binary)
 	if err != nil {
 		return err
 	}
-	v.ref, err = v.doctor.Batch.Submit(ctx, scheduler.Submission{Tag: v.tag, Script: script, Output: output, Directory: c.WorkRoot, Comment: "hpcsera-agent doctor",
+	refs, err := v.doctor.Batch.Submit(ctx, scheduler.Submission{Tag: v.tag, Script: script, Output: output, Directory: c.WorkRoot, Comment: "hpcsera-agent doctor",
 		Attributes: hpcsera.Attributes{Duration: hpcsera.Duration(time.Minute)}})
+	if err == nil {
+		v.ref = refs[0]
+	}
 	return err
 }
 

@@ -39,38 +39,38 @@ func (e *engine) handIn(ctx context.Context, j *job) {
 	e.write(journal.Entry{Kind: journal.KindSubmit, Job: j.id, Step: j.step, N: j.n, Tag: tag})
 	j.looked = time.Now() // a new tag on a free start: nobody owns it yet
 	e.begin(j, func() func() {
-		ref, err := e.agent.handOver(ctx, j, tag)
+		refs, err := e.agent.handOver(ctx, j, tag)
 		failpoint.Hit("agent.after-submit")
-		return func() { e.handedOver(j, tag, ref, err) }
+		return func() { e.handedOver(j, tag, refs, err) }
 	})
 }
 
 // handOver writes the submission and runs the submit command. A command that
 // runs finishes even when the agent is told to stop: its answer is worth
 // waiting for.
-func (a *Agent) handOver(ctx context.Context, j *job, tag string) (scheduler.Ref, error) {
+func (a *Agent) handOver(ctx context.Context, j *job, tag string) ([]scheduler.Ref, error) {
 	select {
 	case a.submitSlots <- struct{}{}:
 		defer func() { <-a.submitSlots }()
 	case <-ctx.Done():
-		return scheduler.Ref{}, &notTried{ctx.Err()}
+		return nil, &notTried{ctx.Err()}
 	}
 	open := false
 	if err := a.engine.read(ctx, func() { open = a.engine.open(time.Now()) }); err != nil || !open {
-		return scheduler.Ref{}, &notTried{errors.New("the server did not answer lately")} // it waited for long
+		return nil, &notTried{errors.New("the server did not answer lately")} // it waited for long
 	}
 	if _, err := a.verify(*j.spec); err != nil { // likewise
-		return scheduler.Ref{}, &notTried{err}
+		return nil, &notTried{err}
 	}
 	s := j.current()
 	system := a.system(s)
 	env := system.Environment()
 	script, output, err := a.spool.PutSubmission(spool.Submission{
 		Tag: tag, Members: []spool.Member{{Job: j.id, Step: j.step, N: j.n, Attempt: j.attempt}},
-		IDVariables: env.ID, IndexVariable: env.Index, ClusterVariable: env.Cluster, Pass: env.Pass, Drop: env.Drop,
+		IDVariables: env.ID, ClusterVariable: env.Cluster, Pass: env.Pass, Drop: env.Drop,
 	}, a.binary)
 	if err != nil {
-		return scheduler.Ref{}, &notTried{err}
+		return nil, &notTried{err}
 	}
 	sub := scheduler.Submission{
 		Tag: tag, Script: script, Directory: a.jobDir(j.id), Output: output, Comment: j.spec.Name,
@@ -90,14 +90,14 @@ func (a *Agent) handOver(ctx context.Context, j *job, tag string) (scheduler.Ref
 // notTried marks an error of before the submit command: nothing is queued.
 type notTried struct{ error }
 
-func (e *engine) handedOver(j *job, tag string, ref scheduler.Ref, err error) {
+func (e *engine) handedOver(j *job, tag string, refs []scheduler.Ref, err error) {
 	var refused *scheduler.Refused
 	var early *notTried
 	switch {
 	case j.tag != tag: // another instance's submission started the job
 		e.leftover[tag] = leftover{since: time.Now(), login: j.current().Type == hpcsera.LoginStep}
 	case err == nil:
-		now := time.Now().UTC()
+		ref, now := refs[0], time.Now().UTC()
 		native := &hpcsera.Native{System: e.agent.system(j.current()).System(), Cluster: ref.Cluster, ID: ref.ID, Submitted: &now}
 		e.write(journal.Entry{Kind: journal.KindSubmitted, Job: j.id, Step: j.step, N: j.n, Tag: tag, Native: native})
 		e.log.Info("submitted", "job", j.id, "submission", tag, "native", ref.ID)

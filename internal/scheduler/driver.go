@@ -25,8 +25,9 @@ type Driver interface {
 	System() string
 	// Environment says what the batch system tells a job about itself.
 	Environment() Environment
-	// Submit hands a complete wrapper script to the batch system.
-	Submit(Submission) Call[Ref]
+	// Submit hands a complete wrapper script to the batch system. The answer has
+	// a reference for each member, in their order.
+	Submit(Submission) Call[[]Ref]
 	// Queue lists all live jobs of the user that runs the agent, those whose
 	// tag starts with hpcsera's prefix; finished ones may be among them.
 	Queue() Call[[]Status]
@@ -98,6 +99,7 @@ type Submission struct {
 	Directory  string // working directory
 	Output     string // file for what the wrapper itself prints, absolute
 	Comment    string // the user's own name for the job, printable
+	Size       int    // members: 0 or 1 is a single job, more are an array where the system has them (see Environment.Index)
 	Held       bool
 	Requeue    bool
 	Resources  hpcsera.Resources

@@ -4,7 +4,8 @@ package scheduler
 // as far as the wrapper needs it.
 type Environment struct {
 	ID      []string // variables with the job's id, the first that is set counts
-	Index   string   // variable with the array index; "" without arrays
+	Index   string   // variable with an array member's index; "" where there are no arrays
+	First   int      // index of the first member
 	Cluster string   // variable with the cluster's name; "" without clusters
 	Pass    []string // prefixes of variables that the user's program gets
 	Drop    []string // variables of those that it must not get

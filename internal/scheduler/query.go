@@ -67,21 +67,30 @@ func (s *Scheduler) Find(ctx context.Context, tags ...string) ([]Status, error) 
 	if err != nil {
 		return nil, fmt.Errorf("find: %w", err)
 	}
-	var found []Status
-	var ask []Ref
-	for _, tag := range tags {
-		found = append(found, rows[tag]...)
-		if len(rows[tag]) == 0 {
-			ask = append(ask, Ref{Tag: tag})
-		}
+	ask := make([]Ref, len(tags))
+	for i, tag := range tags {
+		ask[i] = Ref{Tag: tag}
 	}
 	past, err := s.history(ctx, ask)
 	if err != nil {
 		return nil, fmt.Errorf("find: %w", err)
 	}
-	for _, ref := range ask {
-		if st, ok := pick(ref, past[ref.Tag]); ok && st.Phase == PhaseEnded {
-			found = append(found, st)
+	var found []Status
+	for _, tag := range tags {
+		live := rows[tag]
+		known := map[string]bool{}
+		for _, row := range live {
+			known[row.ID] = true
+		}
+		found = append(found, live...)
+		for _, row := range past[tag] {
+			if known[row.ID] {
+				continue // the queue told it, or an earlier run of it
+			}
+			known[row.ID] = true
+			if st, ok := pick(row.Ref, past[tag]); ok && st.Phase == PhaseEnded {
+				found = append(found, st)
+			}
 		}
 	}
 	return found, nil

@@ -86,23 +86,32 @@ func New(d Driver, cfg Config) *Scheduler {
 // System returns the name of the batch system.
 func (s *Scheduler) System() string { return s.driver.System() }
 
-// Submit runs the submit command. A *[Refused] error means that nothing is
+// Submit runs the submit command and returns the members' references. A *[Refused] error means that nothing is
 // queued. After any other error the job may be queued, or may be queued later
 // by a command that was thought dead: take the start claim before anything
 // else is done for this job.
-func (s *Scheduler) Submit(ctx context.Context, sub Submission) (Ref, error) {
+func (s *Scheduler) Submit(ctx context.Context, sub Submission) ([]Ref, error) {
+	sub.Size = max(sub.Size, 1)
 	if !hpcsera.ValidID("s", sub.Tag) || !filepath.IsAbs(sub.Script) || !filepath.IsAbs(sub.Output) || !filepath.IsAbs(sub.Directory) {
-		return Ref{}, &Refused{Message: fmt.Sprintf("submission %q: its tag is not an id, or a path of it is not absolute", sub.Tag)}
+		return nil, &Refused{Message: fmt.Sprintf("submission %q: its tag is not an id, or a path of it is not absolute", sub.Tag)}
 	}
-	ref, err := do(ctx, s, submitKind, s.driver.Submit(sub))
+	if sub.Size > 1 && s.driver.Environment().Index == "" {
+		return nil, &Refused{Message: s.driver.System() + " has no arrays"}
+	}
+	refs, err := do(ctx, s, submitKind, s.driver.Submit(sub))
+	if err == nil && len(refs) != sub.Size {
+		err = fmt.Errorf("%d ids for %d jobs", len(refs), sub.Size)
+	}
 	if err != nil {
 		if r, ok := errors.AsType[*Refused](err); ok {
-			return Ref{}, r
+			return nil, r
 		}
-		return Ref{}, fmt.Errorf("submit %s (the job may be queued): %w", sub.Tag, err)
+		return nil, fmt.Errorf("submit %s (the job may be queued): %w", sub.Tag, err)
 	}
-	ref.Tag = sub.Tag
-	return ref, nil
+	for i := range refs {
+		refs[i].Tag = sub.Tag
+	}
+	return refs, nil
 }
 
 // Probe asks the batch system what it is. Version is the batch system's.

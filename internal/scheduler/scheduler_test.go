@@ -36,12 +36,12 @@ func (lines) Probe() []scheduler.Call[hpcsera.Facts] {
 	}
 }
 
-func (lines) Submit(s scheduler.Submission) scheduler.Call[scheduler.Ref] {
-	return scheduler.Call[scheduler.Ref]{Argv: []string{"submit", s.Script}, Parse: func(o scheduler.Output) (scheduler.Ref, error) {
+func (lines) Submit(s scheduler.Submission) scheduler.Call[[]scheduler.Ref] {
+	return scheduler.Call[[]scheduler.Ref]{Argv: []string{"submit", s.Script}, Parse: func(o scheduler.Output) ([]scheduler.Ref, error) {
 		if o.Exit != 0 {
-			return scheduler.Ref{}, &scheduler.Refused{Message: scheduler.FirstLine(o.Stderr)}
+			return nil, &scheduler.Refused{Message: scheduler.FirstLine(o.Stderr)}
 		}
-		return scheduler.Ref{ID: strings.TrimSpace(string(o.Stdout))}, nil
+		return []scheduler.Ref{{ID: strings.TrimSpace(string(o.Stdout))}}, nil
 	}}
 }
 
@@ -228,7 +228,7 @@ func TestSubmitRefusesWhatItWouldNotFindAgain(t *testing.T) {
 	if got := calls(t, dir); len(got) != 0 {
 		t.Errorf("got the calls %q, want none", got)
 	}
-	if got, err := s.Submit(t.Context(), good); err != nil || got != ref(1) {
+	if got, err := s.Submit(t.Context(), good); err != nil || !slices.Equal(got, []scheduler.Ref{ref(1)}) {
 		t.Errorf("got %+v, %v, want %+v", got, err, ref(1))
 	}
 }

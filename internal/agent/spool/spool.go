@@ -125,7 +125,8 @@ type Submission struct {
 	// Where the wrapper finds its native id and its index in the environment
 	// that the batch system gives it; the first variable that is set counts.
 	IDVariables     []string `json:"id_variables"`
-	IndexVariable   string   `json:"index_variable,omitempty"`
+	IndexVariable   string   `json:"index_variable,omitempty"` // of an array
+	FirstIndex      int      `json:"first_index,omitempty"`    // that of the first member
 	ClusterVariable string   `json:"cluster_variable,omitempty"`
 	// Which of the batch system's variables the program gets: those with one of
 	// the prefixes Pass, apart from Drop.

@@ -82,6 +82,7 @@ func (w *wrapper) run(dir, tag string) (int, error) {
 		if index, err = strconv.Atoi(text); err != nil {
 			return 1, fmt.Errorf("%s is %q", sub.IndexVariable, text)
 		}
+		index -= sub.FirstIndex
 	}
 	if index < 0 || index >= len(sub.Members) {
 		return 1, fmt.Errorf("submission %s has no member %d", tag, index)

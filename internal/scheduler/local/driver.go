@@ -75,9 +75,9 @@ func (d Driver) argv(verb string, more ...string) []string {
 
 // Submit refuses what processes on one host cannot have: more nodes, GPUs,
 // queues, accounts, reservations.
-func (d Driver) Submit(s scheduler.Submission) scheduler.Call[scheduler.Ref] {
+func (d Driver) Submit(s scheduler.Submission) scheduler.Call[[]scheduler.Ref] {
 	if message := unsupported(s); message != "" {
-		return scheduler.Call[scheduler.Ref]{Refusal: &scheduler.Refused{Message: message}}
+		return scheduler.Call[[]scheduler.Ref]{Refusal: &scheduler.Refused{Message: message}}
 	}
 	grace := d.Grace
 	if grace == 0 {
@@ -88,7 +88,7 @@ func (d Driver) Submit(s scheduler.Submission) scheduler.Call[scheduler.Ref] {
 	if s.Held {
 		argv = append(argv, "--hold")
 	}
-	return scheduler.Call[scheduler.Ref]{Argv: append(argv, s.Script), Parse: parseSubmit}
+	return scheduler.Call[[]scheduler.Ref]{Argv: append(argv, s.Script), Parse: parseSubmit}
 }
 
 // wholeHost stands for more cores than any host has; a job that asks for more
@@ -179,18 +179,18 @@ type entry struct {
 	Submitted time.Time     `json:"submitted"`
 }
 
-func parseSubmit(out scheduler.Output) (scheduler.Ref, error) {
+func parseSubmit(out scheduler.Output) ([]scheduler.Ref, error) {
 	if out.Exit == refusedStatus {
-		return scheduler.Ref{}, &scheduler.Refused{Message: scheduler.FirstLine(out.Stderr)}
+		return nil, &scheduler.Refused{Message: scheduler.FirstLine(out.Stderr)}
 	}
 	a, err := read(out)
 	if err != nil {
-		return scheduler.Ref{}, err
+		return nil, err
 	}
 	if !validID(a.ID) {
-		return scheduler.Ref{}, hpcsera.Errorf(hpcsera.Unavailable, "the submit command printed no job id: %q", scheduler.FirstLine(out.Stdout))
+		return nil, hpcsera.Errorf(hpcsera.Unavailable, "the submit command printed no job id: %q", scheduler.FirstLine(out.Stdout))
 	}
-	return scheduler.Ref{ID: a.ID}, nil
+	return []scheduler.Ref{{ID: a.ID}}, nil
 }
 
 func read(out scheduler.Output) (answer, error) {

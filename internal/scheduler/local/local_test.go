@@ -19,6 +19,14 @@ import (
 	"github.com/hpcsera/hpcsera/internal/scheduler/local"
 )
 
+// one is the answer to the submission of a single job.
+func one(refs []scheduler.Ref, err error) (scheduler.Ref, error) {
+	if err != nil {
+		return scheduler.Ref{}, err
+	}
+	return refs[0], nil
+}
+
 func submission(t *testing.T, dir, script string) scheduler.Submission {
 	t.Helper()
 	tag := hpcsera.NewID("s")
@@ -35,7 +43,7 @@ func submit(t *testing.T, s *scheduler.Scheduler, dir, script string, change fun
 	if change != nil {
 		change(&sub)
 	}
-	ref, err := s.Submit(t.Context(), sub)
+	ref, err := one(s.Submit(t.Context(), sub))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +251,7 @@ func TestConcurrentSubmissionsGetDifferentIDsAndRunOnce(t *testing.T) {
 		sub := submission(t, dir, "echo x >> runs")
 		wg.Go(func() {
 			var err error
-			if refs[i], err = s.Submit(t.Context(), sub); err != nil {
+			if refs[i], err = one(s.Submit(t.Context(), sub)); err != nil {
 				t.Errorf("submit: %v", err)
 			}
 		})
@@ -272,7 +280,7 @@ func TestTheScriptIsTakenAsItIsAtSubmission(t *testing.T) {
 	s := newScheduler(t, local.Driver{Dir: filepath.Join(dir, "state")}, nil)
 	sub := submission(t, dir, "exit 7")
 	sub.Held = true
-	ref, err := s.Submit(t.Context(), sub)
+	ref, err := one(s.Submit(t.Context(), sub))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +340,7 @@ func TestAScriptThatCannotRunEndsWith126AndSaysWhy(t *testing.T) {
 	if err := os.WriteFile(sub.Script, []byte("#!/nonexistent/interpreter\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ref, err := s.Submit(t.Context(), sub)
+	ref, err := one(s.Submit(t.Context(), sub))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,7 +368,7 @@ func TestWhatOneHostCannotDoIsRefusedByField(t *testing.T) {
 	} {
 		sub := submission(t, dir, "exit 0")
 		change(&sub)
-		ref, err := s.Submit(t.Context(), sub)
+		ref, err := one(s.Submit(t.Context(), sub))
 		refused, ok := errors.AsType[*scheduler.Refused](err)
 		if !ok || refused.Throttled {
 			t.Errorf("%s: got %+v, %v, want a refusal", field, ref, err)

@@ -40,6 +40,9 @@ type Harness struct {
 	// Requeue makes the system put a running job back into its queue. nil where
 	// it cannot.
 	Requeue func(id string) error
+	// Arrays is how many members an array of the system has at most; 0 where
+	// there are no arrays.
+	Arrays int
 	// Crash returns another instance of the system, of which the controller can
 	// be killed. nil where there is no controller.
 	Crash func(t *testing.T) (*scheduler.Scheduler, Controller)
@@ -83,6 +86,9 @@ func Run(t *testing.T, h Harness) {
 		{"a job that must not be requeued is not", h.Requeue == nil, notRequeued},
 		{"a queue that does not exist is refused in the system's words", false, refusedQueue},
 		{"many jobs cost one query", false, manyJobs},
+		{"each member of an array is a job of its own", h.Arrays == 0, arrayMembers},
+		{"one member of a waiting array is cancelled", h.Arrays == 0, cancelMember},
+		{"an array that is too large is refused, and nothing is queued", h.Arrays == 0, arrayTooLarge},
 		{"only the very same job is found", false, identity},
 		{"an action on another job's id does nothing", false, actOnOthers},
 		{"an action on a job that is gone is no error", false, actOnGone},
@@ -146,21 +152,31 @@ func (b *bench) file(name string) string { return filepath.Join(b.dir, name) }
 // submit submits and cancels at the end of the case what is left.
 func (b *bench) submit(sub scheduler.Submission) scheduler.Ref {
 	b.Helper()
-	ref, err := b.s.Submit(b.Context(), sub)
+	return b.submitAll(sub)[0]
+}
+
+// submitAll is submit for an array.
+func (b *bench) submitAll(sub scheduler.Submission) []scheduler.Ref {
+	b.Helper()
+	refs, err := b.s.Submit(b.Context(), sub)
 	if err != nil {
 		b.Fatalf("submit: %v", err)
 	}
-	if ref.Tag != sub.Tag || ref.ID == "" {
-		b.Fatalf("submit: got %+v, want an id and the tag %s", ref, sub.Tag)
+	seen := map[string]bool{}
+	for _, ref := range refs {
+		if ref.Tag != sub.Tag || ref.ID == "" || seen[ref.ID] {
+			b.Fatalf("submit: got %+v, want an id of its own for each member and the tag %s", refs, sub.Tag)
+		}
+		seen[ref.ID] = true
 	}
-	b.cancelLater(ref)
-	return ref
+	b.cancelLater(refs...)
+	return refs
 }
 
-func (b *bench) cancelLater(ref scheduler.Ref) {
+func (b *bench) cancelLater(refs ...scheduler.Ref) {
 	b.Cleanup(func() {
-		if err := b.s.Act(context.Background(), scheduler.Cancel, []scheduler.Ref{ref}); err != nil {
-			b.Logf("clean up %s: %v", ref.Tag, err)
+		if err := b.s.Act(context.Background(), scheduler.Cancel, refs); err != nil {
+			b.Logf("clean up %s: %v", refs[0].Tag, err)
 		}
 	})
 }

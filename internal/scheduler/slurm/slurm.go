@@ -41,7 +41,7 @@ var queueFields = []string{"JobArrayID", "Cluster", "State", "Reason", "RestartC
 func (Driver) Queue() scheduler.Call[[]scheduler.Status] {
 	format := strings.Join(queueFields, ":"+separator+",") + ":" + separator
 	return scheduler.Call[[]scheduler.Status]{
-		Argv:  []string{"squeue", "--me", "--states=all", "--Format=" + format},
+		Argv:  []string{"squeue", "--me", "--array", "--states=all", "--Format=" + format},
 		Env:   epochTimes,
 		Parse: parseQueue,
 	}

@@ -25,9 +25,9 @@ import (
 //
 // Slurm obeys #SBATCH lines before the first command of a script, so the
 // wrapper must hold no text of a user there.
-func (Driver) Submit(s scheduler.Submission) scheduler.Call[scheduler.Ref] {
-	refuse := func(format string, args ...any) scheduler.Call[scheduler.Ref] {
-		return scheduler.Call[scheduler.Ref]{Refusal: &scheduler.Refused{Message: fmt.Sprintf(format, args...)}}
+func (Driver) Submit(s scheduler.Submission) scheduler.Call[[]scheduler.Ref] {
+	refuse := func(format string, args ...any) scheduler.Call[[]scheduler.Ref] {
+		return scheduler.Call[[]scheduler.Ref]{Refusal: &scheduler.Refused{Message: fmt.Sprintf(format, args...)}}
 	}
 	// A backslash turns the other patterns of this option off, and goes missing itself.
 	if strings.ContainsRune(s.Output, '\\') {
@@ -54,7 +54,20 @@ func (Driver) Submit(s scheduler.Submission) scheduler.Call[scheduler.Ref] {
 		return refuse("%v", err)
 	}
 	argv = append(argv, custom...)
-	return scheduler.Call[scheduler.Ref]{Argv: append(argv, s.Script), Parse: parseSubmit}
+	if s.Size > 1 {
+		argv = append(argv, fmt.Sprintf("--array=0-%d", s.Size-1))
+	}
+	return scheduler.Call[[]scheduler.Ref]{Argv: append(argv, s.Script), Parse: func(out scheduler.Output) ([]scheduler.Ref, error) {
+		ref, err := parseSubmit(out)
+		if err != nil || s.Size <= 1 {
+			return []scheduler.Ref{ref}, err
+		}
+		refs := make([]scheduler.Ref, s.Size)
+		for i := range refs {
+			refs[i] = scheduler.Ref{Cluster: ref.Cluster, ID: fmt.Sprintf("%s_%d", ref.ID, i)}
+		}
+		return refs, nil
+	}}
 }
 
 // printable cuts the comment to what Slurm takes: 1 024 bytes at most, and

@@ -72,7 +72,7 @@ func harness(t *testing.T, conf string) schedulertest.Harness {
 			return newScheduler(conf, change)
 		},
 		Dir: t.TempDir(), Limit: hpcsera.Duration(time.Minute),
-		Submit: "sbatch", Queue: "squeue", BadQueue: "Invalid partition name specified", Leaves: true,
+		Submit: "sbatch", Queue: "squeue", Arrays: 1001, BadQueue: "Invalid partition name specified", Leaves: true,
 		Waiting: func(_ *testing.T, _ *scheduler.Scheduler, sub *scheduler.Submission) {
 			sub.Custom = map[string]string{"begin": "now+1hour"}
 		},
