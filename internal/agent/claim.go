@@ -29,7 +29,7 @@ func (e *engine) look(j *job) func() func() {
 				e.started(j, start)
 			case blocked:
 				// The agent took the claim and was stopped before it could say so.
-				e.write(journal.Entry{Kind: journal.KindBlocked, Job: id, Step: step, N: n, Tag: tag})
+				e.write(journal.Entry{Kind: journal.KindBlocked, Job: id, Step: step, N: n, Tag: tag, Member: j.member})
 			}
 		}
 	}
@@ -44,12 +44,12 @@ func (e *engine) started(j *job, s *spool.Start) {
 	j.start = s
 	if s.Tag != j.tag {
 		e.log.Warn("another submission of this agent started the job", "job", j.id, "submission", s.Tag)
-		e.leftover[j.tag] = leftover{since: time.Now(), login: j.current().Type == hpcsera.LoginStep}
+		e.leftover[j.place()] = leftover{since: time.Now(), login: j.current().Type == hpcsera.LoginStep}
 	}
 	if j.native == nil || s.Tag != j.tag {
 		native := &hpcsera.Native{System: e.agent.system(j.current()).System(), Cluster: s.Cluster, ID: s.NativeID}
 		e.agent.witness.start(j.id, s.NativeID, j.judged())
-		e.write(journal.Entry{Kind: journal.KindSubmitted, Job: j.id, Step: j.step, N: j.n, Tag: s.Tag, Native: native})
+		e.write(journal.Entry{Kind: journal.KindSubmitted, Job: j.id, Step: j.step, N: j.n, Tag: s.Tag, Member: s.Member, Native: native})
 	}
 	if !known && j.outcome == nil {
 		// A short program may have ended by now; that it ran, and since when, is
@@ -88,7 +88,7 @@ func (e *engine) block(j *job, then *journal.Entry) func() func() {
 				j.retryAt = time.Now().Add(2 * time.Second)
 			case won:
 				if !ran {
-					e.write(journal.Entry{Kind: journal.KindBlocked, Job: id, Step: step, N: n, Tag: tag})
+					e.write(journal.Entry{Kind: journal.KindBlocked, Job: id, Step: step, N: n, Tag: tag, Member: j.member})
 				}
 				if then != nil && e.leads(time.Now()) { // else it is decided again: the claim stands
 					e.write(*then)

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -34,6 +35,7 @@ func (a *Agent) cleanLoop(ctx context.Context) error {
 
 func (a *Agent) clean(ctx context.Context) error {
 	due := map[string]ended{}
+	needed := map[string]bool{} // submissions that others are members of
 	now := time.Now()
 	granted := false
 	err := a.engine.read(ctx, func() {
@@ -41,6 +43,11 @@ func (a *Agent) clean(ctx context.Context) error {
 		for id, j := range a.engine.ended {
 			if now.After(j.at.Add(keepFor(j))) {
 				due[id] = j
+			}
+		}
+		for _, j := range a.engine.jobs {
+			for _, tag := range j.tags {
+				needed[tag] = true
 			}
 		}
 	})
@@ -51,7 +58,7 @@ func (a *Agent) clean(ctx context.Context) error {
 		if err := os.RemoveAll(a.jobDir(id)); err != nil {
 			return err
 		}
-		if err := a.spool.Remove(id, j.tags); err != nil {
+		if err := a.spool.Remove(id, slices.DeleteFunc(slices.Clone(j.tags), func(tag string) bool { return needed[tag] })); err != nil {
 			return err
 		}
 		if err := a.engine.call(ctx, func() { a.engine.write(journal.Entry{Kind: journal.KindForgotten, Job: id}) }); err != nil {

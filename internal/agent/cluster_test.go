@@ -34,6 +34,7 @@ type cluster struct {
 	ids      int
 	out      bool // the controller is down
 	acts     int
+	calls    int // of the submit command
 	faults   clusterFaults
 	programs map[string]program // by job; what is missing is drawn
 }
@@ -67,6 +68,7 @@ type program struct {
 type batchJob struct {
 	id        string
 	tag       string
+	member    int
 	requeue   bool
 	submitted time.Time
 	cluster   *cluster
@@ -136,7 +138,7 @@ type handle struct {
 func (c *cluster) System() string { return c.system }
 
 func (c *cluster) Environment() scheduler.Environment {
-	return scheduler.Environment{ID: []string{"JOB_ID"}}
+	return scheduler.Environment{ID: []string{"JOB_ID"}, Index: "INDEX"}
 }
 
 func (c *cluster) Probe(context.Context) (hpcsera.Facts, error) {
@@ -156,16 +158,18 @@ func (h *handle) Submit(_ context.Context, sub scheduler.Submission) ([]schedule
 		w.broken("instance %d submits %s, and the server answered it %v ago", h.i.number, sub.Tag, since)
 	}
 	read, err := w.spool.Submission(sub.Tag)
-	if err != nil || len(read.Members) != 1 {
+	if err != nil || len(read.Members) != sub.Size {
 		w.broken("submission %s: %v", sub.Tag, err)
 		return nil, err
 	}
-	job := read.Members[0].Job
 	c.mu.Lock()
+	c.calls++
 	f := c.faults
 	out := c.out
 	c.mu.Unlock()
-	w.say("submit %s: job %s step %d start %d", sub.Tag, job, read.Members[0].Step, read.Members[0].N)
+	for _, m := range read.Members {
+		w.say("submit %s: job %s step %d start %d", sub.Tag, m.Job, m.Step, m.N)
+	}
 	late := func(d time.Duration) {
 		orphan := w.chance(2) // the command outlives the agent that started it
 		time.AfterFunc(d, func() {
@@ -198,30 +202,37 @@ func (h *handle) Submit(_ context.Context, sub scheduler.Submission) ([]schedule
 	if h.i.dead.Load() && w.chance(2) {
 		return nil, errClient
 	}
-	id := c.enqueue(sub)
+	refs := c.enqueue(sub)
 	c.pause(w.within(2 * time.Second))
-	return []scheduler.Ref{{ID: id, Tag: sub.Tag}}, nil
+	return refs, nil
 }
 
-func (c *cluster) enqueue(sub scheduler.Submission) string {
+func (c *cluster) enqueue(sub scheduler.Submission) (refs []scheduler.Ref) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ctx.Err() != nil {
-		return ""
+		return nil
 	}
 	c.ids++
-	j := &batchJob{id: strconv.Itoa(c.ids), tag: sub.Tag, requeue: sub.Requeue, submitted: time.Now(), cluster: c, poke: make(chan struct{}, 1)}
-	c.w.say("submission %s is queued as %s", sub.Tag, j.id)
-	j.set(scheduler.PhaseQueued, "PENDING", "", nil)
-	c.jobs = append(c.jobs, j)
-	c.lives.Go(func() { j.live() })
-	return j.id
+	for i := range sub.Size {
+		id := strconv.Itoa(c.ids)
+		if sub.Size > 1 {
+			id = fmt.Sprintf("%d_%d", c.ids, i)
+		}
+		j := &batchJob{id: id, tag: sub.Tag, member: i, requeue: sub.Requeue, submitted: time.Now(), cluster: c, poke: make(chan struct{}, 1)}
+		c.w.say("submission %s is queued as %s", sub.Tag, j.id)
+		j.set(scheduler.PhaseQueued, "PENDING", "", nil)
+		c.jobs = append(c.jobs, j)
+		c.lives.Go(func() { j.live() })
+		refs = append(refs, scheduler.Ref{ID: j.id, Tag: sub.Tag, Member: i})
+	}
+	return refs
 }
 
 // set changes what the batch system says of a job. The caller holds mu.
 func (j *batchJob) set(p scheduler.Phase, native string, reason hpcsera.Reason, exit *hpcsera.Exit) {
 	restarts := j.now.Restarts
-	j.now = scheduler.Status{Ref: scheduler.Ref{ID: j.id, Tag: j.tag}, Phase: p, Native: native, Reason: reason, Exit: exit, Submitted: j.submitted, Restarts: restarts}
+	j.now = scheduler.Status{Ref: scheduler.Ref{ID: j.id, Tag: j.tag, Member: j.member}, Phase: p, Native: native, Reason: reason, Exit: exit, Submitted: j.submitted, Restarts: restarts}
 	j.past = append(j.past, seen{time.Now(), j.now, true})
 	j.cluster.w.say("batch job %s of %s: %s %s", j.id, j.tag, native, reason)
 }
@@ -392,7 +403,7 @@ func (j *batchJob) run() (scheduler.Phase, string, hpcsera.Reason, *hpcsera.Exit
 	if err != nil {
 		return scheduler.PhaseEnded, "FAILED", "", &hpcsera.Exit{Code: 1}
 	}
-	m := sub.Members[0]
+	m := sub.Members[j.member]
 	task, err := w.spool.Task(m.Job, m.Step)
 	if err != nil {
 		return scheduler.PhaseEnded, "FAILED", "", &hpcsera.Exit{Code: 1}
@@ -445,7 +456,7 @@ func (j *batchJob) run() (scheduler.Phase, string, hpcsera.Reason, *hpcsera.Exit
 // claim is the wrapper's.
 func (j *batchJob) claim(m spool.Member, requeue bool) (int, bool) {
 	w := j.cluster.w
-	mine := spool.Claim{Owner: spool.OwnerWrapper, Tag: j.tag, NativeID: j.id, Host: "node1", At: time.Now()}
+	mine := spool.Claim{Owner: spool.OwnerWrapper, Tag: j.tag, Member: j.member, NativeID: j.id, Host: "node1", At: time.Now()}
 	for n := m.N; ; n++ {
 		owner, won, err := w.spool.Take(m.Job, m.Step, n, mine)
 		if err != nil {

@@ -33,6 +33,7 @@ type engine struct {
 	acts    []func()        // to be begun after that
 	cancels []func()        // native ones, begun even when that fails
 	workers sync.WaitGroup
+	gates   map[string]*gate // by likeness
 }
 
 // memory is what the journal folds into.
@@ -40,7 +41,7 @@ type memory struct {
 	jobs     map[string]*job
 	ended    map[string]ended // final and reported; their directories may still stand
 	runs     map[string]int   // counted starts per approval
-	leftover map[string]leftover
+	leftover map[place]leftover
 	seq      int64 // of the newest fact
 	sent     int64 // every fact up to here was answered
 	unsent   []hpcsera.Report
@@ -50,7 +51,7 @@ type memory struct {
 }
 
 func newMemory() memory {
-	return memory{jobs: map[string]*job{}, ended: map[string]ended{}, runs: map[string]int{}, leftover: map[string]leftover{}}
+	return memory{jobs: map[string]*job{}, ended: map[string]ended{}, runs: map[string]int{}, leftover: map[place]leftover{}}
 }
 
 // ended is what is kept of a job whose end was reported.
@@ -62,7 +63,7 @@ type ended struct {
 }
 
 func newEngine(a *Agent) *engine {
-	return &engine{agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}), memory: newMemory(), touched: map[string]*job{}}
+	return &engine{agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}), memory: newMemory(), touched: map[string]*job{}, gates: map[string]*gate{}}
 }
 
 // take makes this instance the one that acts, or returns an error when its
@@ -218,6 +219,7 @@ func (e *engine) wake(now time.Time) {
 		}
 	}
 	e.searchLeftovers(now)
+	e.forgetGates(now)
 }
 
 func (e *engine) touch(j *job) { e.touched[j.id] = j }
@@ -244,7 +246,7 @@ func (m *memory) fold(entry journal.Entry) {
 			m.runs[entry.Approval]++
 		}
 	case journal.KindBlocked:
-		m.leftover[entry.Tag] = leftover{since: entry.At, login: j != nil && j.current().Type == hpcsera.LoginStep}
+		m.leftover[place{entry.Tag, entry.Member}] = leftover{since: entry.At, login: j != nil && j.current().Type == hpcsera.LoginStep}
 	case journal.KindSent:
 		m.foldSent(entry.Seq)
 	case journal.KindForgotten:
@@ -369,9 +371,14 @@ func (e *engine) close(j *job, then *journal.Entry) {
 }
 
 // begin runs work in a worker after the next flush.
-func (e *engine) begin(j *job, work func() func()) {
-	j.busy = true
-	e.acts = append(e.acts, func() { e.work(j, work) })
+func (e *engine) begin(j *job, work func() func()) { e.beginAll([]*job{j}, work) }
+
+// beginAll is begin for an act of several jobs.
+func (e *engine) beginAll(jobs []*job, work func() func()) {
+	for _, j := range jobs {
+		j.busy = true
+	}
+	e.acts = append(e.acts, func() { e.workAll(jobs, work) })
 }
 
 // beginCancel runs the work of a native cancel in a worker after the next
@@ -386,18 +393,24 @@ func (e *engine) beginCancel(j *job, work func() func()) {
 // work runs work in a worker at once, for what can be done twice or for
 // nothing. work must touch neither the engine nor what other closures change
 // of the job; the closure it returns may.
-func (e *engine) work(j *job, work func() func()) {
-	j.busy, j.retryAt = true, time.Time{}
+func (e *engine) work(j *job, work func() func()) { e.workAll([]*job{j}, work) }
+
+func (e *engine) workAll(jobs []*job, work func() func()) {
+	for _, j := range jobs {
+		j.busy, j.retryAt = true, time.Time{}
+	}
 	e.workers.Add(1)
 	go func() {
 		defer e.workers.Done()
 		result := work()
 		e.do(func() {
-			j.busy = false
+			for _, j := range jobs {
+				j.busy = false
+				e.touch(j)
+			}
 			if result != nil {
 				result()
 			}
-			e.touch(j)
 		})
 	}()
 }

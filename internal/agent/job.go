@@ -24,6 +24,7 @@ type job struct {
 	step    int             // index into plan
 	n       int             // the start that the next or current submission may claim
 	tag     string          // of the current submission; "" when none is under way
+	member  int             // of that submission
 	native  *hpcsera.Native // of the current submission; nil while its answer is unknown
 	held    bool            // a hold was ordered since the submission, so the batch system's hold may be ours
 	tags    []string        // of all submissions
@@ -81,14 +82,14 @@ func (j *job) fold(e journal.Entry) {
 	case journal.KindRun:
 		j.counted = true
 	case journal.KindSubmit:
-		j.tag, j.n, j.native, j.held = e.Tag, e.N, nil, false
+		j.tag, j.member, j.n, j.native, j.held = e.Tag, e.Member, e.N, nil, false
 		j.tags = append(j.tags, e.Tag)
 		j.submitted = e.At
 		j.forgetObservations()
 	case journal.KindSubmitted:
 		if e.Tag != j.tag {
 			start := j.start
-			j.tag, j.tags = e.Tag, append(j.tags, e.Tag)
+			j.tag, j.member, j.tags = e.Tag, e.Member, append(j.tags, e.Tag)
 			j.forgetObservations() // they were another submission's
 			j.start = start
 		}
@@ -155,7 +156,7 @@ func (j *job) judged() *policy.Verdict {
 }
 
 func (j *job) ref() scheduler.Ref {
-	r := scheduler.Ref{Tag: j.tag}
+	r := scheduler.Ref{Tag: j.tag, Member: j.member}
 	if j.native != nil {
 		r.Cluster, r.ID = j.native.Cluster, j.native.ID
 	}

@@ -15,6 +15,15 @@ type leftover struct {
 	done  int // searches begun
 }
 
+// place is a member of a submission.
+type place struct {
+	tag    string
+	member int
+}
+
+// place returns which member of which submission stands for the job.
+func (j *job) place() place { return place{j.tag, j.member} }
+
 // leftoverSearches are the ages at which leftovers are looked for and removed.
 var leftoverSearches = []time.Duration{0, 5 * time.Second, time.Minute, 10 * time.Minute, time.Hour}
 
@@ -23,17 +32,17 @@ var leftoverSearches = []time.Duration{0, 5 * time.Second, time.Minute, 10 * tim
 // finds its claim taken.
 func (e *engine) searchLeftovers(now time.Time) {
 	due := map[bool][]scheduler.Ref{}
-	for tag, l := range e.leftover {
+	for at, l := range e.leftover {
 		begun := l.done
 		for l.done < len(leftoverSearches) && now.Sub(l.since) >= leftoverSearches[l.done] {
 			l.done++
 		}
 		if l.done > begun {
-			due[l.login] = append(due[l.login], scheduler.Ref{Tag: tag})
+			due[l.login] = append(due[l.login], scheduler.Ref{Tag: at.tag, Member: at.member})
 		}
-		e.leftover[tag] = l
+		e.leftover[at] = l
 		if l.done == len(leftoverSearches) {
-			delete(e.leftover, tag)
+			delete(e.leftover, at)
 		}
 	}
 	for login, refs := range due {

@@ -118,9 +118,10 @@ func (s *storm) event() {
 	w := s.w
 	switch w.roll(12) {
 	case 0, 1, 2:
-		if len(s.jobs) < 10 {
-			c := s.codes[w.roll(len(s.codes))]
-			job := w.server.submit(c, w.chance(2))
+		// Like jobs that come together go as one array.
+		c, requeue := s.codes[w.roll(len(s.codes))], w.chance(2)
+		for n := w.roll(5); n >= 0 && len(s.jobs) < 14; n-- {
+			job := w.server.submit(c, requeue)
 			s.jobs, s.of[job] = append(s.jobs, job), c
 		}
 	case 3:

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -25,57 +27,84 @@ func (e *engine) submit(ctx context.Context, j *job) {
 			case err != nil:
 				e.stageFailed(j, err)
 			case j.decide(now, e.open(now), e.agent.patience).do == doSubmit: // still
-				e.handIn(ctx, j)
+				e.enter(ctx, j)
 			}
 		}
 	})
 }
 
-// handIn journals the intent and then calls the submit command. Three answers
-// are possible: an id; a certain refusal; anything else, which leaves the
-// intent standing and is settled by the start claim.
-func (e *engine) handIn(ctx context.Context, j *job) {
+// handIn journals the intent and then calls the submit command, once for all
+// members. Three answers are possible: ids; a certain refusal; anything else,
+// which leaves the intent standing and is settled by the start claims.
+func (e *engine) handIn(ctx context.Context, members []*job) {
 	tag := hpcsera.NewID("s")
-	e.write(journal.Entry{Kind: journal.KindSubmit, Job: j.id, Step: j.step, N: j.n, Tag: tag})
-	j.looked = time.Now() // a new tag on a free start: nobody owns it yet
-	e.begin(j, func() func() {
-		refs, err := e.agent.handOver(ctx, j, tag)
+	for i, j := range members {
+		e.write(journal.Entry{Kind: journal.KindSubmit, Job: j.id, Step: j.step, N: j.n, Tag: tag, Member: i})
+		j.looked = time.Now() // a new tag on a free start: nobody owns it yet
+	}
+	e.beginAll(members, func() func() {
+		refs, errs := e.agent.handOver(ctx, members, tag)
 		failpoint.Hit("agent.after-submit")
-		return func() { e.handedOver(j, tag, refs, err) }
+		return func() { e.handedOver(members, tag, refs, errs) }
 	})
 }
 
 // handOver writes the submission and runs the submit command. A command that
 // runs finishes even when the agent is told to stop: its answer is worth
-// waiting for.
-func (a *Agent) handOver(ctx context.Context, j *job, tag string) ([]scheduler.Ref, error) {
+// waiting for. There is an error for each member, or none at all.
+func (a *Agent) handOver(ctx context.Context, members []*job, tag string) ([]scheduler.Ref, []error) {
+	all := func(err error) []error { return slices.Repeat([]error{err}, len(members)) }
 	select {
 	case a.submitSlots <- struct{}{}:
 		defer func() { <-a.submitSlots }()
 	case <-ctx.Done():
-		return nil, &notTried{ctx.Err()}
+		return nil, all(&notTried{ctx.Err()})
 	}
 	open := false
 	if err := a.engine.read(ctx, func() { open = a.engine.open(time.Now()) }); err != nil || !open {
-		return nil, &notTried{errors.New("the server did not answer lately")} // it waited for long
+		return nil, all(&notTried{errors.New("the server did not answer lately")}) // it waited for long
 	}
-	if _, err := a.verify(*j.spec); err != nil { // likewise
-		return nil, &notTried{err}
+	if errs := a.verifyAll(members); errs != nil { // likewise
+		return nil, errs
 	}
+	sub, err := a.submission(members, tag)
+	if err != nil {
+		return nil, all(&notTried{err})
+	}
+	failpoint.Hit("agent.before-submit")
+	refs, err := a.system(members[0].current()).Submit(context.WithoutCancel(ctx), sub)
+	if err != nil {
+		return nil, all(err)
+	}
+	return refs, nil
+}
+
+// submission lays out what the wrappers of these members read, and returns the
+// call that submits them. They are like one another, so the first speaks for
+// all.
+func (a *Agent) submission(members []*job, tag string) (sub scheduler.Submission, err error) {
+	j := members[0]
 	s := j.current()
 	system := a.system(s)
 	env := system.Environment()
-	script, output, err := a.spool.PutSubmission(spool.Submission{
-		Tag: tag, Members: []spool.Member{{Job: j.id, Step: j.step, N: j.n, Attempt: j.attempt}},
-		IDVariables: env.ID, ClusterVariable: env.Cluster, Pass: env.Pass, Drop: env.Drop,
-	}, a.binary)
-	if err != nil {
-		return nil, &notTried{err}
+	paper := spool.Submission{Tag: tag, IDVariables: env.ID, ClusterVariable: env.Cluster, Pass: env.Pass, Drop: env.Drop}
+	for _, j := range members {
+		paper.Members = append(paper.Members, spool.Member{Job: j.id, Step: j.step, N: j.n, Attempt: j.attempt})
 	}
-	sub := scheduler.Submission{
-		Tag: tag, Script: script, Directory: a.jobDir(j.id), Output: output, Comment: j.spec.Name,
+	if len(members) > 1 {
+		paper.IndexVariable, paper.FirstIndex, paper.MemberID, paper.DirectoryVariables = env.Index, env.First, env.Member, env.Directory
+	}
+	script, output, err := a.spool.PutSubmission(paper, a.binary)
+	if err != nil {
+		return sub, err
+	}
+	sub = scheduler.Submission{
+		Tag: tag, Script: script, Directory: a.jobDir(j.id), Output: output, Comment: j.spec.Name, Size: len(members),
 		Requeue: j.spec.Run.Requeue, Resources: j.spec.Run.Resources, Attributes: j.spec.Run.Attributes,
 		Custom: customAttributes(j.verdict.Manifest.CustomAttributes, system.System()),
+	}
+	if len(members) > 1 {
+		sub.Directory = filepath.Dir(script) // a job's own may be gone before the last member starts
 	}
 	if s.Resources != nil {
 		sub.Resources = *s.Resources
@@ -83,40 +112,54 @@ func (a *Agent) handOver(ctx context.Context, j *job, tag string) ([]scheduler.R
 	if s.Type == hpcsera.LoginStep {
 		sub.Resources, sub.Attributes, sub.Requeue, sub.Custom = hpcsera.Resources{}, hpcsera.Attributes{}, false, nil
 	}
-	failpoint.Hit("agent.before-submit")
-	return system.Submit(context.WithoutCancel(ctx), sub)
+	return sub, nil
 }
 
 // notTried marks an error of before the submit command: nothing is queued.
 type notTried struct{ error }
 
-func (e *engine) handedOver(j *job, tag string, refs []scheduler.Ref, err error) {
+func (e *engine) handedOver(members []*job, tag string, refs []scheduler.Ref, errs []error) {
+	if errs != nil {
+		var said *scheduler.Refused
+		if errors.As(errs[0], &said) && !said.Throttled {
+			e.refused(members, tag, said)
+			return
+		}
+	}
+	for i, j := range members {
+		switch {
+		case j.tag != tag: // another instance's submission started the job
+			e.leftover[place{tag, i}] = leftover{since: time.Now(), login: j.current().Type == hpcsera.LoginStep}
+		case errs == nil:
+			e.queued(j, tag, refs[i])
+		default:
+			e.notHandedOver(j, tag, errs[i])
+		}
+	}
+}
+
+// queued notes that the batch system took the job.
+func (e *engine) queued(j *job, tag string, ref scheduler.Ref) {
+	now := time.Now().UTC()
+	native := &hpcsera.Native{System: e.agent.system(j.current()).System(), Cluster: ref.Cluster, ID: ref.ID, Submitted: &now}
+	e.write(journal.Entry{Kind: journal.KindSubmitted, Job: j.id, Step: j.step, N: j.n, Tag: tag, Member: j.member, Native: native})
+	e.log.Info("submitted", "job", j.id, "submission", tag, "native", ref.ID)
+	e.agent.witness.start(j.id, ref.ID, j.judged())
+	j.tries, j.trouble, j.waiting = 0, "", ""
+	e.agent.asker.soon(2 * time.Second)
+}
+
+// notHandedOver notes that the batch system certainly did not take the job
+// now, or that nobody knows.
+func (e *engine) notHandedOver(j *job, tag string, err error) {
 	var refused *scheduler.Refused
 	var early *notTried
-	switch {
-	case j.tag != tag: // another instance's submission started the job
-		e.leftover[tag] = leftover{since: time.Now(), login: j.current().Type == hpcsera.LoginStep}
-	case err == nil:
-		ref, now := refs[0], time.Now().UTC()
-		native := &hpcsera.Native{System: e.agent.system(j.current()).System(), Cluster: ref.Cluster, ID: ref.ID, Submitted: &now}
-		e.write(journal.Entry{Kind: journal.KindSubmitted, Job: j.id, Step: j.step, N: j.n, Tag: tag, Native: native})
-		e.log.Info("submitted", "job", j.id, "submission", tag, "native", ref.ID)
-		e.agent.witness.start(j.id, ref.ID, j.judged())
-		j.tries, j.trouble, j.waiting = 0, "", ""
-		e.agent.asker.soon(2 * time.Second)
-	case errors.As(err, &refused) && !refused.Throttled:
+	if errors.As(err, &refused) || errors.As(err, &early) {
 		e.write(journal.Entry{Kind: journal.KindRefused, Job: j.id, Step: j.step, N: j.n, Tag: tag})
-		if !e.leads(time.Now()) {
-			return // whoever leads submits again and is told the same
-		}
-		e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, hpcsera.RejectedByScheduler, refused.Message, nil)})
-	case errors.As(err, &refused), errors.As(err, &early):
-		e.write(journal.Entry{Kind: journal.KindRefused, Job: j.id, Step: j.step, N: j.n, Tag: tag})
-		e.again(j, err)
-	default:
-		e.again(j, err) // the claim is settled now; the next submission waits
+	} else {
 		e.log.Warn("submit command gave no clear answer", "job", j.id, "submission", tag, "error", err)
 	}
+	e.again(j, err) // where nobody knows, the claim is settled first
 }
 
 // again makes a job's next submission wait, longer each time.

@@ -75,20 +75,21 @@ const (
 	Release Action = "release"
 )
 
-// Ref is the identity of a job at its batch system: all three parts must
-// agree before anybody acts on it, because ids are reused after a controller
-// lost its state. Tags are random.
+// Ref is the identity of a job at its batch system: all parts must agree before
+// anybody acts on it, because ids are reused after a controller lost its state.
+// Tags are random.
 type Ref struct {
 	Cluster string
 	ID      string // with the array index where there is one, as the system writes it
 	Tag     string // the submission's id, which is the batch job's name
+	Member  int    // place in the submission's array, from 0; 0 without one
 }
 
-// Is reports whether r and o can be the same job: the tags are equal, and
+// Is reports whether r and o can be the same job: tag and member are equal, and
 // where both know an ID or a cluster, these are equal too. A submission whose
 // answer was lost is known by its tag alone.
 func (r Ref) Is(o Ref) bool {
-	return r.Tag == o.Tag && (r.ID == o.ID || r.ID == "" || o.ID == "") &&
+	return r.Tag == o.Tag && r.Member == o.Member && (r.ID == o.ID || r.ID == "" || o.ID == "") &&
 		(r.Cluster == o.Cluster || r.Cluster == "" || o.Cluster == "")
 }
 

@@ -109,7 +109,7 @@ func (s *Scheduler) Submit(ctx context.Context, sub Submission) ([]Ref, error) {
 		return nil, fmt.Errorf("submit %s (the job may be queued): %w", sub.Tag, err)
 	}
 	for i := range refs {
-		refs[i].Tag = sub.Tag
+		refs[i].Tag, refs[i].Member = sub.Tag, i
 	}
 	return refs, nil
 }

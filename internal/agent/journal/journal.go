@@ -37,7 +37,7 @@ const (
 	KindOrder     Kind = "order"     // the server wants Order
 	KindCursor    Kind = "cursor"    // every order up to Cursor is above
 	KindRun       Kind = "run"       // a start of Job is counted against Approval
-	KindSubmit    Kind = "submit"    // Tag is about to be submitted for Job, Step, N
+	KindSubmit    Kind = "submit"    // Tag is about to be submitted, as its Member for Job, Step, N
 	KindSubmitted Kind = "submitted" // the batch system took it as Native
 	KindRefused   Kind = "refused"   // the batch system certainly did not take it
 	KindBlocked   Kind = "blocked"   // the agent owns the claim: Tag can never run
@@ -63,6 +63,7 @@ type Entry struct {
 	Step     int             `json:"step,omitempty"`
 	N        int             `json:"n,omitempty"`
 	Tag      string          `json:"tag,omitempty"`
+	Member   int             `json:"member,omitempty"` // of Tag
 	Approval string          `json:"approval,omitempty"`
 	Native   *hpcsera.Native `json:"native,omitempty"`
 	Outcome  *Outcome        `json:"outcome,omitempty"`

@@ -66,6 +66,7 @@ type Claim struct {
 	Tag      string    `json:"tag"`   // of the submission
 	Cluster  string    `json:"cluster,omitempty"`
 	NativeID string    `json:"native_id,omitempty"` // as the wrapper found it in its environment
+	Member   int       `json:"member,omitempty"`    // of the submission
 	Host     string    `json:"host"`
 	PID      int       `json:"pid"`
 	Nonce    string    `json:"nonce"`
@@ -124,10 +125,13 @@ type Submission struct {
 	Members []Member `json:"members"`
 	// Where the wrapper finds its native id and its index in the environment
 	// that the batch system gives it; the first variable that is set counts.
-	IDVariables     []string `json:"id_variables"`
-	IndexVariable   string   `json:"index_variable,omitempty"` // of an array
-	FirstIndex      int      `json:"first_index,omitempty"`    // that of the first member
-	ClusterVariable string   `json:"cluster_variable,omitempty"`
+	IDVariables   []string `json:"id_variables"`
+	IndexVariable string   `json:"index_variable,omitempty"` // of an array
+	FirstIndex    int      `json:"first_index,omitempty"`    // that of the first member
+	MemberID      string   `json:"member_id,omitempty"`      // of {id} and {index}
+	// Variables that are to name the member's own folder.
+	DirectoryVariables []string `json:"directory_variables,omitempty"`
+	ClusterVariable    string   `json:"cluster_variable,omitempty"`
 	// Which of the batch system's variables the program gets: those with one of
 	// the prefixes Pass, apart from Drop.
 	Pass []string `json:"pass,omitempty"`

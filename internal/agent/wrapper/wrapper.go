@@ -56,6 +56,7 @@ type wrapper struct {
 	stderr io.Writer
 	spool  *spool.Spool
 	sub    spool.Submission
+	place  int // in the submission
 	member spool.Member
 	task   spool.Task
 	host   string
@@ -77,17 +78,16 @@ func (w *wrapper) run(dir, tag string) (int, error) {
 		return 1, err
 	}
 	sub := w.sub
-	index := 0
 	if text := w.lookup(sub.IndexVariable); text != "" {
-		if index, err = strconv.Atoi(text); err != nil {
+		if w.place, err = strconv.Atoi(text); err != nil {
 			return 1, fmt.Errorf("%s is %q", sub.IndexVariable, text)
 		}
-		index -= sub.FirstIndex
+		w.place -= sub.FirstIndex
 	}
-	if index < 0 || index >= len(sub.Members) {
-		return 1, fmt.Errorf("submission %s has no member %d", tag, index)
+	if w.place < 0 || w.place >= len(sub.Members) {
+		return 1, fmt.Errorf("submission %s has no member %d", tag, w.place)
 	}
-	w.member = sub.Members[index]
+	w.member = sub.Members[w.place]
 	if w.task, err = w.spool.Task(w.member.Job, w.member.Step); err != nil {
 		return 1, err
 	}
@@ -134,12 +134,16 @@ func (w *wrapper) claim() (n int, won bool, err error) {
 	sub := w.sub
 	mine := spool.Claim{
 		Owner: spool.OwnerWrapper, Tag: sub.Tag, Cluster: w.lookup(sub.ClusterVariable),
-		Host: w.host, PID: os.Getpid(), At: time.Now().UTC(),
+		Member: w.place, Host: w.host, PID: os.Getpid(), At: time.Now().UTC(),
 	}
 	for _, name := range sub.IDVariables {
 		if mine.NativeID = w.lookup(name); mine.NativeID != "" {
 			break
 		}
+	}
+	if sub.MemberID != "" {
+		index := strconv.Itoa(w.place + sub.FirstIndex)
+		mine.NativeID = strings.NewReplacer("{id}", mine.NativeID, "{index}", index).Replace(sub.MemberID)
 	}
 	for n = w.member.N; ; n++ {
 		owner, won, err := w.spool.Take(w.member.Job, w.member.Step, n, mine)
@@ -261,6 +265,11 @@ func (w *wrapper) environment(n int) []string {
 		own := slices.ContainsFunc(w.sub.Pass, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 		if slices.Contains(passed, name) || own && !slices.Contains(w.sub.Drop, name) {
 			env[name] = value
+		}
+	}
+	for _, name := range w.sub.DirectoryVariables {
+		if env[name] != "" { // an array was submitted from no member's folder
+			env[name] = w.task.Directory
 		}
 	}
 	for name, value := range w.task.Environment {

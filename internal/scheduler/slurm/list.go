@@ -63,7 +63,7 @@ func parseQueue(out scheduler.Output) ([]scheduler.Status, error) {
 	var list []scheduler.Status
 	for _, f := range rows {
 		st := scheduler.Status{
-			Ref:    scheduler.Ref{ID: f[0], Cluster: known(f[1]), Tag: f[9]},
+			Ref:    scheduler.Ref{ID: f[0], Cluster: known(f[1]), Tag: f[9], Member: member(f[0])},
 			Native: f[2], Nodes: known(f[8]), Submitted: moment(f[6]),
 		}
 		st.Restarts, _ = strconv.Atoi(f[4])
@@ -90,13 +90,23 @@ func parseHistory(out scheduler.Output) ([]scheduler.Status, error) {
 	var list []scheduler.Status
 	for _, f := range rows {
 		st := scheduler.Status{
-			Ref:    scheduler.Ref{ID: f[0], Cluster: known(f[1]), Tag: f[7]},
+			Ref:    scheduler.Ref{ID: f[0], Cluster: known(f[1]), Tag: f[7], Member: member(f[0])},
 			Native: f[2], Nodes: known(f[6]), Submitted: moment(f[4]),
 		}
 		historyMeaning(&st, f[3], f[5])
 		list = append(list, st)
 	}
 	return list, nil
+}
+
+// member reads the place in an array off an id such as 7_4.
+func member(id string) int {
+	_, index, _ := strings.Cut(id, "_")
+	n, err := strconv.Atoi(index)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // known drops Slurm's words for "nothing".
