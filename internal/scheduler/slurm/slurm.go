@@ -73,7 +73,9 @@ func (Driver) Act(action scheduler.Action, refs []scheduler.Ref) scheduler.Call[
 	switch action {
 	case scheduler.Cancel:
 		argv = []string{"scancel"}
-		if len(refs) == 1 { // the filter takes one name only
+		// The filter takes one name only, and with it scancel takes a waiting array
+		// for one job: it would cancel all members.
+		if len(refs) == 1 && !strings.Contains(refs[0].ID, "_") {
 			argv = append(argv, "--name="+refs[0].Tag)
 		}
 		argv = append(argv, ids(refs)...)
