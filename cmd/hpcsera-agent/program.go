@@ -265,7 +265,11 @@ func (p *program) printStatus(s agent.Status, alive, known bool) {
 	}
 	fmt.Fprintf(p.stdout, "jobs        %d unfinished, %d reports to be delivered\n", s.Jobs, s.Unsent)
 	if c := s.Commands; c != nil {
-		fmt.Fprintf(p.stdout, "commands    %d of the batch system since the start (%d submits, %d queries)\n", c.Total().Runs, c.Submit.Runs, c.Queue.Runs+c.History.Runs)
+		fmt.Fprintf(p.stdout, "commands    %d of the batch system since the start (%d submits, %d queries)", c.Total().Runs, c.Submit.Runs, c.Queue.Runs+c.History.Runs)
+		if c.Jobs > 0 {
+			fmt.Fprintf(p.stdout, ", %d for each 1000 of its %d jobs", (1000*c.Total().Runs+c.Jobs-1)/c.Jobs, c.Jobs)
+		}
+		fmt.Fprintln(p.stdout)
 	}
 	for name, trouble := range map[string]string{"server": s.Server, "scheduler": s.Batch, "journal": s.Journal, "spool": s.Spool} {
 		if trouble != "" {

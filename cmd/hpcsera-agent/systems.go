@@ -31,12 +31,14 @@ func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batc
 	for name, path := range c.Commands {
 		config.Commands[name] = path
 	}
-	loginSystem := scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "login"), Slots: 8}, config)
+	own := config // processes on this host are nobody's burden
+	config.PerMinute = c.PerMinute
+	loginSystem := scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "login"), Slots: 8}, own)
 	switch c.Scheduler {
 	case "slurm":
 		return scheduler.New(slurm.Driver{}, config), loginSystem, nil
 	case "local":
-		return scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "local")}, config), loginSystem, nil
+		return scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "local")}, own), loginSystem, nil
 	case "auto":
 		candidate := scheduler.New(slurm.Driver{}, config)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -46,7 +48,7 @@ func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batc
 		} else if _, missing := os.Stat("/etc/slurm"); missing == nil || p.getenv("SLURM_CONF") != "" {
 			return nil, nil, fmt.Errorf("Slurm seems to be installed but does not answer (%w). Say in agent.yaml which batch system to use: scheduler: slurm, or scheduler: local", err)
 		}
-		return scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "local")}, config), loginSystem, nil
+		return scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "local")}, own), loginSystem, nil
 	}
 	return nil, nil, hpcsera.Errorf(hpcsera.InvalidField, "%q is not a batch system this agent knows.", c.Scheduler).At("scheduler")
 }

@@ -26,6 +26,7 @@ type System interface {
 	System() string
 	Environment() scheduler.Environment
 	Submit(context.Context, scheduler.Submission) ([]scheduler.Ref, error)
+	SubmitDelay() time.Duration
 	Statuses(context.Context, []scheduler.Ref) (map[scheduler.Ref]scheduler.Status, error)
 	Act(context.Context, scheduler.Action, []scheduler.Ref) error
 	Probe(context.Context) (hpcsera.Facts, error)

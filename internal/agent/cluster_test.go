@@ -137,6 +137,8 @@ type handle struct {
 
 func (c *cluster) System() string { return c.system }
 
+func (c *cluster) SubmitDelay() time.Duration { return 0 }
+
 func (c *cluster) Environment() scheduler.Environment {
 	return scheduler.Environment{ID: []string{"JOB_ID"}, Index: "INDEX"}
 }

@@ -40,12 +40,14 @@ type Config struct {
 	MaxJobs       int               `json:"max_jobs"`       // unfinished jobs at once; default 2000
 	SubmitTimeout Seconds           `json:"submit_timeout"` // of the submit command; default 60s
 	QueryTimeout  Seconds           `json:"query_timeout"`  // of other commands; default 30s
-	PollInterval  Seconds           `json:"poll_interval"`  // between queries of the batch system when nothing is urgent; default 15s
-	SpoolInterval Seconds           `json:"spool_interval"` // between listings of the spool's inbox; default 1s
-	CAFile        string            `json:"ca_file"`        // certificates of the server's own authority, beside the system's
-	Log           string            `json:"log"`            // text (default) or json
-	LogLevel      string            `json:"log_level"`      // debug, info (default), warn, error
-	Trust         Trust             `json:"trust"`
+	// PerMinute is how many commands the batch system gets in a minute at most; default 600.
+	PerMinute     int     `json:"commands_per_minute"`
+	PollInterval  Seconds `json:"poll_interval"`  // between queries of the batch system when nothing is urgent; default 15s
+	SpoolInterval Seconds `json:"spool_interval"` // between listings of the spool's inbox; default 1s
+	CAFile        string  `json:"ca_file"`        // certificates of the server's own authority, beside the system's
+	Log           string  `json:"log"`            // text (default) or json
+	LogLevel      string  `json:"log_level"`      // debug, info (default), warn, error
+	Trust         Trust   `json:"trust"`
 
 	overruled []string // keys of the user's that the site sets otherwise
 
@@ -92,7 +94,7 @@ func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Durati
 
 // settings are the keys that an environment variable can set.
 var settings = []string{
-	"server", "user", "site", "projects", "state_dir", "spool_dir", "work_root", "scheduler", "commands", "launcher", "max_jobs", "submit_timeout",
+	"server", "user", "site", "projects", "state_dir", "spool_dir", "work_root", "scheduler", "commands", "commands_per_minute", "launcher", "max_jobs", "submit_timeout",
 	"query_timeout", "poll_interval", "spool_interval", "ca_file", "log", "log_level",
 }
 
@@ -135,7 +137,7 @@ func (c *Config) overlay(getenv func(string) string) error {
 			value, err = commandPaths(text)
 		case "projects":
 			value = strings.Split(text, ",")
-		case "max_jobs":
+		case "max_jobs", "commands_per_minute":
 			value = json.RawMessage(text)
 		}
 		var b []byte
@@ -239,6 +241,9 @@ func (c *Config) complete(getenv func(string) string) error {
 	if c.MaxJobs == 0 {
 		c.MaxJobs = 2000
 	}
+	if c.PerMinute == 0 {
+		c.PerMinute = 600
+	}
 	if c.Scheduler == "" {
 		c.Scheduler = "auto"
 	}
@@ -279,6 +284,10 @@ func (c Config) Check() error {
 		}
 	default:
 		return hpcsera.Errorf(hpcsera.InvalidField, "%q does not say whose word counts.", c.Trust.Code).At("trust.code").Hint("Use signed or server.")
+	}
+	if c.PerMinute != 0 && c.PerMinute < 6 {
+		return hpcsera.Errorf(hpcsera.InvalidField, "with %d commands in a minute no job would get anywhere.", c.PerMinute).At("commands_per_minute").
+			Hint("Write 6 or more.")
 	}
 	if c.MaxJobs < 1 {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%d jobs are none.", c.MaxJobs).At("max_jobs")

@@ -51,7 +51,9 @@ func (w *ward) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-func (w *ward) System() string                     { return "slurm" }
+func (w *ward) System() string             { return "slurm" }
+func (w *ward) SubmitDelay() time.Duration { return 0 }
+
 func (w *ward) Environment() scheduler.Environment { return scheduler.Environment{} }
 
 func (w *ward) Probe(context.Context) (hpcsera.Facts, error) {

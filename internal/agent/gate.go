@@ -20,7 +20,8 @@ type gate struct {
 	waiting []*job    // in the order they came; each is busy
 	next    time.Time // no submission before
 	slot    time.Duration
-	most    int  // members of an array; less after a refusal, until the gate is forgotten
+	most    int  // members of an array; less after it was throttled, more after a success
+	limit   int  // of most; less after a certain refusal, until the gate is forgotten
 	timer   bool // a timer stands for next
 }
 
@@ -55,7 +56,7 @@ func (e *engine) enter(ctx context.Context, j *job) {
 	like := j.likeness()
 	g := e.gates[like]
 	if g == nil {
-		g = &gate{slot: firstSlot, most: mostMembers}
+		g = &gate{slot: firstSlot, most: mostMembers, limit: mostMembers}
 		e.gates[like] = g
 	}
 	j.busy = true
@@ -69,8 +70,8 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 	if len(g.waiting) == 0 || g.timer {
 		return
 	}
-	if wait := g.next.Sub(now); wait > 0 {
-		g.timer = true
+	if wait := max(g.next.Sub(now), e.agent.system(g.waiting[0].current()).SubmitDelay()); wait > 0 {
+		g.timer, g.slot = true, min(2*g.slot, longSlot)
 		time.AfterFunc(wait, func() {
 			e.do(func() {
 				g.timer = false
@@ -79,10 +80,10 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 		})
 		return
 	}
-	if now.Sub(g.next) > longSlot {
-		g.slot = firstSlot // it was quiet
+	if now.Sub(g.next) > firstSlot {
+		g.slot = firstSlot // nobody waited for this slot
 	}
-	g.next, g.slot = now.Add(g.slot), min(2*g.slot, longSlot)
+	g.next = now.Add(g.slot)
 	first := g.waiting[:min(len(g.waiting), g.most)]
 	g.waiting = append([]*job(nil), g.waiting[len(first):]...)
 	var members []*job
@@ -124,14 +125,15 @@ func (e *engine) refused(members []*job, tag string, said *scheduler.Refused) {
 	if len(members) > 1 {
 		e.log.Info("an array was refused; trying a smaller one", "members", len(members), "error", said.Message)
 		if g != nil {
-			g.most = (len(members) + 1) / 2
+			g.limit = (len(members) + 1) / 2
+			g.most = g.limit
 		}
 		return
 	}
 	if !e.leads(time.Now()) {
 		return // whoever leads submits again and is told the same
 	}
-	if g != nil && g.most == 1 {
+	if g != nil && g.limit == 1 {
 		for _, j := range g.waiting {
 			j.busy = false
 			e.touch(j)
@@ -140,6 +142,18 @@ func (e *engine) refused(members []*job, tag string, said *scheduler.Refused) {
 	}
 	for _, j := range members {
 		e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, hpcsera.RejectedByScheduler, said.Message, nil)})
+	}
+}
+
+// sized learns from what became of an array: a limit on queued jobs may leave
+// room for some of its members.
+func (g *gate) sized(n int, errs []error) {
+	var said *scheduler.Refused
+	switch {
+	case errs == nil:
+		g.most = min(g.limit, max(g.most, 2*n))
+	case errors.As(errs[0], &said) && said.Throttled && !said.Unreached:
+		g.most = max(1, n/2)
 	}
 }
 

@@ -126,6 +126,9 @@ func (e *engine) handedOver(members []*job, tag string, refs []scheduler.Ref, er
 			return
 		}
 	}
+	if g := e.gates[members[0].likeness()]; g != nil {
+		g.sized(len(members), errs)
+	}
 	for i, j := range members {
 		switch {
 		case j.tag != tag: // another instance's submission started the job

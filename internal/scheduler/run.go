@@ -88,6 +88,11 @@ func do[T any](ctx context.Context, s *Scheduler, k kind, call Call[T]) (T, erro
 	if call.Refusal != nil {
 		return zero, call.Refusal
 	}
+	if s.budget != nil {
+		if err := s.budget.wait(ctx, k); err != nil {
+			return zero, &Refused{Message: "the agent's budget of commands is used up: " + err.Error(), Throttled: true, Unreached: true}
+		}
+	}
 	start := time.Now()
 	out, err := s.run(ctx, k, call.Argv, call.Env)
 	var result T

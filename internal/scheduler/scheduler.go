@@ -27,6 +27,9 @@ type Config struct {
 	// SubmitTimeout and QueryTimeout are how long a command may take before it
 	// is killed. Defaults: 60 s and 30 s. Actions take QueryTimeout.
 	SubmitTimeout, QueryTimeout time.Duration
+	// PerMinute is how many commands the batch system gets in a minute at most,
+	// beyond a burst of ten seconds' worth: more wait. 0: no limit.
+	PerMinute int
 	// MaxOutput is how many bytes a command may print on each stream; more is
 	// an error. Default: 64 MiB.
 	MaxOutput int64
@@ -53,6 +56,7 @@ type Scheduler struct {
 	cfg    Config
 	env    []string
 	now    func() time.Time
+	budget *budget // nil without a limit
 
 	mu        sync.Mutex
 	stats     Stats
@@ -80,7 +84,11 @@ func New(d Driver, cfg Config) *Scheduler {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Scheduler{driver: d, cfg: cfg, env: environment(cfg.Environment, cfg.Path), now: time.Now}
+	s := &Scheduler{driver: d, cfg: cfg, env: environment(cfg.Environment, cfg.Path), now: time.Now}
+	if cfg.PerMinute > 0 {
+		s.budget = newBudget(cfg.PerMinute)
+	}
+	return s
 }
 
 // System returns the name of the batch system.
@@ -108,6 +116,9 @@ func (s *Scheduler) Submit(ctx context.Context, sub Submission) ([]Ref, error) {
 		}
 		return nil, fmt.Errorf("submit %s (the job may be queued): %w", sub.Tag, err)
 	}
+	s.mu.Lock()
+	s.stats.Jobs += int64(len(refs))
+	s.mu.Unlock()
 	for i := range refs {
 		refs[i].Tag, refs[i].Member = sub.Tag, i
 	}

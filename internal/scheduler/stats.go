@@ -12,6 +12,7 @@ type Count struct {
 // Stats is what a Scheduler has cost its batch system so far.
 type Stats struct {
 	Submit, Queue, History, Act, Probe Count
+	Jobs                               int64 // that it took
 }
 
 // Total adds all kinds up.
