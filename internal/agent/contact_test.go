@@ -13,6 +13,7 @@ import (
 func TestSubmissionsGoOnAsSoonAsTheServerAnswersAgain(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
 		job := w.server.submit(w.sign(1, hpcsera.BatchStep), false)
+		w.planned(job, program{run: time.Second})
 		w.batch.tune(func(f *clusterFaults) { f.throttle = 1 })
 		i := w.start()
 		w.until("a submission that is to be tried again", time.Minute, func() bool { return w.server.job(job).last.Reason == hpcsera.Throttled })

@@ -87,12 +87,12 @@ func (a *Agent) submission(members []*job, tag string) (sub scheduler.Submission
 	s := j.current()
 	system := a.system(s)
 	env := system.Environment()
-	paper := spool.Submission{Tag: tag, IDVariables: env.ID, ClusterVariable: env.Cluster, Pass: env.Pass, Drop: env.Drop}
+	paper := spool.Submission{Tag: tag, IDVariables: env.ID, ClusterVariable: env.Cluster, DirectoryVariables: env.Directory, Pass: env.Pass, Drop: env.Drop}
 	for _, j := range members {
 		paper.Members = append(paper.Members, spool.Member{Job: j.id, Step: j.step, N: j.n, Attempt: j.attempt})
 	}
 	if len(members) > 1 {
-		paper.IndexVariable, paper.FirstIndex, paper.MemberID, paper.DirectoryVariables = env.Index, env.First, env.Member, env.Directory
+		paper.IndexVariable, paper.FirstIndex, paper.MemberID = env.Index, env.First, env.Member
 	}
 	script, output, err := a.spool.PutSubmission(paper, a.binary)
 	if err != nil {
@@ -173,6 +173,7 @@ func (e *engine) again(j *job, err error) {
 	var refused *scheduler.Refused
 	if errors.As(err, &refused) && refused.Throttled {
 		j.waiting = hpcsera.Throttled
+		j.trouble += " (next attempt at " + j.submitAt.UTC().Format(time.RFC3339) + ")"
 	}
 }
 

@@ -268,7 +268,7 @@ func (w *wrapper) environment(n int) []string {
 		}
 	}
 	for _, name := range w.sub.DirectoryVariables {
-		if env[name] != "" { // an array was submitted from no member's folder
+		if env[name] != "" { // the agent did not submit from there
 			env[name] = w.task.Directory
 		}
 	}
