@@ -35,19 +35,17 @@ func parseHistory(out scheduler.Output) ([]scheduler.Status, error) {
 	whole := true
 	for line := range strings.SplitSeq(strings.ReplaceAll(string(out.Stdout), wrap, ""), "\n") {
 		switch {
-		case strings.HasPrefix(line, "Job <") && (job == nil || whole):
+		case strings.HasPrefix(line, "Job <"):
+			if !whole {
+				return nil, garbled("of a job that breaks off", []byte(line))
+			}
 			if job != nil {
 				list = append(list, job.status())
 			}
-			m := title.FindStringSubmatch(line)
-			if m == nil {
+			if job = begun(line); job == nil {
 				return nil, garbled("with a title that is none", []byte(line))
 			}
-			ref, ok := reference(m[1], "", m[2])
-			if !ok {
-				return nil, garbled("with a title that is none", []byte(line))
-			}
-			job, whole = &past{owner: m[3], st: scheduler.Status{Ref: ref}}, false
+			whole = false
 		case job == nil:
 		case summary.MatchString(line):
 			job.summed = true
@@ -75,6 +73,19 @@ type past struct {
 	killer  string // who sent it a signal that ends it
 	exit    string // status, "" where none is told
 	term    string // TERM_…
+}
+
+// begun reads the title of what is told of a job.
+func begun(line string) *past {
+	m := title.FindStringSubmatch(line)
+	if m == nil {
+		return nil
+	}
+	ref, ok := reference(m[1], "", m[2])
+	if !ok {
+		return nil
+	}
+	return &past{owner: m[3], st: scheduler.Status{Ref: ref}}
 }
 
 var (

@@ -1,9 +1,7 @@
 package lsf
 
 import (
-	"bytes"
 	"encoding/json"
-	"io"
 	"regexp"
 	"slices"
 	"strconv"
@@ -53,12 +51,8 @@ func parseQueue(out scheduler.Output) ([]scheduler.Status, error) {
 		Jobs    json.RawMessage `json:"JOBS"`
 		Records []record        `json:"RECORDS"`
 	}
-	decoder := json.NewDecoder(bytes.NewReader(out.Stdout[at[0]:]))
-	if err := decoder.Decode(&listing); err != nil {
+	if err := json.Unmarshal(out.Stdout[at[0]:], &listing); err != nil { // so is anything after its end
 		return nil, garbled("that cannot be read ("+err.Error()+")", out.Stdout[at[0]:])
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return nil, garbled("with something after its end", out.Stdout)
 	}
 	jobs, err := strconv.Atoi(strings.Trim(string(listing.Jobs), `"`))
 	if listing.Command != "bjobs" || err != nil || jobs != len(listing.Records) || listing.Records == nil {

@@ -92,28 +92,39 @@ func endMeaning(st *scheduler.Status, ended, exit string) {
 	}
 }
 
-// waits says what LSF's sentences mean; there can be several, and the first
-// row that matches one counts. What concerns the job comes before what
-// concerns single hosts.
+// waits says what LSF's sentences mean, by words in them; there can be several
+// sentences, and the first row of which one word is found counts. What concerns
+// the job comes before what concerns single hosts. No regular expressions: a
+// listing has thousands of jobs that wait.
 var waits = []struct {
-	words  *regexp.Regexp
 	reason hpcsera.Reason
+	words  []string
 }{
-	{regexp.MustCompile(`(?i)invalid or never satisfied|no longer satisfies|unable to determine user account|rejected by eventd|bad host name`), hpcsera.NeverStarts},
-	{regexp.MustCompile(`(?i)dependency condition not satisfied`), hpcsera.WaitingForDependency},
-	{regexp.MustCompile(`(?i)queue is inactivated by the administrator|unable to schedule the job|not ready for scheduling`), hpcsera.SiteMaintenance},
-	{regexp.MustCompile(`(?i)(user|group|queue|project|array|cluster|application|service class)\b.*\blimit\b.*\breached\b|` +
-		`\breached (its|his/her|the)\b.*\blimit\b|\blimit defined\b|exceeds quota|not enough (per-user )?job slots`), hpcsera.Throttled},
-	{regexp.MustCompile(`(?i)\b(higher|lower|equal) .*priority\b|fairshare`), hpcsera.WaitingForPriority},
-	{regexp.MustCompile(`(?i)resource|not enough|slot|load|specified start time|start(ed)? a job|exclusive|reserv|unreachable|unavailable|unable to reach|` +
-		`requeue|rescheduling|re-scheduling|will not finish|time windows|dispatch windows|postponed|pre-exec|not the same type|threshold`), hpcsera.WaitingForResources},
-	{regexp.MustCompile(`(?i)closed by .*admin|locked by`), hpcsera.SiteMaintenance},
+	{hpcsera.NeverStarts, []string{
+		"invalid or never satisfied", "no longer satisfies", "unable to determine user account", "rejected by eventd", "bad host name",
+	}},
+	{hpcsera.WaitingForDependency, []string{"dependency condition not satisfied"}},
+	{hpcsera.SiteMaintenance, []string{"inactivated by the administrator", "unable to schedule the job", "not ready for scheduling"}},
+	{hpcsera.Throttled, []string{
+		"reached its ", "reached his/her ", "reached the ", "limit defined", "exceeds quota", "not enough job slots", "per-user job slot",
+		"queue's per-", "user's per-", "user group's per-",
+	}},
+	{hpcsera.WaitingForPriority, []string{"higher priority", "equal priority", "lower priority", "fairshare"}},
+	{hpcsera.WaitingForResources, []string{
+		"resource", "not enough", "slot", "load", "start time", "started a job", "exclusive", "reserv", "unreachable", "unavailable", "unable to reach",
+		"requeue", "rescheduling", "re-scheduling", "will not finish", "time windows", "dispatch windows", "postponed", "pre-exec", "not the same type",
+		"threshold",
+	}},
+	{hpcsera.SiteMaintenance, []string{"closed by ", "locked by "}},
 }
 
 func pending(text string) hpcsera.Reason {
+	text = strings.ToLower(text)
 	for _, w := range waits {
-		if w.words.MatchString(text) {
-			return w.reason
+		for _, word := range w.words {
+			if strings.Contains(text, word) {
+				return w.reason
+			}
 		}
 	}
 	return ""

@@ -166,8 +166,7 @@ func refusal(out scheduler.Output) error {
 func refused(text string, unreached bool) *scheduler.Refused {
 	var lines []string
 	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		line = strings.TrimSpace(strings.TrimSuffix(strings.TrimSuffix(line, "."), "Job not submitted"))
+		line = strings.TrimSpace(not.ReplaceAllString(strings.TrimSpace(line), ""))
 		if line != "" && len(lines) < 8 {
 			lines = append(lines, line)
 		}
