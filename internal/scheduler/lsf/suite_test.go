@@ -1,8 +1,11 @@
 package lsf_test
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,3 +79,67 @@ func (c controller) Kill(t *testing.T)            { must(t, c.Controller.Kill())
 func (c controller) KillAndRemember(t *testing.T) { must(t, c.Controller.KillAndRemember()) }
 func (c controller) Start(t *testing.T)           { must(t, c.Controller.Start()) }
 func (c controller) StartFromCopy(t *testing.T)   { must(t, c.Controller.StartFromCopy()) }
+
+func TestFakeLSFSpeaksAsLSFDoes(t *testing.T) {
+	home := t.TempDir()
+	cluster(t, home, lsffake.Settings{MaxPending: 4})
+	run := func(want int, name string, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), filepath.Join(home, "bin", name), args...)
+		cmd.Env = append(os.Environ(), "LSB_NTRIES=1")
+		out, err := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Errorf("%s %q: got status %d, want %d (%v): %s", name, args, got, want, err, out)
+		}
+		return string(out)
+	}
+	for _, c := range []struct {
+		status int
+		line   string
+		want   string
+	}{
+		{0, "bjobs -o jobid -json", "No unfinished job found\n"},
+		{0, "bsub -H -J a -o /dev/null true", "Job <1> is submitted to default queue <normal>.\n"},
+		{0, "bsub -H -q short -J b[1-2]%1 -o /dev/null true", "Job <2> is submitted to queue <short>.\n"},
+		{255, "bsub -q nope true", "nope: No such queue. Job not submitted.\n"},
+		{255, "bsub -n 500 true", "Too many processors requested. Job not submitted.\n"},
+		{255, "bsub -J c[1-1001] true", "Job array index too large. Job not submitted.\n"},
+		{255, "bsub -J c[1-2] true", "Pending job threshold reached. Job not submitted.\n"},
+		{255, "bsub -Q true", "illegal option -Q"},
+		{255, "bjobs -o jobid#job_name -json 1 2[2] 9", "\"JOB_NAME\":\"b[2]\"\n    }\n  ]\n}\nJob <9> is not found\n"},
+		{255, "bjobs -o jobid#nonsense -json", "<NONSENSE> in the format string is not a valid field name.\n"},
+		{255, "bhist -l 9", "No matching job found\n"},
+		{255, "bkill 2[1] 9", "Job <9>: No matching job found\n"},
+		{255, "bkill 2[1]", "Job <2[1]>: Job has already finished\n"},
+		{0, "bhist -l 2[1]", "TERM_OWNER: job killed by owner;"},
+		{255, "bstop 1", "Job <1>: Job has already been suspended\n"},
+		{0, "bresume 1", "Job <1> is being resumed\n"},
+	} {
+		words := strings.Fields(c.line)
+		for i := range words {
+			words[i] = strings.ReplaceAll(words[i], "#", " ")
+		}
+		if got := run(c.status, words[0], words[1:]...); !strings.Contains(got, c.want) {
+			t.Errorf("%s: got %q, want %q", c.line, got, c.want)
+		}
+	}
+	must(t, lsffake.Controller{Dir: home}.Kill())
+	if got := run(255, "bsub", "true"); got != "Connection refused by server. Job not submitted.\n" {
+		t.Errorf("without controller: got %q", got)
+	}
+}
+
+func TestTooManyPendingJobsAreThrottledAndNotRefusedForEver(t *testing.T) {
+	home := t.TempDir()
+	s := cluster(t, filepath.Join(home, "lsf"), lsffake.Settings{MaxPending: 1})(nil)
+	submit := func() error {
+		_, err := s.Submit(t.Context(), scheduler.Submission{
+			Tag: hpcsera.NewID("s"), Script: "/bin/true", Directory: home, Output: filepath.Join(home, "out"), Held: true,
+		})
+		return err
+	}
+	must(t, submit())
+	if refused, ok := errors.AsType[*scheduler.Refused](submit()); !ok || !refused.Throttled || refused.Unreached {
+		t.Errorf("got %+v, want it refused for now", refused)
+	}
+}

@@ -5,7 +5,7 @@ import (
 	"os"
 )
 
-// control is bkill, bstop, bresume and brequeue: a line for each job, and the
+// control is bkill, bstop and bresume: a line for each job, and the
 // exit status of a failure if one failed.
 func (c *command) control(args []string) int {
 	status := 0
@@ -28,7 +28,7 @@ func (c *command) control(args []string) int {
 				continue
 			}
 			fmt.Fprintf(c.stdout, "Job <%s> is being %s\n", id, map[string]string{
-				"bkill": "terminated", "bstop": "stopped", "bresume": "resumed", "brequeue": "requeued",
+				"bkill": "terminated", "bstop": "stopped", "bresume": "resumed",
 			}[c.name])
 		}
 		return nil
@@ -68,8 +68,6 @@ func (c *command) act(j *job) string {
 			j.State = "PEND"
 			j.say("Resumed by user or administrator <%s>;", j.User)
 		}
-	default:
-		return "Operation not supported"
 	}
 	return ""
 }

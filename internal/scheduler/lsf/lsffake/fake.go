@@ -1,7 +1,6 @@
 // Package lsffake is a small LSF for tests: bsub, bjobs, bhist, bkill, bstop,
-// bresume, brequeue, bhosts, bqueues and lsid, with the words, exit statuses
-// and output of IBM Spectrum LSF 10.1 as its documentation and recordings tell
-// them. Jobs are processes of this host. Nothing but tests may use it.
+// bresume, bhosts, bqueues and lsid, with the words, exit statuses and output
+// of IBM Spectrum LSF 10.1 as its documentation and recordings tell them. Jobs are processes of this host. Nothing but tests may use it.
 //
 // There is no daemon that schedules: all state is one file in a folder, which
 // each command locks, and whoever comes by starts what can start. A started
@@ -27,14 +26,14 @@ import (
 )
 
 // commands are the names the program serves; sbatchd is for its own use.
-var commands = []string{"bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "brequeue", "bhosts", "bqueues", "lsid", "sbatchd"}
+var commands = []string{"bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bhosts", "bqueues", "lsid", "sbatchd"}
 
 // Settings are the site's. The zero value works.
 type Settings struct {
 	Minute       time.Duration // how long a minute of a run limit lasts; default a minute
 	CleanPeriod  time.Duration // how long bjobs -a shows ended jobs; default an hour
 	KillInterval time.Duration // between SIGINT, SIGTERM and SIGKILL; default 10 s
-	Slots        int           // of the cluster; default 1000
+	Slots        int           // of the cluster; default 100
 	ArraySize    int           // largest index; default 1000
 	MaxPending   int           // jobs of the user; default no limit
 }
@@ -75,7 +74,7 @@ func Main(argv []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	run := map[string]func([]string) int{
 		"bsub": c.bsub, "bjobs": c.bjobs, "bhist": c.bhist, "bkill": c.control, "bstop": c.control, "bresume": c.control,
-		"brequeue": c.control, "bhosts": c.bhosts, "bqueues": c.bqueues, "lsid": c.lsid, "sbatchd": c.sbatchd,
+		"bhosts": c.bhosts, "bqueues": c.bqueues, "lsid": c.lsid, "sbatchd": c.sbatchd,
 	}[c.name]
 	return run(argv[1:])
 }
@@ -113,7 +112,7 @@ func (c *command) settle() error {
 		}
 	}
 	if c.Slots == 0 {
-		c.Slots = 1000
+		c.Slots = 100
 	}
 	if c.ArraySize == 0 {
 		c.ArraySize = 1000

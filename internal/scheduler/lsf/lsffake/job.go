@@ -88,17 +88,29 @@ const (
 	termZombie = "TERM_ZOMBIE: job exited while LSF is not available"
 )
 
-// waits says why a job is not started, empty when it can be.
-func (c *command) waits(s *state, j *job) string {
-	used, siblings := 0, 0
-	for _, other := range s.Jobs {
-		if other.State == "RUN" {
-			used += other.Slots
-			if other.ID == j.ID {
-				siblings++
-			}
+// use is how many slots are taken, and how many members of each array run.
+type use struct {
+	slots   int
+	members map[int]int // by the array's id
+}
+
+func usage(s *state) use {
+	u := use{members: map[int]int{}}
+	for _, j := range s.Jobs {
+		if j.State == "RUN" {
+			u.take(j)
 		}
 	}
+	return u
+}
+
+func (u *use) take(j *job) {
+	u.slots += j.Slots
+	u.members[j.ID]++
+}
+
+// waits says why a job is not started, empty when it can be.
+func (c *command) waits(u use, j *job) string {
 	switch {
 	case j.State == "PSUSP":
 		return "The job was suspended by the user while pending;"
@@ -106,9 +118,9 @@ func (c *command) waits(s *state, j *job) string {
 		return ""
 	case time.Now().Before(j.Begin):
 		return "The job has a specified start time;"
-	case j.Most > 0 && siblings >= j.Most:
+	case j.Most > 0 && u.members[j.ID] >= j.Most:
 		return "The job array has reached its running element limit;"
-	case used+j.Slots > c.Slots:
+	case u.slots+j.Slots > c.Slots:
 		return "Not enough job slot(s): 1 host;"
 	}
 	return ""
@@ -120,7 +132,10 @@ func (c *command) dispatch(s *state) error {
 		if j.State == "RUN" && errors.Is(syscall.Kill(j.PID, 0), syscall.ESRCH) {
 			j.end(1, termZombie)
 		}
-		if j.State != "PEND" || c.waits(s, j) != "" {
+	}
+	u := usage(s)
+	for _, j := range s.Jobs {
+		if j.State != "PEND" || c.waits(u, j) != "" {
 			continue
 		}
 		cmd := exec.Command("/proc/self/exe", j.Token) //nolint:noctx // it outlives this command and ends with its job
@@ -131,6 +146,7 @@ func (c *command) dispatch(s *state) error {
 			return err
 		}
 		j.State, j.PID = "RUN", cmd.Process.Pid
+		u.take(j)
 		j.say("Dispatched %d Task(s) on Host(s) <fake1>, Allocated %d Slot(s) on Host(s) <fake1>, Effective RES_REQ <select[type == local] order[r15s:pg] >;", j.Slots, j.Slots)
 		if err := cmd.Process.Release(); err != nil {
 			return err

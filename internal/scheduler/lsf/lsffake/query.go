@@ -11,25 +11,25 @@ import (
 )
 
 // known are the fields of bjobs -o that this LSF tells, by name and alias.
-var known = map[string]func(c *command, s *state, j *job) string{
-	"jobid":                func(_ *command, _ *state, j *job) string { return strconv.Itoa(j.ID) },
-	"jobindex":             func(_ *command, _ *state, j *job) string { return strconv.Itoa(j.Index) },
-	"stat":                 func(_ *command, _ *state, j *job) string { return j.State },
-	"user":                 func(_ *command, _ *state, j *job) string { return j.User },
-	"queue":                func(_ *command, _ *state, j *job) string { return j.Queue },
-	"job_name":             func(_ *command, _ *state, j *job) string { return j.fullName() },
-	"job_description":      func(_ *command, _ *state, j *job) string { return j.Text },
-	"proj_name":            func(_ *command, _ *state, j *job) string { return j.Project },
-	"submit_time":          func(_ *command, _ *state, j *job) string { return shown(j.Submitted) },
-	"estimated_start_time": func(*command, *state, *job) string { return "" },
-	"exec_host": func(_ *command, _ *state, j *job) string {
+var known = map[string]func(c *command, u use, j *job) string{
+	"jobid":                func(_ *command, _ use, j *job) string { return strconv.Itoa(j.ID) },
+	"jobindex":             func(_ *command, _ use, j *job) string { return strconv.Itoa(j.Index) },
+	"stat":                 func(_ *command, _ use, j *job) string { return j.State },
+	"user":                 func(_ *command, _ use, j *job) string { return j.User },
+	"queue":                func(_ *command, _ use, j *job) string { return j.Queue },
+	"job_name":             func(_ *command, _ use, j *job) string { return j.fullName() },
+	"job_description":      func(_ *command, _ use, j *job) string { return j.Text },
+	"proj_name":            func(_ *command, _ use, j *job) string { return j.Project },
+	"submit_time":          func(_ *command, _ use, j *job) string { return shown(j.Submitted) },
+	"estimated_start_time": func(*command, use, *job) string { return "" },
+	"exec_host": func(_ *command, _ use, j *job) string {
 		return map[bool]string{true: "fake1"}[j.PID != 0]
 	},
-	"exit_code": func(_ *command, _ *state, j *job) string {
+	"exit_code": func(_ *command, _ use, j *job) string {
 		return map[bool]string{true: strconv.Itoa(j.Exit)}[j.Exit != 0]
 	},
-	"exit_reason": func(_ *command, _ *state, j *job) string { return j.Term },
-	"pend_reason": func(c *command, s *state, j *job) string { return c.waits(s, j) },
+	"exit_reason": func(_ *command, _ use, j *job) string { return j.Term },
+	"pend_reason": func(c *command, u use, j *job) string { return c.waits(u, j) },
 }
 
 // shown is a time as bjobs -o prints it.
@@ -128,10 +128,11 @@ func (c *command) bjobs(args []string) int {
 			}
 		}
 		found, unknown = sel.pick(recent)
+		u := usage(s)
 		for _, j := range found {
 			var values []string
 			for _, f := range fields {
-				values = append(values, known[strings.ToLower(f)](c, s, j))
+				values = append(values, known[strings.ToLower(f)](c, u, j))
 			}
 			records = append(records, values)
 		}
