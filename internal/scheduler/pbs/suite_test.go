@@ -56,7 +56,7 @@ func harness(t *testing.T, c pbsfake.Config) schedulertest.Harness {
 	c.Cores, c.MaxArray = 1000, 40 // few cores would make the cases wait for each other
 	return schedulertest.Harness{
 		New: fake(t, state, c), Dir: dir, Limit: hpcsera.Duration(2 * time.Second),
-		Submit: "qsub", Queue: "qstat", Arrays: c.MaxArray, BadQueue: "Unknown queue",
+		Submit: "qsub", Queue: "qstat", History: "qstat", HistoryOption: "-x", Leaves: true, Arrays: c.MaxArray, BadQueue: "Unknown queue",
 		Waiting: func(_ *testing.T, _ *scheduler.Scheduler, sub *scheduler.Submission) {
 			sub.Custom = map[string]string{"begin": time.Now().Add(time.Hour).Format("200601021504.05")}
 		},
