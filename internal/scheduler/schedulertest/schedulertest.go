@@ -51,11 +51,14 @@ type Harness struct {
 	Crash func(t *testing.T) (*scheduler.Scheduler, Controller)
 }
 
-// Main is TestMain of a package that runs the suite.
+// Main is TestMain of a package that runs the suite. Fuzzing keeps its number
+// of workers: 64 of them do not fit into every memory.
 func Main(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "64"); err != nil {
-		panic(err)
+	if fuzz := flag.Lookup("test.fuzz"); fuzz == nil || fuzz.Value.String() == "" {
+		if err := flag.Set("test.parallel", "64"); err != nil {
+			panic(err)
+		}
 	}
 	os.Exit(m.Run())
 }
