@@ -32,7 +32,7 @@ func (d Driver) parseListing(out scheduler.Output) ([]scheduler.Status, error) {
 	case !known || !jobs && len(bytes.TrimSpace(text[:at])) > 0:
 		return nil, garbled("that is none of jobs", text)
 	}
-	return statuses(rows), nil
+	return statuses(rows)
 }
 
 // scanner reads the JSON that PBS prints, and nothing it does not need: a

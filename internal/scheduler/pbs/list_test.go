@@ -305,3 +305,17 @@ func TestArraysMembersAreToldByTheirArray(t *testing.T) {
 		}
 	}
 }
+
+func TestMembersThatCannotBeToldAreAnError(t *testing.T) {
+	for text, want := range map[string]int{"": 0, "-": 0, "7": 1, "1-3": 3, "0-4:2": 3, "1-2,5,10-20:5": 6, "1-10000": 10000} {
+		if got, ok := indices(text); !ok || len(got) != want {
+			t.Errorf("%q: got %v, %v, want %d", text, got, ok, want)
+		}
+	}
+	for _, text := range []string{"x", "1-", "-1", "1,,2", "3-1", "1-9:0", "1-9:-1", "1-2000000000", "1-150000,1-150000", "99999999999", "1 2", "…"} {
+		out := scheduler.Output{Stdout: []byte(job("7[].vm", "job_state=B", "array=True", "array_indices_remaining="+text))}
+		if list, err := (Driver{}).parseNamed(out, []string{"7[].vm"}, nil); err == nil {
+			t.Errorf("%q: got %v without an error", text, list)
+		}
+	}
+}

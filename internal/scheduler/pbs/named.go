@@ -45,7 +45,10 @@ func (d Driver) parseNamed(out scheduler.Output, ask []string, refs []scheduler.
 			return nil, garbled("that says nothing of job "+id, append(bytes.Clone(out.Stderr), out.Stdout...))
 		}
 	}
-	list := statuses(rows)
+	list, err := statuses(rows)
+	if err != nil {
+		return nil, err
+	}
 	return append(list, untold(list, rows, refs)...), nil
 }
 

@@ -1,6 +1,7 @@
 package pbs
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -86,7 +87,7 @@ func parent(id string) string {
 
 // statuses turns rows into jobs. An array's own row is none: it says which of
 // its members still wait, and for what.
-func statuses(rows []row) []scheduler.Status {
+func statuses(rows []row) ([]scheduler.Status, error) {
 	arrays := map[string]*row{}
 	told := map[string]bool{}
 	for i := range rows {
@@ -103,48 +104,52 @@ func statuses(rows []row) []scheduler.Status {
 			list = append(list, meaning(r, arrays[parent(r.id)]))
 			continue
 		}
-		for _, index := range indices(r.remaining) {
+		waiting, ok := indices(r.remaining)
+		if !ok {
+			return nil, garbled("with an array whose members cannot be told", []byte(r.id+": "+r.remaining))
+		}
+		for _, index := range waiting {
 			if id := member(r.id, index); !told[id] {
 				list = append(list, meaning(&row{id: id, state: "Q"}, r))
 			}
 		}
 	}
-	return list
+	return list, nil
 }
 
 func member(array string, index int) string {
 	return strings.Replace(array, "[]", "["+strconv.Itoa(index)+"]", 1)
 }
 
-// maxMembers is more than an array of PBS can have.
-const maxMembers = 1_000_000
+// maxMembers is more than any site allows: 10 000 are PBS's default.
+const maxMembers = 200_000
 
-// indices reads 1-3,7,10-20:2. What it cannot read, and "-", is nothing.
-func indices(text string) []int {
-	var list []int
+// indices reads 1-3,7,10-20:2; "-" is none. ok is false for what it cannot read:
+// to skip it would make a member vanish.
+func indices(text string) (list []int, ok bool) {
+	if text == "" || text == "-" {
+		return nil, true
+	}
 	for part := range strings.SplitSeq(text, ",") {
 		span, stepText, hasStep := strings.Cut(part, ":")
 		first, last, isSpan := strings.Cut(span, "-")
-		from, err := strconv.Atoi(first)
-		if err != nil || from < 0 {
-			continue
+		if !isSpan {
+			last = first
 		}
-		to, step := from, 1
-		if isSpan {
-			if to, err = strconv.Atoi(last); err != nil {
-				continue
-			}
+		if !hasStep {
+			stepText = "1"
 		}
-		if hasStep {
-			if step, err = strconv.Atoi(stepText); err != nil || step < 1 {
-				continue
-			}
+		from, err1 := strconv.ParseUint(first, 10, 31)
+		to, err2 := strconv.ParseUint(last, 10, 31)
+		step, err3 := strconv.ParseUint(stepText, 10, 31)
+		if errors.Join(err1, err2, err3) != nil || step == 0 || to < from || (to-from)/step+uint64(len(list)) >= maxMembers {
+			return nil, false
 		}
-		for i := from; i <= to && len(list) < maxMembers; i += step {
-			list = append(list, i)
+		for i := from; i <= to; i += step {
+			list = append(list, int(i))
 		}
 	}
-	return list
+	return list, true
 }
 
 // moment reads a time as PBS writes it, here in UTC, or seconds since the epoch.

@@ -23,6 +23,10 @@ const enter = `cd "$1" && exec "$2"`
 // -f keeps qsub from leaving a process of its own behind, which would go on
 // submitting after the command was killed. -m n: the agent tells of ends.
 //
+// PBS takes no array whose members must not be run again ("cannot submit
+// non-rerunable Array Job"): there the start claim alone keeps a member from a
+// second run.
+//
 // A user's own name for the job has no place in PBS: the name is the tag, and
 // only operators set a comment.
 func (Driver) Submit(s scheduler.Submission) scheduler.Call[[]scheduler.Ref] {
@@ -40,7 +44,7 @@ func (Driver) Submit(s scheduler.Submission) scheduler.Call[[]scheduler.Ref] {
 	if err != nil {
 		return refuse(err)
 	}
-	argv := []string{"qsub", "-f", "-N", s.Tag, "-m", "n", "-j", "oe", "-o", s.Output, "-r", yesNo(s.Requeue)}
+	argv := []string{"qsub", "-f", "-N", s.Tag, "-m", "n", "-j", "oe", "-o", s.Output, "-r", yesNo(s.Requeue || s.Size > 1)}
 	if s.Held {
 		argv = append(argv, "-h")
 	}

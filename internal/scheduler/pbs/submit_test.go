@@ -36,6 +36,15 @@ func TestSubmitPassesOneArgumentPerValue(t *testing.T) {
 	}
 }
 
+func TestAnArrayIsRerunnableForPBSTakesNoOther(t *testing.T) {
+	s := submission()
+	s.Size = 2
+	argv := Driver{}.Submit(s).Argv
+	if at := slices.Index(argv, "-r"); argv[at+1] != "y" {
+		t.Errorf("got %q", argv)
+	}
+}
+
 func TestTheTagIsAJobsNameAsItIs(t *testing.T) {
 	// qsub takes up to 236 characters (15 before PBS Pro 13): letters, digits, - _ + .
 	if id := hpcsera.NewID("s"); len(id) != 22 || strings.Trim(id, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {

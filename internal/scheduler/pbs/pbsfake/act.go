@@ -19,7 +19,7 @@ func (c *command) each(spec string, do func(*server, *job) int) int {
 		status := 0
 		for _, id := range ids {
 			j := s.find(id)
-			failed := 0
+			var failed int
 			switch {
 			case j == nil:
 				failed = c.fail(unknownJob, "Unknown Job Id %s", full(id))

@@ -51,6 +51,9 @@ func (c *command) qsub() int {
 			return status
 		}
 	}
+	if j.Array && !j.Rerunnable {
+		return c.fail(2, "cannot submit non-rerunable Array Job")
+	}
 	c.owner(j)
 	return c.with(func(s *server) int { return c.queue(s, j, script) })
 }

@@ -201,7 +201,7 @@ func (s *server) schedule() {
 		if p := s.parent(j); j.Member && (p == nil || p.State != "Q" && p.State != "B") {
 			continue
 		}
-		comment := ""
+		var comment string
 		switch {
 		case j.Cores > s.cores():
 			comment = fmt.Sprintf("Can Never Run: Insufficient amount of resource: ncpus (R: %d A: %d T: %d)", j.Cores, s.cores()-used, s.cores())
