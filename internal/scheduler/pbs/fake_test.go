@@ -130,7 +130,13 @@ func TestAServerThatIsDownEndsNothing(t *testing.T) {
 
 func TestAnArrayCostsOneCommandWhateverItsSize(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, pbsfake.Config{History: true})
+	for name, terse := range map[string]bool{"with rows of members that wait": false, "without": true} {
+		t.Run(name, func(t *testing.T) { oneCommand(newSite(t, pbsfake.Config{History: true, Terse: terse})) })
+	}
+}
+
+func oneCommand(s *site) {
+	t := s.T
 	sub := s.submission("exit $((PBS_ARRAY_INDEX % 2))")
 	sub.Size = 30
 	sub.Custom = map[string]string{"begin": time.Now().Add(time.Hour).Format("200601021504")}

@@ -38,6 +38,7 @@ type Config struct {
 	MaxQueued int      // jobs a user may have in the queue; 0 is no limit
 	Cores     int      // of the only node; 0 is 64
 	Queues    []string // the first is the default; empty is workq and batchq
+	Terse     bool     // qstat -t leaves out members that wait, as a server does whose commands are to add them
 	Down      bool     // nobody answers
 }
 

@@ -124,16 +124,28 @@ func (j *job) history(s *server) []attr {
 
 func (s *server) counts(j *job) []attr {
 	count := map[string]int{}
-	var remaining []string
+	var spans [][2]int // of members that wait
 	for _, m := range s.members(j) {
 		count[m.State]++
-		if m.State == "Q" {
-			remaining = append(remaining, strconv.Itoa(m.Index))
+		switch last := len(spans) - 1; {
+		case m.State != "Q":
+		case last >= 0 && spans[last][1] == m.Index-1:
+			spans[last][1] = m.Index
+		default:
+			spans = append(spans, [2]int{m.Index, m.Index})
 		}
 	}
 	left := "-"
-	if len(remaining) > 0 {
-		left = strings.Join(remaining, ",")
+	if len(spans) > 0 {
+		var parts []string
+		for _, span := range spans {
+			part := strconv.Itoa(span[0])
+			if span[1] > span[0] {
+				part += "-" + strconv.Itoa(span[1])
+			}
+			parts = append(parts, part)
+		}
+		left = strings.Join(parts, ",")
 	}
 	return []attr{
 		{"array", "True"},

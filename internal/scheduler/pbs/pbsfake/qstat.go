@@ -2,6 +2,7 @@ package pbsfake
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -62,9 +63,9 @@ func (c *command) qstat() int {
 // jobs prints jobs: all, or those that are named.
 func (c *command) jobs(s *server, a ask) int {
 	var shown []attr // of the JSON document
-	status, displays := 0, 0
+	status := 0
 	display := func(jobs []*job) {
-		displays++
+		jobs = slices.DeleteFunc(jobs, func(j *job) bool { return s.Terse && j.Member && j.State == "Q" })
 		if len(jobs) == 0 {
 			return
 		}
