@@ -45,6 +45,16 @@ type Driver interface {
 	Probe() []Call[hpcsera.Facts]
 }
 
+// Narrower is a driver whose batch system lists everybody's jobs, or a few that
+// are named: on a busy system the first costs as much as all its users' jobs.
+type Narrower interface {
+	Driver
+	// QueueOf is Queue for some jobs, of which each has an ID. ok is false when
+	// Queue costs less. A job is missing from the answer only if the batch system
+	// said of it that it is not in the queue.
+	QueueOf([]Ref) (call Call[[]Status], ok bool)
+}
+
 // ErrNoHistory says that this site keeps no history of jobs.
 var ErrNoHistory = errors.New("the site keeps no history of jobs")
 

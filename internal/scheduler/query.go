@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hpcsera/hpcsera"
 )
@@ -23,7 +24,7 @@ func (s *Scheduler) Statuses(ctx context.Context, known []Ref) (map[Ref]Status, 
 	if len(known) == 0 {
 		return found, nil
 	}
-	rows, err := s.queue(ctx)
+	rows, err := s.queue(ctx, known)
 	if err != nil {
 		return nil, fmt.Errorf("statuses: %w", err)
 	}
@@ -63,7 +64,7 @@ func (s *Scheduler) Find(ctx context.Context, tags ...string) ([]Status, error) 
 	if len(tags) == 0 {
 		return nil, nil
 	}
-	rows, err := s.queue(ctx)
+	rows, err := s.queue(ctx, nil)
 	if err != nil {
 		return nil, fmt.Errorf("find: %w", err)
 	}
@@ -96,9 +97,16 @@ func (s *Scheduler) Find(ctx context.Context, tags ...string) ([]Status, error) 
 	return found, nil
 }
 
-// queue lists the user's jobs in the queue that can be ours, by tag.
-func (s *Scheduler) queue(ctx context.Context) (map[string][]Status, error) {
-	rows, err := do(ctx, s, queueKind, s.driver.Queue())
+// queue lists the user's jobs in the queue that can be ours, by tag: those of
+// refs at least, and all where refs are nil.
+func (s *Scheduler) queue(ctx context.Context, refs []Ref) (map[string][]Status, error) {
+	call := s.driver.Queue()
+	if n, ok := s.driver.(Narrower); ok && len(refs) > 0 && !slices.ContainsFunc(refs, func(r Ref) bool { return r.ID == "" }) {
+		if narrow, ok := n.QueueOf(refs); ok {
+			call = narrow
+		}
+	}
+	rows, err := do(ctx, s, queueKind, call)
 	if err != nil {
 		return nil, fmt.Errorf("list the queue: %w", err)
 	}

@@ -153,7 +153,7 @@ func (s *Scheduler) Act(ctx context.Context, action Action, refs []Ref) error {
 	if len(refs) == 0 {
 		return nil
 	}
-	rows, err := s.queue(ctx)
+	rows, err := s.queue(ctx, refs)
 	if err != nil {
 		return fmt.Errorf("%s: %w", action, err)
 	}

@@ -179,7 +179,7 @@ func brokenHistory(t *testing.T, h Harness) {
 	for name, text := range map[string]string{"fails": "echo 'sacct: error: Problem talking to the database' >&2; exit 1", "prints nothing": "exit 0", "hangs": "sleep 600"} {
 		t.Run(name, func(t *testing.T) {
 			broken := h.New(t, func(c *scheduler.Config) {
-				c.Commands[h.History] = b.script(text)
+				c.Commands[h.History] = b.history(h, text)
 				c.QueryTimeout = 5 * time.Second
 			})
 			answer, err := broken.Statuses(t.Context(), []scheduler.Ref{live, unknown})
@@ -206,7 +206,7 @@ func leftQueue(t *testing.T, h Harness) {
 		b.until("the job leaves the queue", func() bool { _, found := b.status(ref); return !found })
 		return
 	}
-	blind := h.New(t, func(c *scheduler.Config) { c.Commands[h.History] = b.script("exit 1") })
+	blind := h.New(t, func(c *scheduler.Config) { c.Commands[h.History] = b.history(h, "exit 1") })
 	b.until("the jobs leave the queue", func() bool {
 		answer, err := blind.Statuses(t.Context(), []scheduler.Ref{ref, cut})
 		return err != nil && len(answer) == 0

@@ -33,6 +33,9 @@ type Harness struct {
 	// Submit, Queue and History are the names of those commands; History is
 	// empty where there is none.
 	Submit, Queue, History string
+	// HistoryOption is the argument that makes one command the history's where
+	// Queue and History are the same.
+	HistoryOption string
 	// BadQueue are the words with which the system refuses the queue "nosuch".
 	BadQueue string
 	// Leaves says that ended jobs leave the queue's listing within seconds.
@@ -48,11 +51,14 @@ type Harness struct {
 	Crash func(t *testing.T) (*scheduler.Scheduler, Controller)
 }
 
-// Main is TestMain of a package that runs the suite.
+// Main is TestMain of a package that runs the suite. Fuzzing keeps its number
+// of workers: 64 of them do not fit into every memory.
 func Main(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "64"); err != nil {
-		panic(err)
+	if fuzz := flag.Lookup("test.fuzz"); fuzz == nil || fuzz.Value.String() == "" {
+		if err := flag.Set("test.parallel", "64"); err != nil {
+			panic(err)
+		}
 	}
 	os.Exit(m.Run())
 }
@@ -262,6 +268,15 @@ func (b *bench) read(name string) string {
 		b.Fatal(err)
 	}
 	return strings.TrimSpace(string(text))
+}
+
+// history is script for the history's command.
+func (b *bench) history(h Harness, text string) string {
+	b.Helper()
+	if h.HistoryOption != "" {
+		text = `case " $* " in *" ` + h.HistoryOption + ` "*) ` + text + " ;; *) exec " + h.path(b.T, h.History) + ` "$@" ;; esac`
+	}
+	return b.script(text)
 }
 
 // script writes an executable that stands for a command of the batch system.

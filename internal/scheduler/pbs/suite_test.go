@@ -1,0 +1,77 @@
+package pbs_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
+	"github.com/hpcsera/hpcsera/internal/scheduler/pbs"
+	"github.com/hpcsera/hpcsera/internal/scheduler/pbs/pbsfake"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
+)
+
+// TestMain makes the test's program the fake PBS's commands.
+func TestMain(m *testing.M) {
+	if pbsfake.Is(os.Args[0]) {
+		os.Exit(pbsfake.Main(os.Args, os.Stdin, os.Stdout, os.Stderr))
+	}
+	schedulertest.Main(m)
+}
+
+// fake installs a PBS of its own and returns what makes Schedulers of it.
+func fake(t *testing.T, dir string, c pbsfake.Config) func(*testing.T, func(*scheduler.Config)) *scheduler.Scheduler {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands, err := pbsfake.Install(dir, self, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(t *testing.T, change func(*scheduler.Config)) *scheduler.Scheduler {
+		t.Helper()
+		cfg := scheduler.Config{Commands: maps.Clone(commands), Environment: os.Environ()}
+		if change != nil {
+			change(&cfg)
+		}
+		return scheduler.New(pbs.Driver{User: me.Username}, cfg)
+	}
+}
+
+func harness(t *testing.T, c pbsfake.Config) schedulertest.Harness {
+	dir := t.TempDir()
+	state := filepath.Join(dir, "pbs")
+	c.Cores, c.MaxArray = 1000, 40 // few cores would make the cases wait for each other
+	return schedulertest.Harness{
+		New: fake(t, state, c), Dir: dir, Limit: hpcsera.Duration(2 * time.Second),
+		Submit: "qsub", Queue: "qstat", History: "qstat", HistoryOption: "-x", Leaves: true, Arrays: c.MaxArray, BadQueue: "Unknown queue",
+		Waiting: func(_ *testing.T, _ *scheduler.Scheduler, sub *scheduler.Submission) {
+			sub.Custom = map[string]string{"begin": time.Now().Add(time.Hour).Format("200601021504.05")}
+		},
+		Requeue: func(id string) error {
+			cmd := exec.Command(filepath.Join(state, "bin", "qrerun"), id)
+			cmd.Env = append(os.Environ(), "PBSFAKE_OPERATOR=1")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		},
+	}
+}
+
+func TestPBSKeepsTheDriversPromises(t *testing.T) {
+	t.Parallel()
+	schedulertest.Run(t, harness(t, pbsfake.Config{History: true}))
+}
