@@ -6,11 +6,10 @@ import "github.com/hpcsera/hpcsera/internal/scheduler"
 const firstIndex = 1
 
 // Environment names PBS's variables (qsub(1B), ENVIRONMENT VARIABLES). A
-// member's PBS_JOBID is its own: 24[3].server. PBS_O_WORKDIR is the folder in
-// which the agent called qsub, which is none of the job's.
+// member's PBS_JOBID is its own: 24[3].server.
 func (Driver) Environment() scheduler.Environment {
 	return scheduler.Environment{
 		ID: []string{"PBS_JOBID"}, Index: "PBS_ARRAY_INDEX", First: firstIndex,
-		Pass: []string{"PBS_", "PMI_", "PMIX_"}, Drop: []string{"PBS_O_WORKDIR"},
+		Directory: []string{"PBS_O_WORKDIR"}, Pass: []string{"PBS_", "PMI_", "PMIX_"}, Drop: []string{"PBS_ARRAY_INDEX", "PBS_ARRAY_ID"},
 	}
 }

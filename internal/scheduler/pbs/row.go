@@ -117,6 +117,17 @@ func statuses(rows []row) ([]scheduler.Status, error) {
 	return list, nil
 }
 
+// memberOf reads the place in an array off an id such as 24[3].server.
+func memberOf(id string) int {
+	_, rest, _ := strings.Cut(id, "[")
+	text, _, _ := strings.Cut(rest, "]")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
+	return n - firstIndex
+}
+
 func member(array string, index int) string {
 	return strings.Replace(array, "[]", "["+strconv.Itoa(index)+"]", 1)
 }

@@ -59,7 +59,7 @@ func meaning(r, array *row) scheduler.Status {
 		}
 	}
 	st := scheduler.Status{
-		Ref: scheduler.Ref{ID: w.id, Tag: w.name}, Phase: scheduler.PhaseUnknown, Native: w.state,
+		Ref: scheduler.Ref{ID: w.id, Tag: w.name, Member: memberOf(w.id)}, Phase: scheduler.PhaseUnknown, Native: w.state,
 		Message: w.comment, Nodes: w.nodes, Submitted: moment(w.queued),
 	}
 	if phase, ok := phases[w.state]; ok {
