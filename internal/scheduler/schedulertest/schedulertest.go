@@ -117,6 +117,10 @@ func Run(t *testing.T, h Harness) {
 	}
 }
 
+// RunCrash runs the case of the controller's crash alone, for a system that a
+// machine has only once: nothing else may use it meanwhile.
+func RunCrash(t *testing.T, h Harness) { crash(t, h) }
+
 // patience is how long a case waits for what must come. Nothing is measured
 // by it.
 const patience = 3 * time.Minute
