@@ -18,11 +18,26 @@ import (
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 	"github.com/hpcsera/hpcsera/internal/scheduler/local"
+	"github.com/hpcsera/hpcsera/internal/scheduler/lsf"
+	"github.com/hpcsera/hpcsera/internal/scheduler/oar"
+	"github.com/hpcsera/hpcsera/internal/scheduler/pbs"
+	"github.com/hpcsera/hpcsera/internal/scheduler/sge"
 	"github.com/hpcsera/hpcsera/internal/scheduler/slurm"
 )
 
+// drivers is the list of the batch systems there are, in the order in which
+// they are looked for. account is the user's own.
+func drivers(account string) []scheduler.Driver {
+	return []scheduler.Driver{
+		slurm.Driver{},
+		pbs.Driver{User: account},
+		lsf.Driver{},
+		sge.Driver{User: account},
+		oar.Driver{User: account},
+	}
+}
+
 // systems returns the batch system of batch steps and that of login steps.
-// This is the list of the batch systems there are.
 func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batch, login *scheduler.Scheduler, err error) {
 	config := scheduler.Config{
 		Commands: map[string]string{local.Command: binary}, Environment: p.environ,
@@ -34,23 +49,44 @@ func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batc
 	own := config // processes on this host are nobody's burden
 	config.PerMinute = c.PerMinute
 	loginSystem := scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "login"), Slots: 8}, own)
-	switch c.Scheduler {
-	case "slurm":
-		return scheduler.New(slurm.Driver{}, config), loginSystem, nil
-	case "local":
-		return scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "local")}, own), loginSystem, nil
-	case "auto":
-		candidate := scheduler.New(slurm.Driver{}, config)
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if _, err := candidate.Probe(ctx); err == nil {
-			return candidate, loginSystem, nil
-		} else if _, missing := os.Stat("/etc/slurm"); missing == nil || p.getenv("SLURM_CONF") != "" {
-			return nil, nil, fmt.Errorf("Slurm seems to be installed but does not answer (%w). Say in agent.yaml which batch system to use: scheduler: slurm, or scheduler: local", err)
+	processes := scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "local")}, own)
+	all := drivers(p.account())
+	if c.Scheduler == "auto" {
+		batch, err = found(all, config)
+		if batch == nil && err == nil {
+			batch = processes
 		}
-		return scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "local")}, own), loginSystem, nil
+		return batch, loginSystem, err
+	}
+	if c.Scheduler == processes.System() {
+		return processes, loginSystem, nil
+	}
+	for _, d := range all {
+		if d.System() == c.Scheduler {
+			return scheduler.New(d, config), loginSystem, nil
+		}
 	}
 	return nil, nil, hpcsera.Errorf(hpcsera.InvalidField, "%q is not a batch system this agent knows.", c.Scheduler).At("scheduler")
+}
+
+// found returns the batch system that answers here, or nil where no commands of
+// any are. One that is installed and does not answer is an error: with another
+// the agent would do something else than its user expects.
+func found(all []scheduler.Driver, config scheduler.Config) (*scheduler.Scheduler, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	var silent error
+	for _, d := range all {
+		candidate := scheduler.New(d, config)
+		_, err := candidate.Probe(ctx)
+		if err == nil {
+			return candidate, nil
+		}
+		if refused, ok := errors.AsType[*scheduler.Refused](err); silent == nil && !(ok && refused.Unreached) {
+			silent = fmt.Errorf("a batch system seems to be installed but does not answer (%w). Say in agent.yaml which one to use, such as scheduler: %s, or scheduler: local", err, d.System())
+		}
+	}
+	return nil, silent
 }
 
 // launcher is the configured launch line for MPI programs, or the batch

@@ -92,6 +92,9 @@ func (s *Seconds) UnmarshalJSON(b []byte) error {
 // MarshalJSON writes the length with its unit.
 func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).String()) }
 
+// systems are the values of scheduler.
+var systems = []string{"auto", "slurm", "pbs", "lsf", "sge", "oar", "local"}
+
 // settings are the keys that an environment variable can set.
 var settings = []string{
 	"server", "user", "site", "projects", "state_dir", "spool_dir", "work_root", "scheduler", "commands", "commands_per_minute", "launcher", "max_jobs", "submit_timeout",
@@ -272,8 +275,9 @@ func (c Config) Check() error {
 				Hint("Write into agent.yaml what the operator registered: %s: NAME", field)
 		}
 	}
-	if !slices.Contains([]string{"auto", "slurm", "local"}, c.Scheduler) {
-		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a batch system this agent knows.", c.Scheduler).At("scheduler").Hint("Use slurm, local or auto.")
+	if !slices.Contains(systems, c.Scheduler) {
+		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a batch system this agent knows.", c.Scheduler).At("scheduler").
+			Hint("Use one of %s.", strings.Join(systems, ", "))
 	}
 	switch c.Trust.Code {
 	case codeSigned:
