@@ -69,7 +69,7 @@ func cancelQueued(t *testing.T, h Harness) {
 		t.Errorf("got %+v, want why it waits", st)
 	}
 	b.act(scheduler.Cancel, ref)
-	b.ended(ref, hpcsera.CancelledByUser, nil)
+	b.cancelledWaiting(h, ref)
 	if b.exists("ran") {
 		t.Error("the cancelled job ran")
 	}
@@ -125,7 +125,7 @@ func cancelRunning(t *testing.T, h Harness) {
 	b.await(ref, scheduler.PhaseRunning)
 	b.until("the job writes its process ids", func() bool { return b.exists("pid") && b.read("pid") != "" })
 	b.act(scheduler.Cancel, ref)
-	b.ended(ref, hpcsera.CancelledByUser, nil)
+	b.cancelledRunning(h, ref)
 	for _, name := range []string{"pid", "child"} {
 		pid, err := strconv.Atoi(b.read(name))
 		if err != nil {
@@ -149,7 +149,7 @@ func requeued(t *testing.T, h Harness) {
 	b.until("a restart is counted", func() bool { st, _ = b.status(ref); return st.Restarts == 1 })
 	b.await(ref, scheduler.PhaseQueued)
 	b.act(scheduler.Cancel, ref)
-	b.ended(ref, hpcsera.CancelledByUser, nil)
+	b.cancelledWaiting(h, ref)
 }
 
 func notRequeued(t *testing.T, h Harness) {

@@ -200,7 +200,7 @@ func leftQueue(t *testing.T, h Harness) {
 	b.ended(ref, "", &hpcsera.Exit{Code: 6})
 	b.await(cut, scheduler.PhaseRunning)
 	b.act(scheduler.Cancel, cut)
-	b.ended(cut, hpcsera.CancelledByUser, nil)
+	b.cancelledRunning(h, cut)
 	// A Scheduler whose history is a silent failure shows when the jobs are gone from the queue.
 	if h.History == "" {
 		b.until("the job leaves the queue", func() bool { _, found := b.status(ref); return !found })
@@ -213,7 +213,7 @@ func leftQueue(t *testing.T, h Harness) {
 	})
 	b.ended(ref, "", &hpcsera.Exit{Code: 6})
 	b.ended(scheduler.Ref{Tag: ref.Tag}, "", &hpcsera.Exit{Code: 6})
-	if st := b.ended(cut, hpcsera.CancelledByUser, nil); st.Incomplete {
+	if st := b.cancelledRunning(h, cut); st.Incomplete {
 		t.Errorf("got %+v, want what the history knows", st)
 	}
 	if found, err := b.s.Find(t.Context(), ref.Tag); err != nil || len(found) != 1 || found[0].ID != ref.ID {
@@ -247,7 +247,7 @@ func lateSubmission(t *testing.T, h Harness) {
 	}
 	b.await(known, scheduler.PhaseHeld)
 	b.act(scheduler.Cancel, known)
-	b.ended(known, hpcsera.CancelledByUser, nil)
+	b.cancelledWaiting(h, known)
 }
 
 func missingCommand(t *testing.T, h Harness) {
@@ -276,8 +276,8 @@ func probe(t *testing.T, h Harness) {
 			defaults++
 		}
 	}
-	if defaults != 1 {
-		t.Errorf("default queues: got %d, want 1", defaults)
+	if want := map[bool]int{false: 1, true: 0}[h.NoDefault]; defaults != want {
+		t.Errorf("default queues: got %d, want %d", defaults, want)
 	}
 }
 

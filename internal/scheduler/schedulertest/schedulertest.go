@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,6 +47,14 @@ type Harness struct {
 	// Arrays is how many members an array of the system has at most; 0 where
 	// there are no arrays.
 	Arrays int
+	// Forgets says that a job which is cancelled before it ran leaves no trace:
+	// it is absent then.
+	Forgets bool
+	// CancelIsKill says that the system tells a running job that was cancelled as
+	// one that SIGKILL ended.
+	CancelIsKill bool
+	// NoDefault says that the system has no default queue.
+	NoDefault bool
 	// Crash returns another instance of the system, of which the controller can
 	// be killed. nil where there is no controller.
 	Crash func(t *testing.T) (*scheduler.Scheduler, Controller)
@@ -243,6 +252,31 @@ func (b *bench) ended(ref scheduler.Ref, reason hpcsera.Reason, exit *hpcsera.Ex
 		b.Errorf("exit of %s: got %+v, want %+v", st.Native, st.Exit, exit)
 	}
 	return st
+}
+
+// cancelledWaiting waits for the end of a job that was cancelled before it ran.
+func (b *bench) cancelledWaiting(h Harness, ref scheduler.Ref) {
+	b.Helper()
+	if !h.Forgets {
+		b.ended(ref, hpcsera.CancelledByUser, nil)
+		return
+	}
+	b.until("the cancelled job is absent", func() bool {
+		st, found := b.status(ref)
+		if found && st.Phase == scheduler.PhaseEnded {
+			b.Fatalf("got the end %+v, want %+v absent", st, ref)
+		}
+		return !found
+	})
+}
+
+// cancelledRunning waits for the end of a job that was cancelled while it ran.
+func (b *bench) cancelledRunning(h Harness, ref scheduler.Ref) scheduler.Status {
+	b.Helper()
+	if h.CancelIsKill {
+		return b.ended(ref, "", &hpcsera.Exit{Signal: int(syscall.SIGKILL)})
+	}
+	return b.ended(ref, hpcsera.CancelledByUser, nil)
 }
 
 func (b *bench) until(what string, done func() bool) {
