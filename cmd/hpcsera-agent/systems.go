@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -50,7 +51,7 @@ func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batc
 	config.PerMinute = c.PerMinute
 	loginSystem := scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "login"), Slots: 8}, own)
 	processes := scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "local")}, own)
-	all := drivers(p.account())
+	all := drivers(account())
 	if c.Scheduler == "auto" {
 		batch, err = found(all, config)
 		if batch == nil && err == nil {

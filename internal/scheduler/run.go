@@ -59,8 +59,13 @@ func (s *Scheduler) waiters(n int) int {
 // picked are the variables a command gets from the agent's own environment.
 // Everything else stays out, above all what changes commands' meaning or runs
 // code: LD_*, BASH_ENV, SBATCH_*, SQUEUE_FORMAT.
-var picked = []string{"HOME", "USER", "LOGNAME", "TZ", "SLURM_CONF",
-	"SGE_ROOT", "SGE_CELL", "SGE_CLUSTER_NAME", "SGE_QMASTER_PORT", "SGE_EXECD_PORT", "SGE_ARCH"}
+var picked = []string{
+	"HOME", "USER", "LOGNAME", "TZ",
+	"SLURM_CONF",
+	"PBS_CONF_FILE", "PBS_SERVER",
+	"LSF_ENVDIR", "LSF_SERVERDIR", "LSF_BINDIR", "LSF_LIBDIR",
+	"SGE_ROOT", "SGE_CELL", "SGE_CLUSTER_NAME", "SGE_QMASTER_PORT", "SGE_EXECD_PORT", "SGE_ARCH",
+}
 
 // environment returns the variables every command gets. Locale C makes batch
 // systems print what parsers know.
