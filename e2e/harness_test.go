@@ -27,6 +27,7 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
+	standIn()
 	dir, err := os.MkdirTemp("", "hpcsera-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

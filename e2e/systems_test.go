@@ -1,0 +1,141 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/scheduler/lsf/lsffake"
+	"github.com/hpcsera/hpcsera/internal/scheduler/pbs/pbsfake"
+)
+
+// standIn makes this test's program a command of a batch system that can only
+// be had as a fake, when it was started as one.
+func standIn() {
+	switch {
+	case pbsfake.Is(os.Args[0]):
+		os.Exit(pbsfake.Main(os.Args, os.Stdin, os.Stdout, os.Stderr))
+	case lsffake.Serves(os.Args[0]):
+		os.Exit(lsffake.Main(os.Args, os.Stdin, os.Stdout, os.Stderr))
+	}
+}
+
+// batchSystems are what the main job runs on beside Slurm: each returns lines of
+// agent.yaml and variables of the agent.
+var batchSystems = map[string]func(t *testing.T) (settings, env []string){
+	"sge": func(t *testing.T) ([]string, []string) {
+		path := os.Getenv("HPCSERA_TEST_SGE")
+		if path == "" {
+			t.Fatal("HPCSERA_TEST_SGE is not set. Start a real Grid Engine first: eval \"$(sudo test/testbed/gridengine up)\"")
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		commands := map[string]string{}
+		for _, name := range []string{"qsub", "qstat", "qacct", "qdel", "qhold", "qrls"} {
+			commands[name] = "/usr/lib/gridengine/" + name
+		}
+		return []string{commandLine(t, commands)}, strings.Fields(string(text))
+	},
+	"pbs": func(t *testing.T) ([]string, []string) {
+		commands, err := pbsfake.Install(filepath.Join(openDir(t), "pbs"), self(t), pbsfake.Config{History: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []string{commandLine(t, commands)}, nil
+	},
+	"lsf": func(t *testing.T) ([]string, []string) {
+		bin, err := lsffake.Install(filepath.Join(openDir(t), "lsf"), self(t), lsffake.Settings{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		commands := map[string]string{}
+		for _, name := range []string{"bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bhosts", "bqueues", "lsid"} {
+			commands[name] = filepath.Join(bin, name)
+		}
+		return []string{commandLine(t, commands)}, nil
+	},
+}
+
+func self(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func commandLine(t *testing.T, commands map[string]string) string {
+	t.Helper()
+	text, err := json.Marshal(commands) // which is YAML, too
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "commands: " + string(text)
+}
+
+// TestTheMainJobRunsOnEveryBatchSystem: what is true on Slurm is true there.
+func TestTheMainJobRunsOnEveryBatchSystem(t *testing.T) {
+	t.Parallel()
+	for name := range maps.Keys(batchSystems) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			settings, env := batchSystems[name](t)
+			d := newDeployment(t, "", "")
+			l := newLogin(t, d, name, settings...)
+			l.env = append(l.env, env...)
+			l.startAgent(t, "")
+
+			// Some that come together, and end in different ways.
+			good, bad := l.approveWide(t, "good", marking("echo out; pwd")), l.approveWide(t, "bad", marking("echo err >&2; exit 3"))
+			var goods, bads []string
+			for range 6 {
+				goods, bads = append(goods, l.submit(t, good)), append(bads, l.submit(t, bad))
+			}
+			sleeping := l.submit(t, l.approveWide(t, "sleep", marking("exec sleep 600")))
+			held := l.submit(t, good, withRun(func(r *hpcsera.RunPart) { r.Hold = true }))
+			refused := l.submit(t, good, withRun(func(r *hpcsera.RunPart) { r.Attributes.QueueName = "nope" }))
+			for _, id := range goods {
+				j := d.await(id, 2*time.Minute)
+				if runs := l.runs(t, id); j.State != hpcsera.Succeeded || runs != 1 {
+					t.Errorf("a job is %s (%s: %s) and ran %d times, want succeeded, once", j.State, j.Reason, j.Message, runs)
+				}
+				if j.Native == nil || j.Native.System != name {
+					t.Errorf("a job ran as %+v, want the id of %s", j.Native, name)
+				}
+			}
+			if got, want := d.get("/jobs/"+goods[0]+"/logs/stdout"), fmt.Sprintf("out\n%s\n", l.jobDir(goods[0])); got != want {
+				t.Errorf("stdout is %q, want %q", got, want)
+			}
+			for _, id := range bads {
+				j := d.await(id, 2*time.Minute)
+				if runs := l.runs(t, id); j.Reason != hpcsera.ExitNonzero || j.Exit == nil || j.Exit.Code != 3 || runs != 1 {
+					t.Errorf("a job is %s (%s: %s), exit %+v, and ran %d times, want exit 3, once", j.State, j.Reason, j.Message, j.Exit, runs)
+				}
+			}
+			d.await(sleeping, 2*time.Minute, hpcsera.Running)
+			d.call("DELETE", "/jobs/"+sleeping, nil, nil)
+			if j := d.await(sleeping, 2*time.Minute); j.State != hpcsera.Cancelled || j.Reason != hpcsera.CancelledByUser || l.runs(t, sleeping) != 1 {
+				t.Errorf("the cancelled job is %s (%s: %s)", j.State, j.Reason, j.Message)
+			}
+			if runs := l.runs(t, held); runs != 0 {
+				t.Errorf("the held job ran %d times", runs)
+			}
+			d.call("PATCH", "/jobs/"+held, map[string]any{"hold": false}, nil)
+			if j := d.await(held, 2*time.Minute); j.State != hpcsera.Succeeded || l.runs(t, held) != 1 {
+				t.Errorf("the released job is %s (%s: %s)", j.State, j.Reason, j.Message)
+			}
+			if j := d.await(refused, 2*time.Minute); j.Reason != hpcsera.RejectedByScheduler || j.Message == "" {
+				t.Errorf("the job for an unknown queue is %s (%s: %s), want it refused in the system's words", j.State, j.Reason, j.Message)
+			}
+		})
+	}
+}
