@@ -28,9 +28,10 @@ func (d Driver) Submit(s scheduler.Submission) scheduler.Call[[]scheduler.Ref] {
 	refuse := func(err error) scheduler.Call[[]scheduler.Ref] {
 		return scheduler.Call[[]scheduler.Ref]{Refusal: &scheduler.Refused{Message: err.Error()}}
 	}
-	// The option takes a list of [HOST]:PATH with variables, and knows no quotes.
-	if strings.ContainsAny(s.Output, ",$") {
-		return refuse(fmt.Errorf("Grid Engine cannot write to a file with a comma or a dollar in its path: %s", s.Output))
+	// Paths may have variables, and that of the output is a list of [HOST]:PATH;
+	// there are no quotes.
+	if strings.ContainsAny(s.Output, ",$") || strings.Contains(s.Directory, "$") {
+		return refuse(fmt.Errorf("Grid Engine cannot use a path with a dollar, or write to one with a comma: %s, %s", s.Directory, s.Output))
 	}
 	argv := []string{"qsub", "-terse", "-b", "y", "-shell", "n", "-sync", "n", "-now", "n", "-N", s.Tag, "-wd", s.Directory, "-o", ":" + s.Output, "-j", "y"}
 	if comment := printable(s.Comment); comment != "" {

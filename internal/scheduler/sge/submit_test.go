@@ -98,6 +98,10 @@ func TestNoValueCanBecomeAnOptionOrASecondLine(t *testing.T) {
 			t.Errorf("%s: got %q, want a refusal", output, got.Argv)
 		}
 	}
+	s.Output, s.Directory = "/w/o", "/w/$HOME"
+	if got := (Driver{}).Submit(s); got.Refusal == nil {
+		t.Errorf("got %q, want a refusal", got.Argv)
+	}
 }
 
 func TestCustomAttributesOutsideTheListAreRefused(t *testing.T) {

@@ -1,6 +1,7 @@
 package sge_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -74,6 +75,71 @@ func TestGridEngineKeepsTheDriversPromises(t *testing.T) {
 		},
 		Crash: startLab,
 	})
+}
+
+// What Grid Engine alone does with jobs, beyond the suite.
+func TestGridEngineEndsThatAreItsOwn(t *testing.T) {
+	env := lab(t)
+	for name, c := range map[string]struct {
+		script string
+		change func(*scheduler.Submission)
+		phase  scheduler.Phase
+		reason hpcsera.Reason
+		exit   *hpcsera.Exit
+	}{
+		"exit 99 is no order to run again":       {"exit 99", nil, scheduler.PhaseEnded, "", &hpcsera.Exit{Code: 99}},
+		"exit 100 is no order to stay":           {"exit 100", nil, scheduler.PhaseEnded, "", &hpcsera.Exit{Code: 100}},
+		"a script that is gone ends":             {"exit 0", func(s *scheduler.Submission) { os.Remove(s.Script) }, scheduler.PhaseEnded, "", &hpcsera.Exit{Code: 127}},
+		"a folder that is gone is told":          {"exit 0", func(s *scheduler.Submission) { s.Directory += "/gone" }, scheduler.PhaseQueued, hpcsera.NeverStarts, nil},
+		"a limit of memory is no limit of time":  {hungry, func(s *scheduler.Submission) { s.Custom = map[string]string{"l": "h_vmem=150M"} }, scheduler.PhaseEnded, hpcsera.OutOfMemory, nil},
+		"memory leaves room for a Go program":    {`[ "$(ulimit -v)" -ge 2097152 ] || exit 1`, func(s *scheduler.Submission) { s.Resources.Memory = 1 << 20 }, scheduler.PhaseEnded, "", &hpcsera.Exit{}},
+		"slots are those of processes and cores": {`[ "$NSLOTS" = 6 ] || exit 1`, func(s *scheduler.Submission) { s.Resources = hpcsera.Resources{ProcessCount: 3, CPUCoresPerProcess: 2} }, scheduler.PhaseEnded, "", &hpcsera.Exit{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, dir, tag := newScheduler(t, env, nil), t.TempDir(), hpcsera.NewID("s")
+			sub := scheduler.Submission{Tag: tag, Script: dir + "/job ", Directory: dir, Output: dir + "/out", Comment: "suite"}
+			if err := os.WriteFile(sub.Script, []byte("#!/bin/sh\necho x >>"+dir+"/runs\n"+c.script+"\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if c.change != nil {
+				c.change(&sub)
+			}
+			refs, err := s.Submit(t.Context(), sub)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = s.Act(context.Background(), scheduler.Cancel, refs) })
+			st := await(t, s, refs[0], c.phase, c.reason)
+			if st.Exit == nil != (c.exit == nil) || c.exit != nil && *st.Exit != *c.exit {
+				t.Errorf("got %+v, want the exit %+v", st, c.exit)
+			}
+			if runs, _ := os.ReadFile(dir + "/runs"); len(runs) > len("x\n") {
+				t.Errorf("the script ran %d times", len(runs)/2)
+			}
+		})
+	}
+}
+
+// hungry holds more memory than it may in several processes, so that none of
+// them sees an allocation fail.
+const hungry = `for i in 1 2 3 4; do dd if=/dev/zero of=/dev/null bs=60M count=100000 2>/dev/null & done; wait`
+
+func await(t *testing.T, s *scheduler.Scheduler, ref scheduler.Ref, phase scheduler.Phase, reason hpcsera.Reason) scheduler.Status {
+	t.Helper()
+	var last scheduler.Status
+	for range 300 {
+		answer, err := s.Statuses(t.Context(), []scheduler.Ref{ref})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last = answer[ref]; last.Phase == phase && last.Reason == reason {
+			return last
+		}
+		<-time.NewTimer(200 * time.Millisecond).C
+	}
+	t.Fatalf("got %+v, want it %s %s", last, phase, reason)
+	return last
 }
 
 func newScheduler(t *testing.T, env []string, change func(*scheduler.Config)) *scheduler.Scheduler {
