@@ -38,11 +38,7 @@ var batchSystems = map[string]func(t *testing.T) (settings, env []string){
 		if err != nil {
 			t.Fatal(err)
 		}
-		commands := map[string]string{}
-		for _, name := range []string{"qsub", "qstat", "qacct", "qdel", "qhold", "qrls"} {
-			commands[name] = "/usr/lib/gridengine/" + name
-		}
-		return []string{commandLine(t, commands)}, strings.Fields(string(text))
+		return nil, strings.Fields(string(text))
 	},
 	"pbs": func(t *testing.T) ([]string, []string) {
 		commands, err := pbsfake.Install(filepath.Join(openDir(t), "pbs"), self(t), pbsfake.Config{History: true})

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/term"
@@ -53,7 +54,7 @@ func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batc
 	processes := scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "local")}, own)
 	all := drivers(account())
 	if c.Scheduler == "auto" {
-		batch, err = found(all, config)
+		batch, err = p.found(all, config)
 		if batch == nil && err == nil {
 			batch = processes
 		}
@@ -64,21 +65,35 @@ func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batc
 	}
 	for _, d := range all {
 		if d.System() == c.Scheduler {
-			return scheduler.New(d, config), loginSystem, nil
+			return p.scheduler(d, config), loginSystem, nil
 		}
 	}
 	return nil, nil, hpcsera.Errorf(hpcsera.InvalidField, "%q is not a batch system this agent knows.", c.Scheduler).At("scheduler")
 }
 
+// scheduler looks first for commands where that batch system's own are: those
+// of PBS and Grid Engine have the same names.
+func (p *program) scheduler(d scheduler.Driver, config scheduler.Config) *scheduler.Scheduler {
+	own := map[string][]string{
+		"pbs": {"/opt/pbs/bin", "/opt/pbs/default/bin"},
+		"lsf": {p.getenv("LSF_BINDIR")},
+		// Debian's commands in /usr/bin are slow scripts around these.
+		"sge": {filepath.Join(p.getenv("SGE_ROOT"), "bin", p.getenv("SGE_ARCH")), "/usr/lib/gridengine"},
+	}[d.System()]
+	own = slices.DeleteFunc(own, func(dir string) bool { return !filepath.IsAbs(dir) })
+	config.Path = append(own, scheduler.DefaultPath...)
+	return scheduler.New(d, config)
+}
+
 // found returns the batch system that answers here, or nil where no commands of
 // any are. One that is installed and does not answer is an error: with another
 // the agent would do something else than its user expects.
-func found(all []scheduler.Driver, config scheduler.Config) (*scheduler.Scheduler, error) {
+func (p *program) found(all []scheduler.Driver, config scheduler.Config) (*scheduler.Scheduler, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	var silent error
 	for _, d := range all {
-		candidate := scheduler.New(d, config)
+		candidate := p.scheduler(d, config)
 		_, err := candidate.Probe(ctx)
 		if err == nil {
 			return candidate, nil

@@ -40,7 +40,7 @@ type Config struct {
 // DefaultPath is where batch systems' commands are looked for. It is a list
 // of its own, and not the user's PATH, so that no file in a folder that others
 // write to is ever run.
-var DefaultPath = []string{"/usr/bin", "/usr/local/bin", "/usr/sbin", "/usr/local/sbin", "/bin", "/opt/slurm/bin", "/opt/slurm/current/bin", "/cm/shared/apps/slurm/current/bin", "/opt/pbs/bin", "/opt/pbs/default/bin"}
+var DefaultPath = []string{"/usr/bin", "/usr/local/bin", "/usr/sbin", "/usr/local/sbin", "/bin", "/opt/slurm/bin", "/opt/slurm/current/bin", "/cm/shared/apps/slurm/current/bin"}
 
 // The most references that go into one command: far below what a command line
 // can hold (128 KiB for one argument on Linux).
