@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/cmd/internal/command"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/settings"
@@ -197,6 +199,12 @@ func TestFromInitToAnInvitationAndADeploymentAcrossARestart(t *testing.T) {
 	}
 	if all := strings.Join(actions, " "); !strings.Contains(all, "deployment.add") || !strings.Contains(all, "key.new") {
 		t.Errorf("audit export: got %s", all)
+	}
+	if out := s.must("audit", "export", "--after", "1"); strings.Count(out, "\n") != len(actions)-1 {
+		t.Errorf("audit export --after 1: got %s, want all but the first line of %s", out, actions)
+	}
+	if out, err := s.do("audit", "verify", "--head", ""); !errors.As(err, new(command.UsageError)) {
+		t.Errorf("an empty head: got %q, %v, want a usage error", out, err)
 	}
 	out, err := s.do("doctor")
 	if err == nil || !strings.Contains(out, "admin socket   ok") || !strings.Contains(out, "an operator    FAILED") {

@@ -142,7 +142,7 @@ func (p *parts) run(ctx context.Context, on listeners, who *people, feed *store.
 	work.Go(func() error { return p.jobs.Run(beside) })
 	work.Go(func() error { return p.audit.Run(beside) })
 	work.Go(func() error { return p.metrics.Watch(beside, feed) })
-	work.Go(func() error { return on.operator.Serve(stopping, admin.New(p.access, p.audit, p.backups, log)) })
+	work.Go(func() error { return on.operator.Serve(stopping, p.operations(who, log)) })
 	work.Go(func() error { return who.run(beside) })
 	work.Go(func() error { return p.grants.Run(beside) })
 	work.Go(func() error { return p.access.Run(beside) })
@@ -156,6 +156,20 @@ func (p *parts) run(ctx context.Context, on listeners, who *people, feed *store.
 		return on.front.Serve(stopping, p.handler())
 	})
 	return work.Wait()
+}
+
+// insideAudit is where the operator's socket has the operations about the audit
+// log of the Auth app inside.
+const insideAudit = "auth/"
+
+// operations is what the operator's socket answers.
+func (p *parts) operations(who *people, log *slog.Logger) http.Handler {
+	all := http.NewServeMux()
+	all.Handle("/", admin.New(p.access, p.audit, p.backups, log))
+	if who.app != nil {
+		all.Handle("/"+insideAudit, http.StripPrefix("/"+strings.TrimSuffix(insideAudit, "/"), who.app.AuditOperations()))
+	}
+	return all
 }
 
 // parts are what the server is made of, above its storage.

@@ -72,6 +72,17 @@ func Exactly(n int) cobra.PositionalArgs {
 	}
 }
 
+// Heads refuses heads of an audit log that are empty, as what a search that
+// finds nothing leaves: nothing would be compared, and all would look well.
+func Heads(heads ...string) error {
+	for _, head := range heads {
+		if strings.TrimSpace(head) == "" {
+			return UsageError{Err: errors.New("--head is empty, so nothing would be compared. Did what was to find it in the host's log find nothing?")}
+		}
+	}
+	return nil
+}
+
 // Folder makes dir, and in it a configuration of that name and text where none
 // is, and returns its path. A configuration may hold a database's password, so
 // only its owner can read it.
