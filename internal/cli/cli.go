@@ -159,7 +159,7 @@ func (a *app) noteStart(cmd *cobra.Command) {
 
 // complain tells what went wrong, as a sentence, without a token in it.
 func (a *app) complain(cmd *cobra.Command, err error) {
-	text := client.Redact(cleanLines(err.Error()))
+	text := inCommands(client.Redact(cleanLines(err.Error())))
 	if text == "" {
 		return
 	}
@@ -171,6 +171,16 @@ func (a *app) complain(cmd *cobra.Command, err error) {
 			a.screen.say("A token is never given as an argument: it stands in your shell's history now. Have it revoked.")
 		}
 	}
+}
+
+// inCommands puts commands in the place of requests in what the server advises:
+// it speaks to every client, and this one's users type commands.
+func inCommands(text string) string {
+	return strings.NewReplacer(
+		"GET /sites lists them.", "hpcsera site list shows them.",
+		"GET /tokens/self tells it.", "hpcsera whoami tells it.",
+		"GET /code lists what this token reaches.", "hpcsera code list shows what this token reaches.",
+	).Replace(text)
 }
 
 // version returns the version that the build was given, else what Go

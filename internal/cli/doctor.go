@@ -70,7 +70,7 @@ func (e *examination) add(name string, v verdict, format string, args ...any) {
 
 // fail adds what went wrong, with the exit code that belongs to it.
 func (e *examination) fail(name string, err error) {
-	e.Checks = append(e.Checks, check{Name: name, Verdict: bad, Finding: client.Redact(err.Error()), exit: exitCode(err)})
+	e.Checks = append(e.Checks, check{Name: name, Verdict: bad, Finding: inCommands(client.Redact(err.Error())), exit: exitCode(err)})
 }
 
 func (e *examination) write(w io.Writer) {
