@@ -217,10 +217,13 @@ func TestFromInitToAnInvitationAndADeploymentAcrossARestart(t *testing.T) {
 }
 
 func TestACommandThatCannotBeMeantSaysHow(t *testing.T) {
-	for _, args := range [][]string{{"user", "ad", "alice"}, {"user", "add"}, {"serv"}, {"user", "list", "--output", "xml"}, {"deployment", "add", "hpc"}} {
-		if err := run(t.Context(), args, nil, io.Discard, io.Discard); err == nil {
-			t.Errorf("%v: got no error", args)
+	for _, args := range [][]string{{"user", "ad", "alice"}, {"user", "add"}, {"serv"}, {"init", "a", "b"}, {"user", "list", "--output", "xml"}, {"deployment", "add", "hpc"}} {
+		if err := run(t.Context(), args, nil, io.Discard, io.Discard); !errors.As(err, new(command.UsageError)) {
+			t.Errorf("%v: got %v, want a usage error", args, err)
 		}
+	}
+	if err := run(t.Context(), []string{"deploymnet"}, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "Did you mean deployment?") {
+		t.Errorf("deploymnet: got %v, want which was meant", err)
 	}
 	s := filepath.Join(initialized(t), "hpcsera-auth.yaml")
 	err := run(t.Context(), []string{"user", "list", "--config", s}, nil, io.Discard, io.Discard)

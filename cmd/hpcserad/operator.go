@@ -24,7 +24,7 @@ func (p *program) operatorCommands() []*cobra.Command {
 		// A group without one of its commands is a mistake, not a question.
 		c.RunE = func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return command.UsageError{Err: fmt.Errorf("%s has no command %q. See: %s --help", c.CommandPath(), args[0], c.CommandPath())}
+				return command.Unknown(c, args[0])
 			}
 			return c.Help()
 		}

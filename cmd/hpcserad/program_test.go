@@ -321,7 +321,7 @@ func TestMistakesOnTheCommandLineAreUsageErrorsAndOthersAreNot(t *testing.T) {
 	s := serve(t, initialized(t))
 	for _, args := range [][]string{
 		{"nonsense"}, {"user", "nonsense"}, {"user", "add"}, {"user", "add", "a", "b"}, {"user", "list", "--all"},
-		{"token", "create", "--user", "alice"}, {"user", "list", "--output", "xml"}, {"project", "add", "p", "--member", "alice"}, {"site", "disable", "lab"}, {"site", "drain"},
+		{"serv"}, {"init", "a", "b"}, {"restore", "a", "b"}, {"token", "create", "--user", "alice"}, {"user", "list", "--output", "xml"}, {"project", "add", "p", "--member", "alice"}, {"site", "disable", "lab"}, {"site", "drain"},
 	} {
 		if _, err := s.do(args...); !errors.As(err, new(command.UsageError)) {
 			t.Errorf("hpcserad %v: got %v, want a usage error", args, err)
@@ -331,6 +331,19 @@ func TestMistakesOnTheCommandLineAreUsageErrorsAndOthersAreNot(t *testing.T) {
 		if _, err := s.do(args...); err == nil || errors.As(err, new(command.UsageError)) {
 			t.Errorf("hpcserad %v: got %v, want the server's refusal", args, err)
 		}
+	}
+}
+
+func TestAMistypedCommandIsToldWhichWasMeant(t *testing.T) {
+	for word, want := range map[string]string{"serv": "serve", "aduit": "audit"} {
+		err := run(t.Context(), []string{word}, nil, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), "Did you mean "+want) {
+			t.Errorf("%s: got %v, want it to ask for %s", word, err, want)
+		}
+	}
+	err := run(t.Context(), []string{"user", "lsit"}, nil, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "hpcserad user has no command \"lsit\". Did you mean list?") {
+		t.Errorf("user lsit: got %v", err)
 	}
 }
 

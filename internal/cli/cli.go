@@ -146,6 +146,9 @@ HPCSERA_CONTEXT, HTTPS_PROXY, NO_COLOR. A token is never given as an argument.`,
 // noteStart tells errors of the command line from those of the work: cobra
 // checks flags and arguments until it calls RunE.
 func (a *app) noteStart(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error { return inWords(cmd, args, check(cmd, args)) }
+	}
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			a.started = true
@@ -155,6 +158,24 @@ func (a *app) noteStart(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		a.noteStart(c)
 	}
+}
+
+// inWords says what cobra counts: which command may be meant, or how the usage
+// is. What a command says of its arguments itself stays.
+func inWords(cmd *cobra.Command, args []string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case cmd.HasAvailableSubCommands():
+		text := fmt.Sprintf("unknown command %q for %q.", args[0], cmd.CommandPath())
+		if cmd.SuggestionsMinimumDistance = 2; len(cmd.SuggestionsFor(args[0])) > 0 {
+			text += " Did you mean " + strings.Join(cmd.SuggestionsFor(args[0]), " or ") + "?"
+		}
+		return errors.New(text)
+	case strings.HasPrefix(err.Error(), "accepts "), strings.HasPrefix(err.Error(), "requires "), strings.HasPrefix(err.Error(), "unknown command "):
+		return fmt.Errorf("usage: %s", cmd.UseLine())
+	}
+	return err
 }
 
 // complain tells what went wrong, as a sentence, without a token in it.

@@ -56,16 +56,38 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr
 	root.SetErr(stderr)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if err != nil && strings.HasPrefix(err.Error(), "unknown command") {
-		err = UsageError{Err: err}
+	if err == nil {
+		return nil
+	}
+	var word string
+	if _, failed := fmt.Sscanf(err.Error(), "unknown command %q", &word); failed == nil {
+		return Unknown(root, word)
+	}
+	if strings.HasPrefix(err.Error(), "required flag") {
+		return UsageError{Err: fmt.Errorf("%w. See: %s --help", err, root.Name())}
 	}
 	return err
 }
 
+// Unknown refuses a word in the place of one of c's commands, and names those
+// that it looks like.
+func Unknown(c *cobra.Command, word string) error {
+	text := fmt.Sprintf("%s has no command %q.", c.CommandPath(), word)
+	if c.SuggestionsMinimumDistance = 2; len(c.SuggestionsFor(word)) > 0 {
+		text += " Did you mean " + strings.Join(c.SuggestionsFor(word), " or ") + "?"
+	}
+	return UsageError{Err: fmt.Errorf("%s See: %s --help", text, c.CommandPath())}
+}
+
 // Exactly is cobra.ExactArgs with a usage error that shows the usage line.
-func Exactly(n int) cobra.PositionalArgs {
+func Exactly(n int) cobra.PositionalArgs { return between(n, n) }
+
+// AtMost is cobra.MaximumNArgs with a usage error that shows the usage line.
+func AtMost(n int) cobra.PositionalArgs { return between(0, n) }
+
+func between(least, most int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		if len(args) != n {
+		if len(args) < least || len(args) > most {
 			return UsageError{Err: fmt.Errorf("usage: %s", c.UseLine())}
 		}
 		return nil
