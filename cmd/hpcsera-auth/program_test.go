@@ -232,6 +232,16 @@ func TestACommandThatCannotBeMeantSaysHow(t *testing.T) {
 	}
 }
 
+func TestServeRefusesAFolderThatInitDidNotMake(t *testing.T) {
+	dir := initialized(t)
+	for _, data := range []string{filepath.Join(dir, "dtaa"), t.TempDir()} {
+		err := run(t.Context(), []string{"serve", "--config", filepath.Join(dir, "hpcsera-auth.yaml")}, []string{"HPCSERA_AUTH_DATA_DIR=" + data}, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), "hpcsera-auth init did not make") {
+			t.Errorf("%s: got %v, want it refused", data, err)
+		}
+	}
+}
+
 func TestAConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
 	for _, c := range []struct{ name, text, say string }{
 		{"a misspelt key", "public_ulr: x\n", "hpcsera-auth.yaml:1"},

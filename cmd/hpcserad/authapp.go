@@ -201,8 +201,8 @@ func (p *program) authCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-				return fmt.Errorf("make the data folder: %w", err)
+			if err := cfg.ready(); err != nil {
+				return err
 			}
 			key, err := deploymentKey(cfg)
 			if err != nil {

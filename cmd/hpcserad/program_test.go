@@ -377,6 +377,9 @@ func TestServeRefusesWhatWouldGiveTokensAway(t *testing.T) {
 		{"plain HTTP for everybody", []string{"HPCSERAD_LISTEN=0.0.0.0:0"}, "TLS"},
 		{"behind a proxy without a name", []string{"HPCSERAD_LISTEN=0.0.0.0:0", "HPCSERAD_BEHIND_PROXY=true"}, "public_url"},
 		{"a certificate that is not there", []string{"HPCSERAD_TLS_CERTIFICATE=/nowhere.pem", "HPCSERAD_TLS_KEY=/nowhere.key"}, "certificate"},
+		{"a data folder that is not there", []string{"HPCSERAD_DATA_DIR=" + filepath.Join(dir, "dtaa")}, "hpcserad init did not make"},
+		{"an empty data folder", []string{"HPCSERAD_DATA_DIR=" + t.TempDir()}, "hpcserad init did not make"},
+		{"a mistyped one beside a key of its own place", []string{"HPCSERAD_DATA_DIR=" + filepath.Join(dir, "dtaa"), "HPCSERAD_KEY_FILE=" + filepath.Join(dir, "data", "server.key")}, "data_dir"},
 		{"a key that others can read", nil, "chmod 600"},
 		{"a key that was promised", []string{"HPCSERAD_KEY_FILE=/nowhere/server.key"}, "server key"},
 	} {
@@ -389,6 +392,9 @@ func TestServeRefusesWhatWouldGiveTokensAway(t *testing.T) {
 			err := run(t.Context(), []string{"serve", "--config", config}, c.environ, io.Discard, io.Discard)
 			if err == nil || !strings.Contains(err.Error(), c.say) {
 				t.Errorf("got %v, want an error that says %q", err, c.say)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "dtaa")); err == nil {
+				t.Error("the folder was made")
 			}
 		})
 	}

@@ -45,7 +45,7 @@ func (p *program) serveCommand() *cobra.Command {
 		Short: "Run the API server until it is told to stop",
 		Long: "Runs the API server. SIGTERM and Ctrl-C stop it: requests in flight finish, agents and\n" +
 			"streams are told to come back.",
-		Example: "  hpcserad serve --config /srv/hpcsera/hpcserad.yaml\n  HPCSERAD_DATA_DIR=/data HPCSERAD_LISTEN=127.0.0.1:0 hpcserad serve --address-file /run/hpcserad.url",
+		Example: "  hpcserad serve --config /srv/hpcsera/hpcserad.yaml\n  HPCSERAD_LISTEN=127.0.0.1:0 hpcserad serve --address-file /run/hpcserad.url",
 		Args:    command.Exactly(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := p.loadConfig()
@@ -64,12 +64,12 @@ func (p *program) serveCommand() *cobra.Command {
 func (p *program) serve(ctx context.Context, cfg config, addressFile string) (err error) {
 	log := cfg.Log.New(p.stderr)
 	log.Info("settings", settings.Attrs(cfg)...)
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return fmt.Errorf("make the data folder: %w", err)
+	if err := cfg.ready(); err != nil {
+		return err
 	}
-	// One that was given must be there: replicas with different keys would
-	// refuse each other's nonces and cursors.
-	key, err := settings.LoadKey(cfg.KeyFile, !cfg.keyGiven)
+	// None is made here: replicas with different keys would refuse each other's
+	// nonces and cursors.
+	key, err := settings.LoadKey(cfg.KeyFile, false)
 	if err != nil {
 		return fmt.Errorf("the server key: %w. hpcserad init makes one; replicas need the same", err)
 	}

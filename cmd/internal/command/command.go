@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/settings"
 )
 
@@ -125,6 +126,19 @@ func Data(stdout io.Writer, dir, keyFile string) error {
 		return err
 	}
 	return made(stdout, keyFile, settings.NewKey())
+}
+
+// Ready refuses to serve in a data folder that init did not make: with a
+// mistyped setting an empty server would start, with keys of its own, and
+// nobody would know it again.
+func Ready(program, dir, keyFile string) error {
+	for _, need := range []string{dir, keyFile} {
+		if _, err := os.Stat(need); errors.Is(err, fs.ErrNotExist) {
+			return hpcsera.Errorf(hpcsera.InvalidField, "there is no %s, so %s init did not make this data folder.", need, program).At("data_dir").
+				Hint("Is the setting mistyped? A new server begins with %s init FOLDER.", program)
+		}
+	}
+	return nil
 }
 
 // made writes a file that is not there yet, and tells which it was.
