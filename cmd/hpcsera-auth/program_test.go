@@ -173,6 +173,9 @@ func TestFromInitToAnInvitationAndADeploymentAcrossARestart(t *testing.T) {
 	if err := os.WriteFile(file, public, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if out, err := s.do("deployment", "add", "hpc", "--url", "https://hpc.example.org", "--key", filepath.Join(dir, "hpcsera-auth.yaml")); err == nil || !strings.Contains(err.Error(), "hpcserad auth key prints it") {
+		t.Errorf("no key: got %q, %v, want where it comes from", out, err)
+	}
 	s.must("deployment", "add", "hpc", "--url", "https://hpc.example.org", "--key", file)
 	pin := regexp.MustCompile(`hpcsera-auth-key \S+`)
 	before := pin.FindString(s.stdout.String())
