@@ -29,7 +29,7 @@ func ask[Ans any](p *program, c *cobra.Command, op string, request any, show fun
 	}
 	answer, err := operator.Call[Ans](c.Context(), cfg.AdminSocket, op, request)
 	if err != nil {
-		return err
+		return command.InFlags(c, err)
 	}
 	if p.output == "json" {
 		enc := json.NewEncoder(p.stdout)

@@ -43,7 +43,7 @@ func ask[Ans any](p *program, c *cobra.Command, op string, request any, show fun
 	}
 	answer, err := operator.Call[Ans](c.Context(), cfg.AdminSocket, op, request)
 	if err != nil {
-		return err
+		return command.InFlags(c, err)
 	}
 	if p.output == "json" {
 		return writeJSON(p.stdout, answer)
@@ -173,6 +173,9 @@ func (p *program) registerCommand() *cobra.Command {
 		Example: "  hpcserad client register notebooks\n  hpcserad client register gitlab --method secret --ciba poll",
 		RunE: func(c *cobra.Command, args []string) error {
 			r.Client, r.Method, r.CIBA = args[0], hpcsera.ClientMethod(method), hpcsera.CIBAMode(ciba)
+			if r.Method == hpcsera.KeyClient && keys == "" {
+				return command.UsageError{Err: fmt.Errorf("--jwks is missing: the file with the public keys of a client of %s. See: %s --help", method, c.CommandPath())}
+			}
 			if keys != "" {
 				text, err := os.ReadFile(keys)
 				if err != nil {

@@ -347,6 +347,37 @@ func TestAMistypedCommandIsToldWhichWasMeant(t *testing.T) {
 	}
 }
 
+func TestErrorsNameTheFlagsThatWereTyped(t *testing.T) {
+	s := serve(t, initialized(t))
+	s.must("user", "add", "alice")
+	s.must("project", "add", "cfd", "--member", "alice=owner")
+	s.must("client", "add", "cli")
+	token := []string{"token", "create", "--user", "alice", "--project", "cfd", "--client", "cli"}
+	for say, args := range map[string][]string{
+		`--for: "cicode"`:                              append(token[:8:8], "--for", "cicode"),
+		`--roles: unknown role "9". Roles are`:         append(token[:8:8], "--roles", "9"),
+		"--days: a token lives":                        append(token[:8:8], "--for", "ci", "--days", "999"),
+		"--not-before takes a time like 2026":          append(token[:8:8], "--for", "ci", "--not-before", "tomorrow"),
+		"before it begins. Give it more days (--days)": append(token[:8:8], "--for", "ci", "--not-before", "2199-01-01T00:00:00Z"),
+		"--user: there is no user":                     {"token", "create", "--user", "nobody", "--project", "cfd", "--client", "cli", "--for", "ci"},
+		"--jwks is missing":                            {"client", "register", "cli", "--method", "private_key_jwt"},
+	} {
+		if out, err := s.do(args...); err == nil || !strings.Contains(err.Error(), say) {
+			t.Errorf("hpcserad %v: got %q, %v, want it to say %q", args, out, err, say)
+		}
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.do("user", "list"); err == nil || !strings.Contains(err.Error(), ". Start it with the command serve") {
+		t.Errorf("nobody listens: got %v, want two sentences", err)
+	}
+	err := run(t.Context(), []string{"serve", "--config", s.config}, []string{"HPCSERAD_PUBLIC_URL=http://hpc.example.org"}, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "public_url: ") {
+		t.Errorf("a public URL without TLS: got %v, want the setting named", err)
+	}
+}
+
 func TestCommandsSayWhenNoServerAnswers(t *testing.T) {
 	dir := initialized(t)
 	err := run(t.Context(), []string{"user", "list", "--config", filepath.Join(dir, "hpcserad.yaml")}, nil, io.Discard, io.Discard)

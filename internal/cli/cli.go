@@ -180,7 +180,7 @@ func inWords(cmd *cobra.Command, args []string, err error) error {
 
 // complain tells what went wrong, as a sentence, without a token in it.
 func (a *app) complain(cmd *cobra.Command, err error) {
-	text := inCommands(client.Redact(cleanLines(err.Error())))
+	text := inCommands(client.Redact(cleanLines(inFlags(cmd, err).Error())))
 	if text == "" {
 		return
 	}
@@ -202,6 +202,24 @@ func inCommands(text string) string {
 		"GET /tokens/self tells it.", "hpcsera whoami tells it.",
 		"GET /code lists what this token reaches.", "hpcsera code list shows what this token reaches.",
 	).Replace(text)
+}
+
+// fieldFlags are fields of errors whose flag has another name.
+var fieldFlags = map[string]string{"preset": "for", "not_after": "valid", "agents": "agent", "key": "sign-key"}
+
+// inFlags names the flag that was given in the place of the field that an error
+// is about.
+func inFlags(cmd *cobra.Command, err error) error {
+	e, ok := err.(*hpcsera.Error) //nolint:errorlint // a wrapped one has words around it
+	if !ok || e.Field == "" {
+		return err
+	}
+	if flag := cmd.Flags().Lookup(first(fieldFlags[e.Field], strings.ReplaceAll(e.Field, "_", "-"))); flag != nil && flag.Changed {
+		named := *e
+		named.Field = "--" + flag.Name
+		return &named
+	}
+	return err
 }
 
 // version returns the version that the build was given, else what Go

@@ -106,6 +106,28 @@ func Heads(heads ...string) error {
 	return nil
 }
 
+// flagOf are fields whose flag has another name.
+var flagOf = map[string]string{"preset": "for"}
+
+// InFlags names a command's flag in the place of the field that an error of the
+// server is about: that is what was typed.
+func InFlags(c *cobra.Command, err error) error {
+	var e *hpcsera.Error
+	if !errors.As(err, &e) || e.Field == "" {
+		return err
+	}
+	flag := flagOf[e.Field]
+	if flag == "" {
+		flag = strings.ReplaceAll(e.Field, "_", "-")
+	}
+	if c.Flags().Lookup(flag) == nil {
+		return err
+	}
+	named := *e
+	named.Field = "--" + flag
+	return &named
+}
+
 // Folder makes dir, and in it a configuration of that name and text where none
 // is, and returns its path. A configuration may hold a database's password, so
 // only its owner can read it.
