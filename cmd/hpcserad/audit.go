@@ -102,11 +102,11 @@ func (p *program) exportCommand() *cobra.Command {
 				if err := needInside(cfg); err != nil {
 					return err
 				}
-				return export(p, c.Context(), after, func(ctx context.Context, after int64) ([]records.AuditLine, error) {
+				return export(c.Context(), p, after, func(ctx context.Context, after int64) ([]records.AuditLine, error) {
 					return operator.Call[[]records.AuditLine](ctx, cfg.AdminSocket, insideAudit+authapp.OpAudit, authapp.AuditPage{After: after, Limit: 1000})
 				}, func(l records.AuditLine) int64 { return l.Number })
 			}
-			return export(p, c.Context(), after, func(ctx context.Context, after int64) ([]hpcsera.AuditLine, error) {
+			return export(c.Context(), p, after, func(ctx context.Context, after int64) ([]hpcsera.AuditLine, error) {
 				return operator.Call[[]hpcsera.AuditLine](ctx, cfg.AdminSocket, admin.OpAudit, audit.Pages{After: after})
 			}, func(l hpcsera.AuditLine) int64 { return l.Number })
 		},
@@ -117,7 +117,7 @@ func (p *program) exportCommand() *cobra.Command {
 }
 
 // export prints page after page until there is none.
-func export[Line any](p *program, ctx context.Context, after int64, page func(context.Context, int64) ([]Line, error), number func(Line) int64) error {
+func export[Line any](ctx context.Context, p *program, after int64, page func(context.Context, int64) ([]Line, error), number func(Line) int64) error {
 	out := json.NewEncoder(p.stdout)
 	for {
 		lines, err := page(ctx, after)

@@ -68,12 +68,13 @@ var (
 	drains   = verbs{"drain", "undrain"}
 )
 
-// switches makes the commands that stop something and let it go on.
-func switches[Ans any](p *program, kind string, v verbs, effect string, op string, show func(Ans) table) []*cobra.Command {
+// switches makes the commands that stop something and let it go on. like is a
+// name for their examples.
+func switches[Ans any](p *program, kind, like string, v verbs, effect string, op string, show func(Ans) table) []*cobra.Command {
 	one := func(verb, what string, disabled bool) *cobra.Command {
 		return &cobra.Command{
 			Use: verb + " NAME", Short: strings.ToUpper(verb[:1]) + verb[1:] + " a " + kind + what, Args: command.Exactly(1),
-			Example: "  hpcserad " + kind + " " + verb + " NAME",
+			Example: "  hpcserad " + kind + " " + verb + " " + like,
 			RunE: func(c *cobra.Command, args []string) error {
 				return ask(p, c, op, access.Switch{Name: args[0], Disabled: disabled}, show)
 			},
@@ -101,7 +102,7 @@ func (p *program) userCommand() *cobra.Command {
 		},
 	}
 	g := group("user", "People", add, list)
-	g.AddCommand(switches(p, "user", disables, "tokens and agents are refused from the next request on", admin.OpSetUser, showUser)...)
+	g.AddCommand(switches(p, "user", "alice", disables, "tokens and agents are refused from the next request on", admin.OpSetUser, showUser)...)
 	return g
 }
 
@@ -156,7 +157,7 @@ func (p *program) clientCommand() *cobra.Command {
 		},
 	}
 	g := group("client", "External services", add, list, p.registerCommand())
-	g.AddCommand(switches(p, "client", disables, "its tokens are refused from the next request on", admin.OpSetClient, showClient)...)
+	g.AddCommand(switches(p, "client", "gitlab", disables, "its tokens are refused from the next request on", admin.OpSetClient, showClient)...)
 	return g
 }
 
@@ -209,6 +210,6 @@ func (p *program) siteCommand() *cobra.Command {
 		},
 	}
 	g := group("site", "HPC systems", add, list)
-	g.AddCommand(switches(p, "site", drains, "its agents get no new jobs; what they have goes on", admin.OpSetSite, showSite)...)
+	g.AddCommand(switches(p, "site", "gwdg", drains, "its agents get no new jobs; what they have goes on", admin.OpSetSite, showSite)...)
 	return g
 }

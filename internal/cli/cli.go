@@ -140,6 +140,7 @@ HPCSERA_CONTEXT, HTTPS_PROXY, NO_COLOR. A token is never given as an argument.`,
 	add("access", a.tokenCommand(), a.agentCommand(), a.projectCommand(), a.clientCommand())
 	root.SetCompletionCommandGroupID("setup")
 	a.noteStart(root)
+	addExamples(root)
 	return root
 }
 
