@@ -40,7 +40,7 @@ func (p *program) verifyCommand() *cobra.Command {
 			if inside {
 				return p.verifyInside(c, check.Head)
 			}
-			return ask(p, c, admin.OpVerifyAudit, check, func(v audit.Verified) table { return showVerified(v.Lines, v.Head, v.Signed) })
+			return ask(p, c, admin.OpVerifyAudit, check, func(v audit.Verified) table { return showVerified(v.Lines, v.Head, v.Signed, "this server") })
 		},
 	}
 	c.Flags().StringVar(&check.Head, "head", "", "NUMBER:HASH or the whole line, as it went to syslog")
@@ -48,10 +48,10 @@ func (p *program) verifyCommand() *cobra.Command {
 	return c
 }
 
-func showVerified(lines int64, head string, signed bool) table {
+func showVerified(lines int64, head string, signed bool, by string) table {
 	words := "Every line is as it was written.\n"
 	if signed {
-		words += "The head that was kept has this server's signature.\n"
+		words += "The head that was kept has " + by + "'s signature.\n"
 	}
 	return table{head: []string{"LINES", "HEAD"}, rows: [][]string{{number(lines), head}}, below: words}
 }
@@ -83,7 +83,7 @@ func (p *program) verifyInside(c *cobra.Command, head string) error {
 	}
 	return ask(p, c, insideAudit+authapp.OpVerifyAudit, r, func(h authapp.AuditHead) table {
 		end, _ := records.ParseHead(h.Head) // an empty log has none
-		return showVerified(end.Number, h.Head, h.Signed > 0)
+		return showVerified(end.Number, h.Head, h.Signed > 0, "the Auth app")
 	})
 }
 

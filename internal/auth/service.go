@@ -130,7 +130,7 @@ func (s *Service) good(row *store.Principal) error {
 	case row.ClientDisabled:
 		return invalid("the client %s is disabled.", askOperator, row.Client)
 	case row.Member == "":
-		return invalid("%s is not a member of the project %s any more.", "Ask an owner of the project; another token does not help.", row.User, row.Project)
+		return invalid("%s is not a member of the project %s any more.", "Ask an owner of the project: no other token helps.", row.User, row.Project)
 	}
 	return nil
 }
@@ -312,7 +312,7 @@ func (s *Service) Still(ctx context.Context, p *Principal) error {
 // nothing by another one.
 const (
 	makeToken   = "Make another: hpcsera token create, or Tokens on the server's pages."
-	askOperator = "Ask the server's operator; a new one does not help."
+	askOperator = "Ask the server's operator: no other token or credential helps."
 	enrol       = "Enrol the agent again: hpcsera-agent enroll."
 )
 
