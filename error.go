@@ -3,6 +3,7 @@ package hpcsera
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Code names a kind of error for programs. The list is closed; each code has
@@ -73,16 +74,20 @@ func (e *Error) Hint(format string, args ...any) *Error {
 	return e
 }
 
-// Error returns field, message and advice as one line.
+// Error returns field, message and advice as one line. A message that ends with
+// another error's text has no full stop; before advice it gets one.
 func (e *Error) Error() string {
 	s := e.Message
 	if e.Field != "" {
 		s = e.Field + ": " + s
 	}
-	if e.Advice != "" {
-		s += " " + e.Advice
+	if e.Advice == "" {
+		return s
 	}
-	return s
+	if !strings.HasSuffix(s, ".") && !strings.HasSuffix(s, "?") {
+		s += "."
+	}
+	return s + " " + e.Advice
 }
 
 // Unwrap returns the cause.

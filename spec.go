@@ -217,7 +217,7 @@ func (l Limits) Within(r RunPart, steps []Step) error {
 
 // beyond is the error for what was not signed.
 func beyond(field, format string, args ...any) error {
-	return Errorf(LimitExceeded, format, args...).At(field).Hint("Ask for less, or have the code approved with wider limits.")
+	return Errorf(LimitExceeded, format, args...).At(field).Hint("Ask for less, or have the limits widened where they were set: in the approval, or with the key that may sign it.")
 }
 
 // SignedLimits returns the limits that a statement carries when m is signed

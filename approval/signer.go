@@ -79,6 +79,14 @@ func (from KeySource) parse(ctx context.Context, name string, text []byte) (ssh.
 	if err == nil {
 		return signer, CheckKey(signer.PublicKey())
 	}
+	// The file of a security key is no key, but its name for the device.
+	if text, readErr := os.ReadFile(name + ".pub"); readErr == nil {
+		if public, _, _, _, parseErr := ssh.ParseAuthorizedKey(text); parseErr == nil {
+			if signer, agentErr := from.byFingerprint(ctx, ssh.FingerprintSHA256(public)); agentErr == nil {
+				return signer, nil
+			}
+		}
+	}
 	return nil, hpcsera.Errorf(hpcsera.InvalidField, "%s is not a private key that can be used here: %w.", name, err).At("key").
 		Hint("A security key (sk-…) is used through the ssh-agent: ssh-add %s.", name)
 }

@@ -134,6 +134,19 @@ func TestALockedKeyInTheAgentNeedsNoPassphrase(t *testing.T) {
 	signsAs(t, s, err, fingerprint)
 }
 
+// The private file of a security key cannot be read as a key: ssh-agent has it,
+// and the public file beside it says which one it is.
+func TestAFileThatIsNoKeyStandsForTheOneInTheAgent(t *testing.T) {
+	path, fingerprint := keyFile(t, "ed25519", "")
+	socket := sshAgent(t, path)
+	write(t, path, []byte("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"))
+	s, err := approval.LoadSigner(t.Context(), path, approval.KeySource{Agent: socket})
+	signsAs(t, s, err, fingerprint)
+	if _, err := approval.LoadSigner(t.Context(), path, approval.KeySource{}); err == nil || !strings.Contains(err.Error(), "ssh-add "+path) {
+		t.Errorf("without the ssh-agent: got %v, want it to name ssh-add", err)
+	}
+}
+
 func TestLoadSignerRefusesOtherFiles(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "x"), []byte("hello"))
 	for _, name := range []string{file, file + "-missing"} {

@@ -31,6 +31,7 @@ func newAuthApp(t *testing.T, url string, settings ...string) *authApp {
 	text := fmt.Sprintf("listen: 127.0.0.1:%s\npublic_url: %s\nadmin_socket: %s\n%s\n",
 		port(url), url, filepath.Join(openDir(t), "admin.sock"), strings.Join(settings, "\n"))
 	write(t, a.config, text, 0o600)
+	a.admin(t, "init", a.dir)
 	a.start(t)
 	return a
 }

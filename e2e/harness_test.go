@@ -224,6 +224,7 @@ func deploy(t *testing.T, data, database, failpoint string) *deployment {
 		text += "database: " + database + "\n"
 	}
 	write(t, d.config, text, 0o600)
+	d.admin("init", d.dir)
 	d.startServer("")
 	d.admin("user", "add", "alice")
 	d.admin("project", "add", "cfd", "--member", "alice=owner")

@@ -23,7 +23,7 @@ func TestNoLogHoldsASecret(t *testing.T) {
 	d.startServer("")
 	credential := strings.TrimSpace(read(t, filepath.Join(l.home, "credential")))
 	d.admin("agent", "remove", secretID(t, credential))
-	eventually(t, 2*time.Minute, "the agent's word that it is not accepted", func() bool { return strings.Contains(l.agent.log.String(), "Ask for a new one") })
+	eventually(t, 2*time.Minute, "the agent's word that it is not accepted", func() bool { return strings.Contains(l.agent.log.String(), "Enrol the agent again") })
 	servers += d.server.log.String()
 	for name, log := range map[string]string{"agent": l.agent.log.String(), "server": servers} {
 		if !strings.Contains(log, secretID(t, credential)) {

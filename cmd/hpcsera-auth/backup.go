@@ -66,7 +66,7 @@ func databases(cfg config, db *authstore.Store) []backup.Database {
 func (p *program) restoreCommand() *cobra.Command {
 	var force, inPlace bool
 	c := &cobra.Command{
-		Use: "restore FOLDER", Short: "Put a backup in the place of the database; the program must not run", Args: cobra.MaximumNArgs(1),
+		Use: "restore FOLDER", Short: "Put a backup in the place of the database; the program must not run", Args: command.AtMost(1),
 		Long: "Puts the database of a backup in place, in which before all sessions, one-time links and open requests\n" +
 			"are dropped; accounts, factors and approvals stay. A database that is there is kept under another name,\n" +
 			"and only with --force. With --in-place it does the same in a database that is back already: in\n" +

@@ -94,7 +94,7 @@ func (p *program) initCommand() *cobra.Command {
 		Long: "Makes hpcsera-auth.yaml, the data folder and the Auth app's key in FOLDER (default: here).\n" +
 			"What exists already is left as it is.",
 		Example: "  hpcsera-auth init /srv/hpcsera-auth",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    command.AtMost(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir := "."
 			if len(args) == 1 {

@@ -29,7 +29,7 @@ func ask[Ans any](p *program, c *cobra.Command, op string, request any, show fun
 	}
 	answer, err := operator.Call[Ans](c.Context(), cfg.AdminSocket, op, request)
 	if err != nil {
-		return err
+		return command.InFlags(c, err)
 	}
 	if p.output == "json" {
 		enc := json.NewEncoder(p.stdout)
@@ -47,7 +47,7 @@ func (p *program) group(use, short string, commands ...*cobra.Command) *cobra.Co
 	// A group without one of its commands is a mistake, not a question.
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return command.UsageError{Err: fmt.Errorf("%s has no command %q. See: %s --help", c.CommandPath(), args[0], c.CommandPath())}
+			return command.Unknown(c, args[0])
 		}
 		return c.Help()
 	}
@@ -177,6 +177,9 @@ func (p *program) auditCommand() *cobra.Command {
 		Long:    "Reads the whole audit log and checks its chain. A head that was kept earlier (syslog has one an hour) shows\nwhether something was cut off or written anew; the whole line, which is signed, also that nobody else wrote it.",
 		Example: "  hpcsera-auth audit verify --head 4711:5ae3…",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := command.Heads(heads...); err != nil {
+				return err
+			}
 			return ask(p, c, authapp.OpVerifyAudit, authapp.VerifyAudit{Heads: heads}, func(w io.Writer, h authapp.AuditHead) error {
 				_, err := fmt.Fprintf(w, "unchanged up to %s\n", h.Head)
 				if err == nil && h.Signed > 0 {
@@ -187,20 +190,23 @@ func (p *program) auditCommand() *cobra.Command {
 		},
 	}
 	verify.Flags().StringArrayVar(&heads, "head", nil, "NUMBER:HASH or the whole line that was kept; may be given often")
+	var after int64
 	export := &cobra.Command{
-		Use: "export", Short: "Write the audit log as JSON lines", Args: command.Exactly(0), Example: "  hpcsera-auth audit export > audit.jsonl",
-		RunE: func(c *cobra.Command, _ []string) error { return p.exportAudit(c) },
+		Use: "export", Short: "Write the audit log as JSON lines", Args: command.Exactly(0),
+		Example: "  hpcsera-auth audit export > audit.jsonl\n  hpcsera-auth audit export --after 4711",
+		RunE:    func(c *cobra.Command, _ []string) error { return p.exportAudit(c, after) },
 	}
+	export.Flags().Int64Var(&after, "after", 0, "only lines after this number")
 	return p.group("audit", "What happened", verify, export)
 }
 
-func (p *program) exportAudit(c *cobra.Command) error {
+func (p *program) exportAudit(c *cobra.Command, after int64) error {
 	cfg, err := p.loadConfig()
 	if err != nil {
 		return err
 	}
 	enc := json.NewEncoder(p.stdout)
-	for after := int64(0); ; {
+	for {
 		lines, err := operator.Call[[]records.AuditLine](c.Context(), cfg.AdminSocket, authapp.OpAudit, authapp.AuditPage{After: after, Limit: auditPage})
 		if err != nil {
 			return err

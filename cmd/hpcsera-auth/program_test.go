@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/cmd/internal/command"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/settings"
@@ -171,6 +173,9 @@ func TestFromInitToAnInvitationAndADeploymentAcrossARestart(t *testing.T) {
 	if err := os.WriteFile(file, public, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if out, err := s.do("deployment", "add", "hpc", "--url", "https://hpc.example.org", "--key", filepath.Join(dir, "hpcsera-auth.yaml")); err == nil || !strings.Contains(err.Error(), "hpcserad auth key prints it") {
+		t.Errorf("no key: got %q, %v, want where it comes from", out, err)
+	}
 	s.must("deployment", "add", "hpc", "--url", "https://hpc.example.org", "--key", file)
 	pin := regexp.MustCompile(`hpcsera-auth-key \S+`)
 	before := pin.FindString(s.stdout.String())
@@ -198,6 +203,12 @@ func TestFromInitToAnInvitationAndADeploymentAcrossARestart(t *testing.T) {
 	if all := strings.Join(actions, " "); !strings.Contains(all, "deployment.add") || !strings.Contains(all, "key.new") {
 		t.Errorf("audit export: got %s", all)
 	}
+	if out := s.must("audit", "export", "--after", "1"); strings.Count(out, "\n") != len(actions)-1 {
+		t.Errorf("audit export --after 1: got %s, want all but the first line of %s", out, actions)
+	}
+	if out, err := s.do("audit", "verify", "--head", ""); !errors.As(err, new(command.UsageError)) {
+		t.Errorf("an empty head: got %q, %v, want a usage error", out, err)
+	}
 	out, err := s.do("doctor")
 	if err == nil || !strings.Contains(out, "admin socket   ok") || !strings.Contains(out, "an operator    FAILED") {
 		t.Errorf("doctor without an operator: got %v: %s", err, out)
@@ -209,15 +220,28 @@ func TestFromInitToAnInvitationAndADeploymentAcrossARestart(t *testing.T) {
 }
 
 func TestACommandThatCannotBeMeantSaysHow(t *testing.T) {
-	for _, args := range [][]string{{"user", "ad", "alice"}, {"user", "add"}, {"serv"}, {"user", "list", "--output", "xml"}, {"deployment", "add", "hpc"}} {
-		if err := run(t.Context(), args, nil, io.Discard, io.Discard); err == nil {
-			t.Errorf("%v: got no error", args)
+	for _, args := range [][]string{{"user", "ad", "alice"}, {"user", "add"}, {"serv"}, {"init", "a", "b"}, {"user", "list", "--output", "xml"}, {"deployment", "add", "hpc"}} {
+		if err := run(t.Context(), args, nil, io.Discard, io.Discard); !errors.As(err, new(command.UsageError)) {
+			t.Errorf("%v: got %v, want a usage error", args, err)
 		}
+	}
+	if err := run(t.Context(), []string{"deploymnet"}, nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "Did you mean deployment?") {
+		t.Errorf("deploymnet: got %v, want which was meant", err)
 	}
 	s := filepath.Join(initialized(t), "hpcsera-auth.yaml")
 	err := run(t.Context(), []string{"user", "list", "--config", s}, nil, io.Discard, io.Discard)
 	if hpcsera.CodeOf(err) != hpcsera.Unavailable {
 		t.Errorf("nobody listens: got %v, want %s", err, hpcsera.Unavailable)
+	}
+}
+
+func TestServeRefusesAFolderThatInitDidNotMake(t *testing.T) {
+	dir := initialized(t)
+	for _, data := range []string{filepath.Join(dir, "dtaa"), t.TempDir()} {
+		err := run(t.Context(), []string{"serve", "--config", filepath.Join(dir, "hpcsera-auth.yaml")}, []string{"HPCSERA_AUTH_DATA_DIR=" + data}, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), "hpcsera-auth init did not make") {
+			t.Errorf("%s: got %v, want it refused", data, err)
+		}
 	}
 }
 

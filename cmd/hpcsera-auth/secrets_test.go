@@ -9,3 +9,7 @@ import (
 func TestNoCommandTakesASecretAsAFlag(t *testing.T) {
 	commandtest.NoSecretInFlags(t, (&program{}).root())
 }
+
+func TestEveryCommandHasAnExample(t *testing.T) {
+	commandtest.Examples(t, (&program{}).root())
+}

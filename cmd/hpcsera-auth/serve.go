@@ -30,7 +30,7 @@ func (p *program) serveCommand() *cobra.Command {
 		Short: "Run the Auth app until it is told to stop",
 		Long:  "Runs the Auth app. SIGTERM and Ctrl-C stop it: requests in flight finish.",
 		Example: "  hpcsera-auth serve --config /srv/hpcsera-auth/hpcsera-auth.yaml\n" +
-			"  HPCSERA_AUTH_DATA_DIR=/data HPCSERA_AUTH_LISTEN=127.0.0.1:0 hpcsera-auth serve --address-file /run/hpcsera-auth.url",
+			"  HPCSERA_AUTH_LISTEN=127.0.0.1:0 hpcsera-auth serve --address-file /run/hpcsera-auth.url",
 		Args: command.Exactly(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := p.loadConfig()
@@ -52,10 +52,14 @@ const maxBody = 64 << 20
 func (p *program) serve(ctx context.Context, cfg config, addressFile string) (err error) {
 	log := cfg.Log.New(p.stderr)
 	log.Info("settings", settings.Attrs(cfg)...)
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return fmt.Errorf("make the data folder: %w", err)
+	needed := cfg.KeyFile
+	if cfg.keyGiven { // in a place of its own it says nothing of the folder
+		needed = cfg.DataDir
 	}
-	secret, err := settings.LoadKey(cfg.KeyFile, !cfg.keyGiven)
+	if err := command.Ready("hpcsera-auth", cfg.DataDir, needed); err != nil {
+		return err
+	}
+	secret, err := settings.LoadKey(cfg.KeyFile, false)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/cmd/internal/command"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/authapp"
@@ -116,7 +117,13 @@ func (p *people) host(ctx context.Context, cfg config, key decision.Key, front *
 	if err != nil {
 		return err
 	}
-	return p.app.Consent.Own(ctx, consent.NewDeployment{Name: cfg.Auth.Name, URL: cfg.PublicURL, Key: string(public)})
+	err = p.app.Consent.Own(ctx, consent.NewDeployment{Name: cfg.Auth.Name, URL: cfg.PublicURL, Key: string(public)})
+	var told *hpcsera.Error
+	if errors.As(err, &told) && told.Field == "url" {
+		named := *told
+		return named.At("public_url") // as the setting is called
+	}
+	return err
 }
 
 // outside is what the Auth app of this process is given for what is outside:
@@ -201,8 +208,8 @@ func (p *program) authCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-				return fmt.Errorf("make the data folder: %w", err)
+			if err := cfg.ready(); err != nil {
+				return err
 			}
 			key, err := deploymentKey(cfg)
 			if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -9,8 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/cmd/internal/command"
 	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/server"
 )
@@ -103,4 +106,57 @@ func TestTheServerServesItsOAuthEndpoints(t *testing.T) {
 	post("/oauth/device_authorization", "client_id=nobody", 401)
 	// The Auth app is away: nothing waits for a decision that cannot come.
 	post("/oauth/device_authorization", "client_id=cli&dpop_jkt="+strings.Repeat("A", 43)+`&authorization_details=[{"type":"hpcsera_session"}]`, 503)
+}
+
+// line finds the line of the server's log that holds a head of a log.
+func (s *served) line(log string) string {
+	s.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		for line := range strings.Lines(s.stderr.String()) {
+			if strings.Contains(line, `msg="audit head" log=`+log+" ") && strings.HasSuffix(line, "\n") {
+				return line
+			}
+		}
+	}
+	s.t.Fatalf("the log has no head of %s:\n%s", log, s.stderr)
+	return ""
+}
+
+func TestBothAuditLogsAreVerifiedByTheLinesOfTheServersOwnLog(t *testing.T) {
+	dir := initialized(t)
+	s := serve(t, dir, "HPCSERAD_SYSLOG=none")
+	s.must("user", "add", "alice")
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s = serve(t, dir, "HPCSERAD_SYSLOG=none")
+	for _, c := range []struct {
+		log  string
+		more []string
+	}{{"server", nil}, {"auth", []string{"--auth"}}} {
+		out := s.must(append([]string{"audit", "verify", "--head", s.line(c.log)}, c.more...)...)
+		if !strings.Contains(out, "as it was written") || !strings.Contains(out, "signature") {
+			t.Errorf("%s: got %q, want it verified with its signature", c.log, out)
+		}
+	}
+	for _, args := range [][]string{{"--head", s.line("auth")}, {"--auth", "--head", s.line("server")}} {
+		if out, err := s.do(append([]string{"audit", "verify"}, args...)...); err == nil || !strings.Contains(err.Error(), "this is a head of the audit log of") {
+			t.Errorf("a head of the other log: got %q, %v, want it to say so", out, err)
+		}
+	}
+	for _, args := range [][]string{{"--head", ""}, {"--auth", "--head", " "}} {
+		if out, err := s.do(append([]string{"audit", "verify"}, args...)...); !errors.As(err, new(command.UsageError)) {
+			t.Errorf("%q: got %q, %v, want a usage error", args, out, err)
+		}
+	}
+	if out := s.must("audit", "export", "--auth"); !strings.Contains(out, `"deployment.add"`) {
+		t.Errorf("export --auth: got %s, want the Auth app's lines", out)
+	}
+	if out := s.must("audit", "export"); !strings.Contains(out, `"user.create"`) {
+		t.Errorf("export: got %s, want the server's lines", out)
+	}
+	elsewhere := &program{config: s.config, environ: []string{"HPCSERAD_AUTH_URL=https://auth.example.org"}, stdout: io.Discard}
+	if err := elsewhere.verifyInside(nil, ""); err == nil || !strings.Contains(err.Error(), "hpcsera-auth audit") {
+		t.Errorf("with an Auth app of its own: got %v, want where its log is", err)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/cmd/internal/command"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/callback"
 	"github.com/hpcsera/hpcsera/internal/settings"
@@ -122,6 +123,15 @@ func (c *config) locate(dir string) {
 			abs(path, "")
 		}
 	}
+}
+
+// ready refuses a data folder that init did not make. A key file of a place of
+// its own says nothing of the folder.
+func (c config) ready() error {
+	if c.keyGiven {
+		return command.Ready("hpcserad", c.DataDir, c.DataDir)
+	}
+	return command.Ready("hpcserad", c.DataDir, c.KeyFile)
 }
 
 func (c *config) check() error {

@@ -55,7 +55,7 @@ func (p *program) agentCommand() *cobra.Command {
 
 func (p *program) tokenCommand() *cobra.Command {
 	var r access.NewToken
-	var scope string
+	var scope, from string
 	create := &cobra.Command{
 		Use: "create", Short: "Make a token for a user, a project and a client", Args: command.Exactly(0),
 		Long: "Makes a token. Its text is shown once and kept nowhere; it approves no code.",
@@ -64,6 +64,12 @@ func (p *program) tokenCommand() *cobra.Command {
   hpcserad token create --user alice --project cfd --client lake --roles GET_JobStatus,POST_Job --site gwdg`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			r.Scope = hpcsera.Scope(scope)
+			if from != "" {
+				var err error
+				if r.NotBefore, err = time.Parse(time.RFC3339, from); err != nil {
+					return command.UsageError{Err: fmt.Errorf("--not-before takes a time like 2026-11-22T08:00:00Z, not %q", from)}
+				}
+			}
 			return ask(p, c, admin.OpCreateToken, r, showTokenMade)
 		},
 	}
@@ -76,7 +82,7 @@ func (p *program) tokenCommand() *cobra.Command {
 	f.StringVar(&r.Site, "site", "", "only for this site")
 	f.StringVar(&scope, "scope", "", "client (default: only this client's jobs and code) or project")
 	f.IntVar(&r.Days, "days", 0, "until it ends (default: tokens.days of the server's settings, 30)")
-	f.TimeVar(&r.NotBefore, "not-before", time.Time{}, []string{time.RFC3339}, "when it begins to be good, as in 2026-11-22T08:00:00Z (default at once)")
+	f.StringVar(&from, "not-before", "", "when it begins to be good, as in 2026-11-22T08:00:00Z (default at once)")
 	required(create, "user", "project", "client")
 
 	var filter access.Filter

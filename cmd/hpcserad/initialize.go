@@ -113,7 +113,7 @@ func (p *program) initCommand() *cobra.Command {
 		Long: "Makes hpcserad.yaml, the data folder and the server's key in FOLDER (default: here).\n" +
 			"What exists already is left as it is.",
 		Example: "  hpcserad init /srv/hpcsera",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    command.AtMost(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir := "."
 			if len(args) == 1 {

@@ -24,7 +24,7 @@ func (p *program) operatorCommands() []*cobra.Command {
 		// A group without one of its commands is a mistake, not a question.
 		c.RunE = func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return command.UsageError{Err: fmt.Errorf("%s has no command %q. See: %s --help", c.CommandPath(), args[0], c.CommandPath())}
+				return command.Unknown(c, args[0])
 			}
 			return c.Help()
 		}
@@ -43,7 +43,7 @@ func ask[Ans any](p *program, c *cobra.Command, op string, request any, show fun
 	}
 	answer, err := operator.Call[Ans](c.Context(), cfg.AdminSocket, op, request)
 	if err != nil {
-		return err
+		return command.InFlags(c, err)
 	}
 	if p.output == "json" {
 		return writeJSON(p.stdout, answer)
@@ -68,12 +68,13 @@ var (
 	drains   = verbs{"drain", "undrain"}
 )
 
-// switches makes the commands that stop something and let it go on.
-func switches[Ans any](p *program, kind string, v verbs, effect string, op string, show func(Ans) table) []*cobra.Command {
+// switches makes the commands that stop something and let it go on. like is a
+// name for their examples.
+func switches[Ans any](p *program, kind, like string, v verbs, effect string, op string, show func(Ans) table) []*cobra.Command {
 	one := func(verb, what string, disabled bool) *cobra.Command {
 		return &cobra.Command{
 			Use: verb + " NAME", Short: strings.ToUpper(verb[:1]) + verb[1:] + " a " + kind + what, Args: command.Exactly(1),
-			Example: "  hpcserad " + kind + " " + verb + " NAME",
+			Example: "  hpcserad " + kind + " " + verb + " " + like,
 			RunE: func(c *cobra.Command, args []string) error {
 				return ask(p, c, op, access.Switch{Name: args[0], Disabled: disabled}, show)
 			},
@@ -101,7 +102,7 @@ func (p *program) userCommand() *cobra.Command {
 		},
 	}
 	g := group("user", "People", add, list)
-	g.AddCommand(switches(p, "user", disables, "tokens and agents are refused from the next request on", admin.OpSetUser, showUser)...)
+	g.AddCommand(switches(p, "user", "alice", disables, "tokens and agents are refused from the next request on", admin.OpSetUser, showUser)...)
 	return g
 }
 
@@ -156,7 +157,7 @@ func (p *program) clientCommand() *cobra.Command {
 		},
 	}
 	g := group("client", "External services", add, list, p.registerCommand())
-	g.AddCommand(switches(p, "client", disables, "its tokens are refused from the next request on", admin.OpSetClient, showClient)...)
+	g.AddCommand(switches(p, "client", "gitlab", disables, "its tokens are refused from the next request on", admin.OpSetClient, showClient)...)
 	return g
 }
 
@@ -173,6 +174,9 @@ func (p *program) registerCommand() *cobra.Command {
 		Example: "  hpcserad client register notebooks\n  hpcserad client register gitlab --method secret --ciba poll",
 		RunE: func(c *cobra.Command, args []string) error {
 			r.Client, r.Method, r.CIBA = args[0], hpcsera.ClientMethod(method), hpcsera.CIBAMode(ciba)
+			if r.Method == hpcsera.KeyClient && keys == "" {
+				return command.UsageError{Err: fmt.Errorf("--jwks is missing: the file with the public keys of a client of %s. See: %s --help", method, c.CommandPath())}
+			}
 			if keys != "" {
 				text, err := os.ReadFile(keys)
 				if err != nil {
@@ -206,6 +210,6 @@ func (p *program) siteCommand() *cobra.Command {
 		},
 	}
 	g := group("site", "HPC systems", add, list)
-	g.AddCommand(switches(p, "site", drains, "its agents get no new jobs; what they have goes on", admin.OpSetSite, showSite)...)
+	g.AddCommand(switches(p, "site", "gwdg", drains, "its agents get no new jobs; what they have goes on", admin.OpSetSite, showSite)...)
 	return g
 }

@@ -321,7 +321,7 @@ func TestMistakesOnTheCommandLineAreUsageErrorsAndOthersAreNot(t *testing.T) {
 	s := serve(t, initialized(t))
 	for _, args := range [][]string{
 		{"nonsense"}, {"user", "nonsense"}, {"user", "add"}, {"user", "add", "a", "b"}, {"user", "list", "--all"},
-		{"token", "create", "--user", "alice"}, {"user", "list", "--output", "xml"}, {"project", "add", "p", "--member", "alice"}, {"site", "disable", "lab"}, {"site", "drain"},
+		{"serv"}, {"init", "a", "b"}, {"restore", "a", "b"}, {"token", "create", "--user", "alice"}, {"user", "list", "--output", "xml"}, {"project", "add", "p", "--member", "alice"}, {"site", "disable", "lab"}, {"site", "drain"},
 	} {
 		if _, err := s.do(args...); !errors.As(err, new(command.UsageError)) {
 			t.Errorf("hpcserad %v: got %v, want a usage error", args, err)
@@ -331,6 +331,50 @@ func TestMistakesOnTheCommandLineAreUsageErrorsAndOthersAreNot(t *testing.T) {
 		if _, err := s.do(args...); err == nil || errors.As(err, new(command.UsageError)) {
 			t.Errorf("hpcserad %v: got %v, want the server's refusal", args, err)
 		}
+	}
+}
+
+func TestAMistypedCommandIsToldWhichWasMeant(t *testing.T) {
+	for word, want := range map[string]string{"serv": "serve", "aduit": "audit"} {
+		err := run(t.Context(), []string{word}, nil, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), "Did you mean "+want) {
+			t.Errorf("%s: got %v, want it to ask for %s", word, err, want)
+		}
+	}
+	err := run(t.Context(), []string{"user", "lsit"}, nil, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "hpcserad user has no command \"lsit\". Did you mean list?") {
+		t.Errorf("user lsit: got %v", err)
+	}
+}
+
+func TestErrorsNameTheFlagsThatWereTyped(t *testing.T) {
+	s := serve(t, initialized(t))
+	s.must("user", "add", "alice")
+	s.must("project", "add", "cfd", "--member", "alice=owner")
+	s.must("client", "add", "cli")
+	token := []string{"token", "create", "--user", "alice", "--project", "cfd", "--client", "cli"}
+	for say, args := range map[string][]string{
+		`--for: "cicode"`:                              append(token[:8:8], "--for", "cicode"),
+		`--roles: unknown role "9". Roles are`:         append(token[:8:8], "--roles", "9"),
+		"--days: a token lives":                        append(token[:8:8], "--for", "ci", "--days", "999"),
+		"--not-before takes a time like 2026":          append(token[:8:8], "--for", "ci", "--not-before", "tomorrow"),
+		"before it begins. Give it more days (--days)": append(token[:8:8], "--for", "ci", "--not-before", "2199-01-01T00:00:00Z"),
+		"--user: there is no user":                     {"token", "create", "--user", "nobody", "--project", "cfd", "--client", "cli", "--for", "ci"},
+		"--jwks is missing":                            {"client", "register", "cli", "--method", "private_key_jwt"},
+	} {
+		if out, err := s.do(args...); err == nil || !strings.Contains(err.Error(), say) {
+			t.Errorf("hpcserad %v: got %q, %v, want it to say %q", args, out, err, say)
+		}
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.do("user", "list"); err == nil || !strings.Contains(err.Error(), ". Start it with the command serve") {
+		t.Errorf("nobody listens: got %v, want two sentences", err)
+	}
+	err := run(t.Context(), []string{"serve", "--config", s.config}, []string{"HPCSERAD_PUBLIC_URL=http://hpc.example.org"}, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "public_url: ") {
+		t.Errorf("a public URL without TLS: got %v, want the setting named", err)
 	}
 }
 
@@ -364,6 +408,9 @@ func TestServeRefusesWhatWouldGiveTokensAway(t *testing.T) {
 		{"plain HTTP for everybody", []string{"HPCSERAD_LISTEN=0.0.0.0:0"}, "TLS"},
 		{"behind a proxy without a name", []string{"HPCSERAD_LISTEN=0.0.0.0:0", "HPCSERAD_BEHIND_PROXY=true"}, "public_url"},
 		{"a certificate that is not there", []string{"HPCSERAD_TLS_CERTIFICATE=/nowhere.pem", "HPCSERAD_TLS_KEY=/nowhere.key"}, "certificate"},
+		{"a data folder that is not there", []string{"HPCSERAD_DATA_DIR=" + filepath.Join(dir, "dtaa")}, "hpcserad init did not make"},
+		{"an empty data folder", []string{"HPCSERAD_DATA_DIR=" + t.TempDir()}, "hpcserad init did not make"},
+		{"a mistyped one beside a key of its own place", []string{"HPCSERAD_DATA_DIR=" + filepath.Join(dir, "dtaa"), "HPCSERAD_KEY_FILE=" + filepath.Join(dir, "data", "server.key")}, "data_dir"},
 		{"a key that others can read", nil, "chmod 600"},
 		{"a key that was promised", []string{"HPCSERAD_KEY_FILE=/nowhere/server.key"}, "server key"},
 	} {
@@ -376,6 +423,9 @@ func TestServeRefusesWhatWouldGiveTokensAway(t *testing.T) {
 			err := run(t.Context(), []string{"serve", "--config", config}, c.environ, io.Discard, io.Discard)
 			if err == nil || !strings.Contains(err.Error(), c.say) {
 				t.Errorf("got %v, want an error that says %q", err, c.say)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "dtaa")); err == nil {
+				t.Error("the folder was made")
 			}
 		})
 	}

@@ -31,7 +31,7 @@ import (
 func (p *program) restoreCommand() *cobra.Command {
 	var force, inPlace bool
 	c := &cobra.Command{
-		Use: "restore FOLDER", Short: "Put a backup in the place of the database; the server must not run", Args: cobra.MaximumNArgs(1),
+		Use: "restore FOLDER", Short: "Put a backup in the place of the database; the server must not run", Args: command.AtMost(1),
 		Long: "Puts the databases of a backup in place, in which before all client tokens are revoked, all sessions\n" +
 			"and open requests dropped, and the sequence lifted into a new epoch: nobody knows what was revoked, used\n" +
 			"or run since the backup. Agents keep their credentials. A database that is there is kept under another\n" +

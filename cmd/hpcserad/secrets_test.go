@@ -50,3 +50,7 @@ func TestTheDatabasesPasswordIsNeverShown(t *testing.T) {
 func TestNoCommandTakesASecretAsAFlag(t *testing.T) {
 	commandtest.NoSecretInFlags(t, (&program{}).root())
 }
+
+func TestEveryCommandHasAnExample(t *testing.T) {
+	commandtest.Examples(t, (&program{}).root())
+}

@@ -45,7 +45,7 @@ func (p *program) serveCommand() *cobra.Command {
 		Short: "Run the API server until it is told to stop",
 		Long: "Runs the API server. SIGTERM and Ctrl-C stop it: requests in flight finish, agents and\n" +
 			"streams are told to come back.",
-		Example: "  hpcserad serve --config /srv/hpcsera/hpcserad.yaml\n  HPCSERAD_DATA_DIR=/data HPCSERAD_LISTEN=127.0.0.1:0 hpcserad serve --address-file /run/hpcserad.url",
+		Example: "  hpcserad serve --config /srv/hpcsera/hpcserad.yaml\n  HPCSERAD_LISTEN=127.0.0.1:0 hpcserad serve --address-file /run/hpcserad.url",
 		Args:    command.Exactly(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := p.loadConfig()
@@ -64,12 +64,12 @@ func (p *program) serveCommand() *cobra.Command {
 func (p *program) serve(ctx context.Context, cfg config, addressFile string) (err error) {
 	log := cfg.Log.New(p.stderr)
 	log.Info("settings", settings.Attrs(cfg)...)
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return fmt.Errorf("make the data folder: %w", err)
+	if err := cfg.ready(); err != nil {
+		return err
 	}
-	// One that was given must be there: replicas with different keys would
-	// refuse each other's nonces and cursors.
-	key, err := settings.LoadKey(cfg.KeyFile, !cfg.keyGiven)
+	// None is made here: replicas with different keys would refuse each other's
+	// nonces and cursors.
+	key, err := settings.LoadKey(cfg.KeyFile, false)
 	if err != nil {
 		return fmt.Errorf("the server key: %w. hpcserad init makes one; replicas need the same", err)
 	}
@@ -142,7 +142,7 @@ func (p *parts) run(ctx context.Context, on listeners, who *people, feed *store.
 	work.Go(func() error { return p.jobs.Run(beside) })
 	work.Go(func() error { return p.audit.Run(beside) })
 	work.Go(func() error { return p.metrics.Watch(beside, feed) })
-	work.Go(func() error { return on.operator.Serve(stopping, admin.New(p.access, p.audit, p.backups, log)) })
+	work.Go(func() error { return on.operator.Serve(stopping, p.operations(who, log)) })
 	work.Go(func() error { return who.run(beside) })
 	work.Go(func() error { return p.grants.Run(beside) })
 	work.Go(func() error { return p.access.Run(beside) })
@@ -156,6 +156,20 @@ func (p *parts) run(ctx context.Context, on listeners, who *people, feed *store.
 		return on.front.Serve(stopping, p.handler())
 	})
 	return work.Wait()
+}
+
+// insideAudit is where the operator's socket has the operations about the audit
+// log of the Auth app inside.
+const insideAudit = "auth/"
+
+// operations is what the operator's socket answers.
+func (p *parts) operations(who *people, log *slog.Logger) http.Handler {
+	all := http.NewServeMux()
+	all.Handle("/", admin.New(p.access, p.audit, p.backups, log))
+	if who.app != nil {
+		all.Handle("/"+insideAudit, http.StripPrefix("/"+strings.TrimSuffix(insideAudit, "/"), who.app.AuditOperations()))
+	}
+	return all
 }
 
 // parts are what the server is made of, above its storage.

@@ -63,6 +63,9 @@ func newBed(ctx context.Context) (*bed, error) {
 	if err := os.WriteFile(b.config, []byte(text), 0o600); err != nil {
 		return b, err
 	}
+	if _, err := b.admin("init", dir); err != nil {
+		return b, err
+	}
 	if err := b.startServer(); err != nil {
 		return b, err
 	}

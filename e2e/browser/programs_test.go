@@ -85,8 +85,10 @@ func install(t *testing.T, apart bool) *installation {
 		settings += "auth: {url: " + i.authURL + ", name: hpc}\n"
 	}
 	i.write("hpcserad.yaml", settings)
+	i.operator("hpcserad", "init", i.dir)
 	if apart {
 		i.write("hpcsera-auth.yaml", i.config(i.authURL, "auth"))
+		i.operator("hpcsera-auth", "init", i.dir)
 		i.app = i.serve("hpcsera-auth", i.authURL)
 		i.write("hpc.jwk", i.operator("hpcserad", "auth", "key"))
 		i.operator("hpcsera-auth", "deployment", "add", "hpc", "--url", i.url, "--key", i.path("hpc.jwk"))

@@ -76,7 +76,8 @@ func (s *Service) Wanted(r NewToken) (hpcsera.Token, error) {
 		NotBefore: r.NotBefore.UTC(), Expires: s.now().Add(time.Duration(r.Days) * 24 * time.Hour),
 	}
 	if !t.NotBefore.Before(t.Expires) {
-		return t, hpcsera.Errorf(hpcsera.InvalidField, "the token would end at %s, before it begins.", t.Expires.Format(time.RFC3339)).At("not_before")
+		return t, hpcsera.Errorf(hpcsera.InvalidField, "the token would end at %s, before it begins.", t.Expires.Format(time.RFC3339)).At("not_before").
+			Hint("Give it more days (--days): they count from now.")
 	}
 	return t, nil
 }

@@ -164,7 +164,7 @@ func (l *Log) publishHead(ctx context.Context) {
 			return
 		}
 	}
-	l.cfg.Log.Info("audit head", "head", text)
+	l.cfg.Log.Info("audit head", "log", "server", "head", text)
 	if l.cfg.Syslog == nil {
 		return
 	}

@@ -45,7 +45,7 @@ func (l *Log) Verify(ctx context.Context, by *auth.Principal, r Verification) (V
 			// A kept head may stand in the middle of a page.
 			if i := kept.Number - head.Number - 1; kept.Number > 0 && i >= 0 && i < int64(len(lines)) && lines[i].Hash != kept.Hash {
 				return hpcsera.Errorf(hpcsera.Conflict, "line %d is not the one whose head was kept: the log was made anew since.", kept.Number).At("head").
-					Hint("Compare with a backup from that time.")
+					Hint("Is it a head of this log, not of the Auth app's? Then compare with a backup from that time.")
 			}
 			if head, err = store.VerifyChain(head, lines); err != nil {
 				return err

@@ -97,7 +97,7 @@ func (s *Service) token(ctx context.Context, id string, hash []byte) (*Principal
 		return nil, err
 	}
 	if subtle.ConstantTimeCompare(row.Hash, hash) != 1 {
-		return nil, invalid("the token does not exist.")
+		return nil, invalid("the token does not exist.", makeToken)
 	}
 	if err := s.good(row); err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func (s *Service) token(ctx context.Context, id string, hash []byte) (*Principal
 func (s *Service) principal(ctx context.Context, id string) (*store.Principal, error) {
 	row, err := s.memory.principal(ctx, s.cfg.Store, id)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, invalid("the token does not exist.")
+		return nil, invalid("the token does not exist.", makeToken)
 	}
 	return row, store.Failed("look up token "+id, err)
 }
@@ -120,17 +120,17 @@ func (s *Service) good(row *store.Principal) error {
 	now := s.cfg.Now()
 	switch {
 	case row.Revoked != nil:
-		return invalid("the token was revoked.")
+		return invalid("the token was revoked.", makeToken)
 	case now.Before(row.NotBefore):
-		return invalid("the token is good from %s on.", row.NotBefore.UTC().Format(time.RFC3339))
+		return invalid("the token is good from %s on.", "Wait until then, or use another.", row.NotBefore.UTC().Format(time.RFC3339))
 	case !now.Before(row.Expires):
-		return invalid("the token expired at %s.", row.Expires.UTC().Format(time.RFC3339))
+		return invalid("the token expired at %s.", makeToken, row.Expires.UTC().Format(time.RFC3339))
 	case row.UserDisabled:
-		return invalid("the user %s is disabled.", row.User)
+		return invalid("the user %s is disabled.", askOperator, row.User)
 	case row.ClientDisabled:
-		return invalid("the client %s is disabled.", row.Client)
+		return invalid("the client %s is disabled.", askOperator, row.Client)
 	case row.Member == "":
-		return invalid("%s is not a member of the project %s any more.", row.User, row.Project)
+		return invalid("%s is not a member of the project %s any more.", "Ask an owner of the project: no other token helps.", row.User, row.Project)
 	}
 	return nil
 }
@@ -149,7 +149,7 @@ func (s *Service) agent(ctx context.Context, id string, hash []byte, credential 
 	current := subtle.ConstantTimeCompare(row.Hash, hash) == 1
 	renewed := len(row.Renewed) > 0 && subtle.ConstantTimeCompare(row.Renewed, hash) == 1
 	if !current && !renewed {
-		return nil, invalid("the agent does not exist.")
+		return nil, invalid("the agent does not exist.", enrol)
 	}
 	if err := s.standing(row, user); err != nil {
 		return nil, err
@@ -252,7 +252,7 @@ func (s *Service) enrolment(ctx context.Context, id string) (row *store.Agent, u
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil, invalid("the agent does not exist.")
+		return nil, nil, invalid("the agent does not exist.", enrol)
 	}
 	return row, user, store.Failed("look up agent "+id, err)
 }
@@ -261,11 +261,11 @@ func (s *Service) enrolment(ctx context.Context, id string) (row *store.Agent, u
 func (s *Service) standing(row *store.Agent, user *hpcsera.User) error {
 	switch {
 	case row.Removed:
-		return invalid("the agent was removed.")
+		return invalid("the agent was removed.", enrol)
 	case !s.cfg.Now().Before(row.Expires):
-		return invalid("the agent's enrolment ended at %s.", row.Expires.UTC().Format(time.RFC3339))
+		return invalid("the agent's enrolment ended at %s.", enrol, row.Expires.UTC().Format(time.RFC3339))
 	case user.Disabled:
-		return invalid("the user %s is disabled.", row.User)
+		return invalid("the user %s is disabled.", askOperator, row.User)
 	}
 	return nil
 }
@@ -308,6 +308,14 @@ func (s *Service) Still(ctx context.Context, p *Principal) error {
 	return s.good(row)
 }
 
-func invalid(format string, args ...any) error {
-	return hpcsera.Errorf(hpcsera.TokenInvalid, format, args...).Hint("Ask for a new one.")
+// What to do about a credential that is refused: whoever is disabled gains
+// nothing by another one.
+const (
+	makeToken   = "Make another: hpcsera token create, or Tokens on the server's pages."
+	askOperator = "Ask the server's operator: no other token or credential helps."
+	enrol       = "Enrol the agent again: hpcsera-agent enroll."
+)
+
+func invalid(format, hint string, args ...any) error {
+	return hpcsera.Errorf(hpcsera.TokenInvalid, format, args...).Hint("%s", hint)
 }

@@ -312,6 +312,12 @@ func TestErrorsNeverRepeatATokensText(t *testing.T) {
 	}
 }
 
+// helps says who or what helps a bearer whose token ended so.
+var helps = map[string]string{
+	"revoked": "hpcsera token create", "expired": "hpcsera token create", "user disabled": "Ask the server's operator",
+	"client disabled": "Ask the server's operator", "no member any more": "Ask an owner of the project",
+}
+
 func TestATokenEndsFromTheNextRequest(t *testing.T) {
 	for name, end := range map[string]func(*server, hpcsera.Token) func(store.Tx) error{
 		"revoked": func(s *server, t hpcsera.Token) func(store.Tx) error {
@@ -337,7 +343,11 @@ func TestATokenEndsFromTheNextRequest(t *testing.T) {
 			p := &auth.Principal{Token: &token, Member: hpcsera.Member}
 			expect(t, "a stream before", s.auth.Still(t.Context(), p), "")
 			s.write(end(s, token))
-			expect(t, "after", s.bearer(token.ID), hpcsera.TokenInvalid)
+			err := s.bearer(token.ID)
+			expect(t, "after", err, hpcsera.TokenInvalid)
+			if who := helps[name]; !strings.Contains(err.Error(), who) {
+				t.Errorf("got %v, want it to name %q", err, who)
+			}
 			expect(t, "a stream after", s.auth.Still(t.Context(), p), hpcsera.TokenInvalid)
 		})
 	}

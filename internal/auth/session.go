@@ -57,7 +57,7 @@ func (s *Service) sessionRow(ctx context.Context, id string) (*Principal, LoginS
 	case !s.cfg.Now().Before(row.Expires):
 		return nil, row, hpcsera.Errorf(hpcsera.TokenInvalid, "the session ended at %s.", row.Expires.UTC().Format(time.RFC3339)).Hint("Sign in again: hpcsera login.")
 	case user.Disabled:
-		return nil, row, invalid("the user %s is disabled.", row.User)
+		return nil, row, invalid("the user %s is disabled.", askOperator, row.User)
 	}
 	return &Principal{Person: &Person{User: row.User, Operator: user.Operator, Session: id, KeyBound: true}}, row, nil
 }

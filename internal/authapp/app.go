@@ -157,7 +157,7 @@ func (a *App) publishHead(ctx context.Context) {
 		a.log.ErrorContext(ctx, "the head of the audit log cannot be signed", "error", err)
 		return
 	}
-	a.log.InfoContext(ctx, "audit head", "head", text)
+	a.log.InfoContext(ctx, "audit head", "log", "auth", "head", text)
 	if a.syslog == nil {
 		return
 	}

@@ -96,6 +96,12 @@ func (a *App) Operations() http.Handler {
 	})
 }
 
+// AuditOperations are those about the audit log, for the socket of a server
+// that has the Auth app inside. Only they: its people are invited on the pages.
+func (a *App) AuditOperations() http.Handler {
+	return operator.Handler(a.log, map[string]operator.Operation{OpAudit: operator.On(a.Audit), OpVerifyAudit: operator.On(a.Verify)})
+}
+
 // console is who the audit log names for what is done over the socket.
 const console = "operator"
 

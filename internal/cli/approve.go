@@ -1,12 +1,56 @@
 package cli
 
 import (
+	"context"
 	"io"
+	"reflect"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/approval"
 )
+
+// remarkSame says when an approval on file allows the same already. One more is
+// no error: it begins to count anew.
+func (a *app) remarkSame(ctx context.Context, s *session, local *localJob, f *signFlags) {
+	st, err := a.statement(ctx, s, local, f)
+	if err != nil {
+		return // which is told when it is signed
+	}
+	text, err := st.Canonical()
+	if err != nil {
+		return
+	}
+	if st, err = approval.Parse(text); err != nil { // as one that was read, too
+		return
+	}
+	list, err := s.Approvals(ctx, local.digest, "")
+	if err != nil {
+		return // not every token may see them
+	}
+	var valid []approval.Statement
+	replaced := map[string]bool{f.replaces: true}
+	for _, filed := range list {
+		if o, err := approval.Parse(filed.Statement); err == nil && time.Now().Before(o.NotAfter) {
+			valid = append(valid, o)
+			replaced[o.Replaces] = true
+		}
+	}
+	for _, o := range valid {
+		if !replaced[o.ID] && reflect.DeepEqual(allowed(o), allowed(st)) {
+			a.screen.say("%s allows the same already, until %s: their runs add up. --replaces %s ends it.", clean(o.ID), short(&o.NotAfter), clean(o.ID))
+			return
+		}
+	}
+}
+
+// allowed is a statement without what differs between two that allow the same.
+func allowed(st approval.Statement) approval.Statement {
+	st.ID, st.Replaces, st.Runs, st.NotBefore, st.NotAfter = "", "", 0, time.Time{}, time.Time{}
+	return st
+}
 
 func (a *app) approveCommand() *cobra.Command {
 	var yes bool
@@ -50,6 +94,7 @@ those of others use a token of scope project, or the Auth app.`,
 		if err := a.handIn(ctx, s, local); err != nil {
 			return err
 		}
+		a.remarkSame(ctx, s, local, sign)
 		filed, err := a.signAndFile(ctx, s, local, sign, a.canAsk() && !yes)
 		if err != nil {
 			return err

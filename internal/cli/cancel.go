@@ -62,8 +62,12 @@ func (a *app) each(ids []string, form string, act func(string) (hpcsera.Job, err
 	}
 	if form == "table" {
 		for _, job := range jobs {
-			if job.Desired == hpcsera.DesiredCancel && !job.State.Final() {
+			switch {
+			case job.State.Final() || job.Times.Delivered == nil:
+			case job.Desired == hpcsera.DesiredCancel:
 				a.screen.say("%s: asked for; its agent carries it out. hpcsera wait %s tells when.", job.ID, job.ID)
+			case job.Desired == hpcsera.DesiredHold && job.State != hpcsera.Held, job.Desired == hpcsera.DesiredRun && job.State == hpcsera.Held:
+				a.screen.say("%s: asked for; its agent carries it out. hpcsera events -f %s tells when.", job.ID, job.ID)
 			}
 		}
 	}

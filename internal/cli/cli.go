@@ -140,12 +140,16 @@ HPCSERA_CONTEXT, HTTPS_PROXY, NO_COLOR. A token is never given as an argument.`,
 	add("access", a.tokenCommand(), a.agentCommand(), a.projectCommand(), a.clientCommand())
 	root.SetCompletionCommandGroupID("setup")
 	a.noteStart(root)
+	addExamples(root)
 	return root
 }
 
 // noteStart tells errors of the command line from those of the work: cobra
 // checks flags and arguments until it calls RunE.
 func (a *app) noteStart(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error { return inWords(cmd, args, check(cmd, args)) }
+	}
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			a.started = true
@@ -157,9 +161,27 @@ func (a *app) noteStart(cmd *cobra.Command) {
 	}
 }
 
+// inWords says what cobra counts: which command may be meant, or how the usage
+// is. What a command says of its arguments itself stays.
+func inWords(cmd *cobra.Command, args []string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case cmd.HasAvailableSubCommands():
+		text := fmt.Sprintf("unknown command %q for %q.", args[0], cmd.CommandPath())
+		if cmd.SuggestionsMinimumDistance = 2; len(cmd.SuggestionsFor(args[0])) > 0 {
+			text += " Did you mean " + strings.Join(cmd.SuggestionsFor(args[0]), " or ") + "?"
+		}
+		return errors.New(text)
+	case strings.HasPrefix(err.Error(), "accepts "), strings.HasPrefix(err.Error(), "requires "), strings.HasPrefix(err.Error(), "unknown command "):
+		return fmt.Errorf("usage: %s", cmd.UseLine())
+	}
+	return err
+}
+
 // complain tells what went wrong, as a sentence, without a token in it.
 func (a *app) complain(cmd *cobra.Command, err error) {
-	text := client.Redact(cleanLines(err.Error()))
+	text := inCommands(client.Redact(cleanLines(inFlags(cmd, err).Error())))
 	if text == "" {
 		return
 	}
@@ -171,6 +193,34 @@ func (a *app) complain(cmd *cobra.Command, err error) {
 			a.screen.say("A token is never given as an argument: it stands in your shell's history now. Have it revoked.")
 		}
 	}
+}
+
+// inCommands puts commands in the place of requests in what the server advises:
+// it speaks to every client, and this one's users type commands.
+func inCommands(text string) string {
+	return strings.NewReplacer(
+		"GET /sites lists them.", "hpcsera site list shows them.",
+		"GET /tokens/self tells it.", "hpcsera whoami tells it.",
+		"GET /code lists what this token reaches.", "hpcsera code list shows what this token reaches.",
+	).Replace(text)
+}
+
+// fieldFlags are fields of errors whose flag has another name.
+var fieldFlags = map[string]string{"preset": "for", "not_after": "valid", "agents": "agent", "key": "sign-key"}
+
+// inFlags names the flag that was given in the place of the field that an error
+// is about.
+func inFlags(cmd *cobra.Command, err error) error {
+	e, ok := err.(*hpcsera.Error) //nolint:errorlint // a wrapped one has words around it
+	if !ok || e.Field == "" {
+		return err
+	}
+	if flag := cmd.Flags().Lookup(first(fieldFlags[e.Field], strings.ReplaceAll(e.Field, "_", "-"))); flag != nil && flag.Changed {
+		named := *e
+		named.Field = "--" + flag.Name
+		return &named
+	}
+	return err
 }
 
 // version returns the version that the build was given, else what Go

@@ -68,6 +68,9 @@ func (a *app) addContext(ctx context.Context, name string, p profile, replace, o
 	case exists && !replace:
 		return hpcsera.Errorf(hpcsera.Conflict, "there is a context %q already.", name).Hint("--replace changes it.")
 	}
+	if err := checkSignKey(p.SignKey); err != nil {
+		return err
+	}
 	if p, err = completeProfile(p, old, a.flags, a.env); err != nil {
 		return err
 	}
@@ -175,7 +178,19 @@ func (a *app) tryToken(ctx context.Context, p profile, token client.Secret) (pro
 	p.Project, p.User = self.Project, self.User
 	a.screen.say("The token is %s's, for project %s and client %s, until %s. Roles: %s.",
 		clean(self.User), clean(self.Project), clean(self.Client), short(&self.Expires), self.Roles)
+	a.warnOfSite(ctx, s)
 	return p, nil
+}
+
+// warnOfSite says so when the server does not know the site that a context is
+// to have. It may come, so that is no refusal.
+func (a *app) warnOfSite(ctx context.Context, s *session) {
+	if s.profile.Site == "" {
+		return
+	}
+	if _, err := s.Site(ctx, s.profile.Site); hpcsera.CodeOf(err) == hpcsera.NotFound {
+		a.screen.say("warning: the server knows no site %s. hpcsera site list shows those there are.", clean(s.profile.Site))
+	}
 }
 
 func (a *app) contextUseCommand() *cobra.Command {

@@ -70,7 +70,7 @@ func (e *examination) add(name string, v verdict, format string, args ...any) {
 
 // fail adds what went wrong, with the exit code that belongs to it.
 func (e *examination) fail(name string, err error) {
-	e.Checks = append(e.Checks, check{Name: name, Verdict: bad, Finding: client.Redact(err.Error()), exit: exitCode(err)})
+	e.Checks = append(e.Checks, check{Name: name, Verdict: bad, Finding: inCommands(client.Redact(err.Error())), exit: exitCode(err)})
 }
 
 func (e *examination) write(w io.Writer) {
@@ -123,7 +123,7 @@ func (a *app) examine(ctx context.Context) *examination {
 		e.fail("sites", err)
 		return e
 	}
-	examineSites(e, s, sites, time.Now())
+	a.examineSites(e, s, sites, time.Now())
 	return e
 }
 
@@ -137,6 +137,9 @@ func (a *app) examineSettings(e *examination, s *session) {
 		if info, err := os.Stat(dir); err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 {
 			e.add("settings", bad, "others can write to %s. Do: chmod go-w %s", dir, dir)
 		}
+	}
+	if err := checkSignKey(s.profile.SignKey); err != nil {
+		e.fail("signing", err)
 	}
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
 		if a.env[name] != "" {
@@ -158,11 +161,42 @@ func examineToken(e *examination, s *session, self hpcsera.Token, now time.Time)
 	}
 }
 
-// examineSites looks for the user's own agents, and whether those pinned here
-// are among them.
-func examineSites(e *examination, s *session, sites []hpcsera.Site, now time.Time) {
+// checkSignKey refuses a file that cannot be read. What is no file is in the
+// ssh-agent, which may be started later.
+func checkSignKey(key string) error {
+	if key == "" || strings.HasPrefix(key, "SHA256:") {
+		return nil
+	}
+	if _, err := os.ReadFile(key); err != nil {
+		return fmt.Errorf("the key to sign with cannot be read: %w. Name another: hpcsera context add NAME --replace --sign-key KEYFILE", err)
+	}
+	return nil
+}
+
+// siteFrom says where the site comes from that jobs go to which name none.
+func (a *app) siteFrom(contextName string) string {
+	if a.env["HPCSERA_SITE"] != "" {
+		return "HPCSERA_SITE"
+	}
+	return "the context " + contextName
+}
+
+// unknownSite says that there is no site of a name, and who gave the name.
+func unknownSite(name, from string) *hpcsera.Error {
+	return hpcsera.Errorf(hpcsera.UnknownSite, "there is no site %q, which %s names.", name, from).Hint("hpcsera site list shows them.")
+}
+
+// examineSites looks for the site that is set, for the user's own agents, and
+// whether those pinned here are among them.
+func (a *app) examineSites(e *examination, s *session, sites []hpcsera.Site, now time.Time) {
+	if set := s.profile.Site; set != "" && !slices.ContainsFunc(sites, func(site hpcsera.Site) bool { return site.Name == set }) {
+		e.fail("site "+set, unknownSite(set, a.siteFrom(s.name)))
+	}
 	var known []string
 	for _, site := range sites {
+		for _, agent := range site.Agents {
+			known = append(known, agent.Thumbprint)
+		}
 		if site.Disabled {
 			e.add("site "+site.Name, warning, "drained by the server's operator")
 			continue
@@ -173,9 +207,6 @@ func examineSites(e *examination, s *session, sites []hpcsera.Site, now time.Tim
 			v = warning
 		}
 		e.add("site "+site.Name, v, "%s", strings.TrimSpace(strings.Join(about, " ")+" "+next))
-		for _, agent := range site.Agents {
-			known = append(known, agent.Thumbprint)
-		}
 	}
 	if len(sites) == 0 {
 		e.add("sites", warning, "there are none that you reach. Ask the server's operator.")

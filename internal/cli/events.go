@@ -76,6 +76,9 @@ func eventRow(e hpcsera.Event) []string {
 	if e.Message != "" {
 		why = strings.TrimSpace(why + " " + clean(e.Message))
 	}
+	if e.Type == "job.state" && e.Desired == hpcsera.DesiredHold && began(e.State) {
+		why = strings.TrimSpace(why + " " + heldTooLate)
+	}
 	if e.Type != "job.state" {
 		why = strings.TrimSpace("[" + clean(strings.TrimPrefix(e.Type, "job.")) + " " + clean(string(e.Desired)) + "] " + why)
 	}

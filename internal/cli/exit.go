@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"syscall"
 
 	"github.com/hpcsera/hpcsera"
 )
@@ -92,6 +93,8 @@ func exitCode(err error) int {
 		return exitSignal + int(stopped.signal)
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &own) && own.Code == hpcsera.InvalidField && errors.As(own.Cause, new(syscall.Errno)):
+		return exitLocal // a file that was named and cannot be read
 	case errors.As(err, &own):
 		if code, ok := exitCodes[own.Code]; ok {
 			return code

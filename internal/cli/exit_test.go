@@ -76,6 +76,9 @@ func TestExitCodesAreThoseThatScriptsRelyOn(t *testing.T) {
 	}{
 		{nil, 0},
 		{errors.New("disk full"), 1},
+		{hpcsera.Errorf(hpcsera.InvalidField, "the file cannot be read: %w", syscall.ENOENT), 1},
+		{hpcsera.Errorf(hpcsera.InvalidField, "no such field"), 12},
+		{hpcsera.Errorf(hpcsera.Unavailable, "no: %w", syscall.ECONNREFUSED), 20},
 		{usageError{errors.New("unknown flag")}, 2},
 		{ended(hpcsera.Job{State: hpcsera.Failed}), 10},
 		{ended(hpcsera.Job{State: hpcsera.Cancelled}), 11},

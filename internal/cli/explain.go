@@ -152,6 +152,9 @@ func explain(job hpcsera.Job, site *hpcsera.Site, now time.Time) explained {
 	}
 	e.Sentences = append(e.Sentences, fill(row.what, job.ID, at))
 	e.Next = fill(row.who, job.ID, at)
+	if job.Desired == hpcsera.DesiredHold && began(job.State) {
+		e.Sentences = append(e.Sentences, heldTooLate)
+	}
 	switch {
 	case job.State.Final():
 		if job.Exit != nil && job.State != hpcsera.Succeeded {
@@ -160,7 +163,7 @@ func explain(job hpcsera.Job, site *hpcsera.Site, now time.Time) explained {
 		return e
 	case job.Desired == hpcsera.DesiredCancel:
 		e.Sentences = append(e.Sentences, "Its cancellation was asked for and waits for your agent to carry it out.")
-	case job.Desired == hpcsera.DesiredHold && job.State != hpcsera.Held:
+	case job.Desired == hpcsera.DesiredHold && job.State != hpcsera.Held && !began(job.State):
 		e.Sentences = append(e.Sentences, "A hold was asked for and waits for your agent to carry it out.")
 	}
 	if job.Estimated != nil && job.State == hpcsera.Queued {
@@ -172,6 +175,14 @@ func explain(job hpcsera.Job, site *hpcsera.Site, now time.Time) explained {
 		e.Next = next
 	}
 	return e
+}
+
+// heldTooLate is said of a job that is to be held and began all the same.
+const heldTooLate = "The hold came too late: it had begun."
+
+// began reports whether a state shows that the program was started.
+func began(s hpcsera.State) bool {
+	return s == hpcsera.Running || s == hpcsera.Finishing || s == hpcsera.Succeeded
 }
 
 func fill(sentence, job, site string) string {

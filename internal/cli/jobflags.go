@@ -96,6 +96,29 @@ func (r *runFlags) applyAttributes(spec *hpcsera.JobSpec) error {
 	return nil
 }
 
+// flagOf is each flag's field of a job.
+var flagOf = map[string]string{
+	"site": "site", "queue": "attributes.queue_name", "account": "attributes.account", "reservation": "attributes.reservation_id",
+	"duration": "attributes.duration", "nodes": "resources.node_count", "processes": "resources.process_count",
+	"processes-per-node": "resources.processes_per_node", "cores": "resources.cpu_cores_per_process", "gpus": "resources.gpu_cores_per_process",
+	"memory": "resources.memory", "exclusive": "resources.exclusive_node_use", "requeue": "requeue", "hold": "hold",
+}
+
+// given names the flag of each field that one was given for, so that the job
+// file is not blamed for it.
+func (r *runFlags) given() map[string]string {
+	fields := map[string]string{}
+	for flag, field := range flagOf {
+		if r.flags.Changed(flag) {
+			fields[field] = "--" + flag
+		}
+	}
+	if fields["resources.node_count"] == "" && r.flags.Changed("processes") {
+		fields["resources.node_count"] = "--processes" // which the number of nodes follows from
+	}
+	return fields
+}
+
 func (r *runFlags) number(name string, value int, target *int) {
 	if r.flags.Changed(name) {
 		*target = value

@@ -23,7 +23,12 @@ func (a *app) loadJob(path string, flags *runFlags) (*localJob, error) {
 	if err != nil {
 		return nil, err
 	}
-	current := c.Contexts[first(a.flags.context, a.env["HPCSERA_CONTEXT"], c.Current)]
+	name := first(a.flags.context, a.env["HPCSERA_CONTEXT"], c.Current)
+	current := c.Contexts[name]
+	f.Elsewhere = flags.given()
+	if f.Spec.Site == "" && f.Elsewhere["site"] == "" {
+		f.Elsewhere["site"] = a.siteFrom(name)
+	}
 	if err := flags.apply(&f.Spec, first(a.env["HPCSERA_SITE"], current.Site)); err != nil {
 		return nil, err
 	}
@@ -57,8 +62,11 @@ func (l *localJob) request() hpcsera.JobSpec {
 // errors it leaves as they are.
 func (l *localJob) refused(err error) error {
 	var e *hpcsera.Error
-	if errors.As(err, &e) && e.Field != "" {
-		return l.Locate(err)
+	switch {
+	case !errors.As(err, &e) || e.Field == "":
+		return err
+	case e.Code == hpcsera.UnknownSite && l.Elsewhere["site"] != "":
+		return unknownSite(l.Spec.Site, l.Elsewhere["site"])
 	}
-	return err
+	return l.Locate(err)
 }

@@ -122,3 +122,14 @@ func TestMoments(t *testing.T) {
 		}
 	}
 }
+
+func TestAdviceOfTheServerIsToldInCommands(t *testing.T) {
+	for text, want := range map[string]string{
+		`there is no site "x". GET /sites lists them. Nothing was submitted.`:   `there is no site "x". hpcsera site list shows them. Nothing was submitted.`,
+		"Check the name, and what the token is for: GET /tokens/self tells it.": "Check the name, and what the token is for: hpcsera whoami tells it.",
+	} {
+		if got := inCommands(text); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -27,6 +27,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/access"
+	"github.com/hpcsera/hpcsera/internal/auth"
 )
 
 // patienceOfScripts bounds every wait of a script: for what must come, however
@@ -57,6 +59,7 @@ func TestMain(m *testing.M) {
 //	artifact PATH FILE          the job leaves a result
 //	ordered DESIRED             the agent waits for that order
 //	network cut|heal            between client and server
+//	site drain|undrain          the operator does that to lab
 //	secure                      the server is https://example.com behind the proxy
 //	                            $PROXY, with a certificate of the authority ca.pem
 //	token ROLES                 $HPCSERA_TOKEN is a new token with these roles
@@ -72,7 +75,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "start": startProcess, "await": await, "signal": signalProcess, "type": typeText, "ended": endedProcess,
 			"poll": poll, "secure": secure, "take": take, "report": report, "output": output, "artifact": leaveArtifact, "ordered": ordered,
-			"network": setNetwork, "token": newToken, "secret": noSecret, "decide": decide,
+			"network": setNetwork, "site": setSite, "token": newToken, "secret": noSecret, "decide": decide,
 		},
 	})
 }
@@ -387,6 +390,11 @@ func ordered(ts *testscript.TestScript, _ bool, args []string) {
 
 func setNetwork(ts *testscript.TestScript, _ bool, args []string) {
 	worldOf(ts).network.set(args[0] == "cut")
+}
+
+func setSite(ts *testscript.TestScript, _ bool, args []string) {
+	_, err := worldOf(ts).access.SetSite(context.Background(), auth.OperatorOnHost(), access.Switch{Name: "lab", Disabled: args[0] == "drain"})
+	ts.Check(err)
 }
 
 func newToken(ts *testscript.TestScript, _ bool, args []string) {

@@ -9,3 +9,7 @@ import (
 func TestNoCommandTakesASecretAsAFlag(t *testing.T) {
 	commandtest.NoSecretInFlags(t, (&app{}).root(), "hpcsera --token-file")
 }
+
+func TestEveryCommandHasAnExample(t *testing.T) {
+	commandtest.Examples(t, (&app{}).root())
+}

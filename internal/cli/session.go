@@ -58,6 +58,9 @@ func (a *app) settings() (*session, error) {
 		return nil, hpcsera.Errorf(hpcsera.InvalidField, "no server is set.").At("server").
 			Hint("Set HPCSERA_SERVER and HPCSERA_TOKEN, or add a context: hpcsera context add NAME --server URL.")
 	}
+	if _, err := client.CheckServer(s.profile.Server, s.profile.AllowHTTP); err != nil {
+		return nil, err // before anybody looks for a token
+	}
 	if err := a.readToken(s, stored); err != nil {
 		return nil, err
 	}

@@ -277,9 +277,13 @@ func (a *app) consent(ctx context.Context, s *session, local *localJob, job hpcs
 		a.screen.say("%s waits for the approval of its code %s.", job.ID, clean(job.Code.Digest))
 		return job, nil
 	}
+	approve := "Approve it: hpcsera approve " + local.Path
+	if s.profile.SignKey != "" {
+		approve = "The context's key signs only what somebody is asked about, and nobody is there to be asked: hpcsera approve " + local.Path + " --yes"
+	}
 	return job, a.takeBack(ctx, s, job, hpcsera.Errorf(hpcsera.ApprovalRefused, "%s",
 		first(job.Message, "the code "+job.Code.Name+" ("+job.Code.Digest+") is not approved, so it would not run.")).
-		Hint("Approve it: hpcsera approve %s; or sign here with --sign-key KEYFILE; or wait for it with --wait-approval.", local.Path))
+		Hint("%s; or sign here with --sign-key KEYFILE; or wait for it with --wait-approval.", approve))
 }
 
 // takeBack cancels a job that will not be approved and returns why, saying

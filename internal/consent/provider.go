@@ -102,7 +102,7 @@ func (s *Service) readAsking(ctx context.Context, q url.Values) (a asking, err e
 	case err != nil:
 		return a, err
 	case !found || a.deployment.Disabled:
-		return a, hpcsera.Errorf(hpcsera.Forbidden, "The server that sent you is not registered here.").Hint("Its operator has to ask the operator of this Auth app.")
+		return a, hpcsera.Errorf(hpcsera.Forbidden, "The server that sent you is not registered here.").Hint("Its operator has to ask the operator of this Auth app: auth.name in hpcserad.yaml must be the name in hpcsera-auth deployment list.")
 	case !slices.Contains(a.deployment.Redirects, q.Get("redirect_uri")):
 		return a, hpcsera.Errorf(hpcsera.Forbidden, "The server that sent you wants you back at an address that is not registered.").
 			Hint("You are not sent there. Its operator has to use the URL that was registered.")

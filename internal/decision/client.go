@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -243,6 +244,9 @@ func (c *Client) fetch(ctx context.Context, method, path string, body any) ([]by
 	}
 	e := hpcsera.Errorf(p.Code, "%s", p.Detail).At(p.Field)
 	e.Advice = p.Hint
+	if p.Code == hpcsera.Unauthenticated {
+		e.Advice = strings.TrimSpace(fmt.Sprintf("This server calls itself %s there (auth.name), by the key that hpcserad auth key prints. ", c.cfg.Name) + p.Hint)
+	}
 	return nil, e
 }
 

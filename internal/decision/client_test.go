@@ -139,6 +139,13 @@ func TestARefusalKeepsItsWords(t *testing.T) {
 	if hpcsera.CodeOf(err) != hpcsera.QuotaExceeded || err.Error() != "user: alice has too many. Wait." {
 		t.Errorf("got %v", err)
 	}
+	c = client(newKey(t), func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = io.WriteString(w, `{"code":"unauthenticated","detail":"no such deployment."}`)
+	})
+	if err := c.Post(t.Context(), request()); err == nil || !strings.Contains(err.Error(), "calls itself hpc there (auth.name)") {
+		t.Errorf("another name: got %v, want the setting named", err)
+	}
 	c = client(newKey(t), func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "https://evil.example.org", http.StatusFound)
 	})

@@ -1,6 +1,9 @@
 package decision
 
 import (
+	"encoding/base64"
+	"encoding/json"
+	"regexp"
 	"strings"
 	"time"
 
@@ -14,6 +17,10 @@ const headType = "hpcsera-audit-head+jwt"
 
 // headMark stands before a head in a line of the host's log.
 const headMark = "audit head "
+
+// ownLine is a head as it stands in a program's own log, which is all there is
+// on a host without a syslog: as text or JSON of log/slog.
+var ownLine = regexp.MustCompile(`"audit head".*?\bhead"?[=:]"?([^"\n]*)`)
 
 // Heads signs heads of an audit log, and knows them again when somebody
 // brings a line of the host's log back. Whoever can write to that log could
@@ -43,10 +50,17 @@ func (h Heads) Sign(head string) (string, error) {
 }
 
 // Read returns the head in text, and whether a signature was there. text is a
-// head alone, a JWS alone, both, or the whole line. A signature that is wrong,
-// or of another head or log, is a conflict.
+// head alone, a JWS alone, both, or the whole line, of syslog or of the
+// program's own log. A signature that is wrong, or of another head or log, is a
+// conflict.
 func (h Heads) Read(text string) (head string, signed bool, err error) {
-	if _, behind, ok := strings.Cut(text, headMark); ok {
+	if strings.TrimSpace(text) == "" {
+		return "", false, hpcsera.Errorf(hpcsera.InvalidField, "the head is empty, so nothing was compared.").At("head").
+			Hint("Did what was to find it in the host's log find nothing?")
+	}
+	if own := ownLine.FindStringSubmatch(text); own != nil {
+		text = own[1]
+	} else if _, behind, ok := strings.Cut(text, headMark); ok {
 		text = behind
 	}
 	fields := strings.Fields(text)
@@ -64,6 +78,10 @@ func (h Heads) Read(text string) (head string, signed bool, err error) {
 	}
 	var s signedHead
 	if err := Open(last, headType, []jose.JSONWebKey{h.Key.Public()}, &s); err != nil {
+		if other := claimedLog(last); other != "" && other != h.Log {
+			return "", false, hpcsera.Errorf(hpcsera.Conflict, "this is a head of the audit log of %s, and the log here is that of %s.", brief(other), h.Log).At("head").
+				Hint("Server and Auth app keep a log each, and log= names which. Compare a head with its own.")
+		}
 		return "", false, hpcsera.Errorf(hpcsera.Conflict, "the signature of the head is not this program's: %w", err).At("head").
 			Hint("Unless the key was changed since, somebody else wrote that line. NUMBER:HASH alone is compared with the log only.")
 	}
@@ -72,4 +90,16 @@ func (h Heads) Read(text string) (head string, signed bool, err error) {
 			Hint("Somebody changed that line.")
 	}
 	return s.Head, true, nil
+}
+
+// claimedLog is whose log a signed head says that it is of. Nobody vouches for
+// that: it is to tell a mix-up from a forgery, both of which are refused.
+func claimedLog(jws string) string {
+	parts := strings.Split(jws, ".")
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var s signedHead
+	if err != nil || json.Unmarshal(payload, &s) != nil {
+		return ""
+	}
+	return s.Log
 }

@@ -34,6 +34,9 @@ func TestAHeadThatSomebodyElseWroteIsFound(t *testing.T) {
 		"a changed signature":     {aHead + " " + jws[:len(jws)-4] + "AAAA", hpcsera.Conflict},
 		"a signature cut off":     {aHead + " " + jws[:40], hpcsera.InvalidField},
 		"nothing":                 {"hpcsera audit head ", hpcsera.InvalidField},
+		"empty":                   {"", hpcsera.InvalidField},
+		"blank":                   {" \n", hpcsera.InvalidField},
+		"an own line cut off":     {`time=x msg="audit head" log=server head="` + aHead + " " + jws[:40], hpcsera.InvalidField},
 		"more":                    {good + " x", hpcsera.InvalidField},
 	} {
 		if head, _, err := h.Read(c.text); hpcsera.CodeOf(err) != c.code {
@@ -48,11 +51,27 @@ func TestAHeadThatSomebodyElseWroteIsFound(t *testing.T) {
 		"a line of old":  {"hpcsera audit head " + aHead, false},
 		"both":           {good, true},
 		"a JWS alone":    {jws, true},
+		"its own log":    {`time=2026-11-25T12:00:00Z level=INFO msg="audit head" log=server head="` + good + "\"\n", true},
+		"its own JSON":   {`{"time":"2026-11-25T12:00:00Z","level":"INFO","msg":"audit head","log":"server","head":"` + good + `"}`, true},
+		"its own of old": {`level=INFO msg="audit head" head=` + aHead, false},
 		"the whole line": {"<37>Nov 25 12:00:00 login1 hpcserad[7]: hpcsera audit head " + good + "\n", true},
 	} {
 		if head, signed, err := h.Read(c.text); err != nil || head != aHead || signed != c.signed {
 			t.Errorf("%s: got %q, signed %t, %v", name, head, signed, err)
 		}
+	}
+}
+
+func TestAHeadOfTheOtherLogIsToldAsThat(t *testing.T) {
+	server := decision.Heads{Key: newKey(t), Log: "https://hpc.example.org", Now: clock}
+	app := decision.Heads{Key: newKey(t), Log: "https://hpc.example.org/auth", Now: clock}
+	text, err := app.Sign(aHead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = server.Read("hpcsera-auth audit head " + text)
+	if hpcsera.CodeOf(err) != hpcsera.Conflict || !strings.Contains(err.Error(), "a head of the audit log of https://hpc.example.org/auth, and the log here is that of https://hpc.example.org.") {
+		t.Errorf("got %v, want a conflict that names both logs", err)
 	}
 }
 

@@ -105,7 +105,7 @@ func (k Key) Public() jose.JSONWebKey {
 func ParsePublicKey(text []byte) (jose.JSONWebKey, error) {
 	var key jose.JSONWebKey
 	if err := json.Unmarshal(text, &key); err != nil {
-		return key, hpcsera.Errorf(hpcsera.InvalidField, "this is not a key as JWK: %w.", err)
+		return key, hpcsera.Errorf(hpcsera.InvalidField, "this is not a key as JWK: %w.", err).Hint("hpcserad auth key prints it.")
 	}
 	public, ok := key.Key.(ed25519.PublicKey)
 	if !ok || !key.Valid() {

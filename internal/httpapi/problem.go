@@ -90,7 +90,7 @@ var advice = map[hpcsera.Code]string{
 	hpcsera.MissingBlobs:         "Upload what missing names: PUT /blobs/{digest}.",
 	hpcsera.DigestMismatch:       "Send the bytes again, from byte 0.",
 	hpcsera.InvalidValue:         "Give a value that the code's parameters allow; nothing was submitted.",
-	hpcsera.LimitExceeded:        "Ask for less, or have the code approved with wider limits.",
+	hpcsera.LimitExceeded:        "Ask for less, or have the limits widened where they were set: in the approval, or with the key that may sign it.",
 	hpcsera.ApprovalRefused:      "Sign the code again: hpcsera approve.",
 	hpcsera.IdempotencyKeyReused: "Use a new key for a new request.",
 
@@ -107,6 +107,10 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		panic(http.ErrAbortHandler)
 	}
 	e := a.told(r.Context(), err)
+	if c, ok := r.Context().Value(callKey{}).(*call); ok && e.Code == hpcsera.NotFound && e.Advice == "" && c.principal != nil && c.principal.Person != nil {
+		copied := *e // nobody in person has a token that could be for something else
+		e = copied.Hint("Check the name: hpcsera project list, client list, agent list and token list show what there is.")
+	}
 	status := statuses[e.Code]
 	var other errStatus
 	if errors.As(err, &other) {

@@ -19,6 +19,9 @@ type File struct {
 	Spec    hpcsera.JobSpec   // with the files' digests
 	Blobs   map[string]string // digest of each file's bytes ("sha256:…") to its path here
 	Notices []string          // one line each, for the user to read
+	// Elsewhere says of fields of Spec that do not come from the file who gave
+	// them: a flag, such as --nodes for resources.node_count.
+	Elsewhere map[string]string
 
 	locate func(error) error
 }
@@ -152,9 +155,17 @@ func (f *File) Check() error {
 // Locate puts file and line before the field of an *hpcsera.Error, as in
 // "job.yaml:4 resources.node_count", also for one that a server or a site
 // sent. Other errors it returns as they are.
+//
+// What stands in Elsewhere it names by that, without file and line.
 func (f *File) Locate(err error) error {
 	if err == nil {
 		return nil
+	}
+	var e *hpcsera.Error
+	if errors.As(err, &e) && f.Elsewhere[e.Field] != "" {
+		named := *e
+		named.Field = f.Elsewhere[e.Field]
+		return &named
 	}
 	return f.locate(err)
 }

@@ -130,6 +130,8 @@ func TestErrorsAreToldAsFarAsPeopleCanAct(t *testing.T) {
 		{hpcsera.Errorf(hpcsera.Internal, "password of the database: %w", errors.New("geheim")), 500, "Something went wrong"},
 		{errors.New("geheim"), 500, "Something went wrong"},
 		{hpcsera.Errorf(hpcsera.QuotaExceeded, "<script>"), 429, "&lt;script&gt;"},
+		{hpcsera.Errorf(hpcsera.Unavailable, "too many at once."), 503, "<h1>The server is busy</h1>"},
+		{page.Titled{Title: "Nobody is there", Err: hpcsera.Errorf(hpcsera.Unavailable, "nobody answers.")}, 503, "<h1>Nobody is there</h1>"},
 	} {
 		w := get(func(w http.ResponseWriter, r *http.Request) { f.Fail(w, r, "alice", c.err) }, "/auth/x")
 		pagetest.Check(t, "error", w.Header(), w.Body.Bytes())

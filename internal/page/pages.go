@@ -135,6 +135,19 @@ func (p *Pages) flashed(w http.ResponseWriter, r *http.Request) []Note {
 	return []Note{{Kind: "ok", Text: text}}
 }
 
+// Titled is an error whose page has a heading of its own, where that of its
+// status would mislead.
+type Titled struct {
+	Title string
+	Err   error
+}
+
+// Error returns the error's own text.
+func (t Titled) Error() string { return t.Err.Error() }
+
+// Unwrap returns the error itself.
+func (t Titled) Unwrap() error { return t.Err }
+
 // Fail answers with an error page. What a person can act on is told; anything
 // else goes to the log only.
 func (f *Frame) Fail(w http.ResponseWriter, r *http.Request, user string, err error) {
@@ -146,10 +159,15 @@ func (f *Frame) Fail(w http.ResponseWriter, r *http.Request, user string, err er
 	if told == nil || status == http.StatusInternalServerError {
 		told = hpcsera.Errorf(hpcsera.Internal, "Something went wrong in the server.").Hint("Try again. If it happens again, tell the operator when it was.")
 	}
+	title := titles[status]
+	var own Titled
+	if errors.As(err, &own) {
+		title = own.Title
+	}
 	f.own.Render(w, r, status, "error", View{User: user, Data: struct {
 		Title string
 		Error *hpcsera.Error
-	}{titles[status], told}})
+	}{title, told}})
 }
 
 // Forward sends the browser on to another program by a page: browsers refuse

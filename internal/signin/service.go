@@ -131,7 +131,9 @@ func (s *Service) authApp(ctx context.Context) (*authApp, error) {
 		err = p.Claims(&said)
 	}
 	if err != nil {
-		return nil, hpcsera.Errorf(hpcsera.Unavailable, "the Auth app, where people sign in, cannot be reached now: %w.", err).Hint("Try again in a moment.")
+		s.cfg.Log.ErrorContext(ctx, "the Auth app cannot be reached", "url", s.cfg.Issuer, "err", err)
+		return nil, hpcsera.Errorf(hpcsera.Unavailable, "the Auth app at %s, where people sign in, does not answer as it should.", s.cfg.Issuer).
+			Hint("Try again in a moment. If it lasts, tell the operator: the server's log says what is wrong.")
 	}
 	seldom := *s.http
 	seldom.Transport = &seldomly{next: s.http.Transport, every: keysEvery, now: s.cfg.Now}

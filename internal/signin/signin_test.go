@@ -624,6 +624,7 @@ func TestAnAuthAppThatIsAwayIsToldAndAskedAgain(t *testing.T) {
 	w := newWorld(t)
 	away := true
 	quiet := slog.New(slog.DiscardHandler)
+	var told strings.Builder
 	s, err := signin.New(signin.Config{
 		Store: w.store, Users: access.New(access.Config{Store: w.store, Log: quiet}), Issuer: issuer, Name: "hpc", URL: own, Assertion: w.app.Assertion,
 		HTTP: &http.Client{Transport: local{http.HandlerFunc(func(res http.ResponseWriter, r *http.Request) {
@@ -633,13 +634,16 @@ func TestAnAuthAppThatIsAwayIsToldAndAskedAgain(t *testing.T) {
 			}
 			w.app.ServeHTTP(res, r)
 		})}},
-		Key: []byte(strings.Repeat("k", 32)), Log: quiet,
+		Key: []byte(strings.Repeat("k", 32)), Log: slog.New(slog.NewTextHandler(&told, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Begin(context.Background(), signin.Begin{To: "/"}); hpcsera.CodeOf(err) != hpcsera.Unavailable {
-		t.Errorf("got %v, want unavailable", err)
+	if _, err := s.Begin(context.Background(), signin.Begin{To: "/"}); hpcsera.CodeOf(err) != hpcsera.Unavailable || strings.Contains(err.Error(), "302") {
+		t.Errorf("got %v, want unavailable and no raw error", err)
+	}
+	if !strings.Contains(told.String(), "302") {
+		t.Errorf("the log says %q, want why", told.String())
 	}
 	away = false
 	if _, err := s.Begin(t.Context(), signin.Begin{To: "/"}); err != nil {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/page"
 	"github.com/hpcsera/hpcsera/internal/signin"
 )
 
@@ -20,7 +21,7 @@ func (s *Site) signIn(v *visit) error {
 func (s *Site) begin(v *visit, b signin.Begin) error {
 	begun, err := s.cfg.Sessions.Begin(v.Context(), b)
 	if err != nil {
-		return err
+		return away(err)
 	}
 	s.frame.SetCookie(v.w, flowCookie(begun.State), begun.Sealed, begun.Ends)
 	if b.StepUp {
@@ -33,6 +34,15 @@ func (s *Site) begin(v *visit, b signin.Begin) error {
 	return nil
 }
 
+// away says above its page when it is the Auth app that does not answer: this
+// server is well.
+func away(err error) error {
+	if hpcsera.CodeOf(err) == hpcsera.Unavailable {
+		return page.Titled{Title: "The sign-in service cannot be reached", Err: err}
+	}
+	return err
+}
+
 // callback takes the Auth app's answer.
 func (s *Site) callback(v *visit) error {
 	state := v.URL.Query().Get("state")
@@ -43,7 +53,7 @@ func (s *Site) callback(v *visit) error {
 	s.frame.DropCookie(v.w, flowCookie(state))
 	finished, err := s.cfg.Sessions.Finish(v.Context(), v.URL.Query(), sealed, v.UserAgent())
 	if err != nil {
-		return err
+		return away(err)
 	}
 	// Without an end: the browser forgets it when it is closed. The server has
 	// an end of its own.

@@ -597,3 +597,26 @@ func TestTheAuditLogHasPages(t *testing.T) {
 		t.Errorf("before the first line:\n%s", a.body)
 	}
 }
+
+func TestThePageSaysWhenTheSignInServiceIsAway(t *testing.T) {
+	w := newWorld(t)
+	quiet := slog.New(slog.DiscardHandler)
+	sessions, err := signin.New(signin.Config{
+		Store: w.store, Users: w.access, Issuer: issuer, Name: "hpc", URL: own, Assertion: w.app.Assertion, Key: []byte(strings.Repeat("k", 32)), Log: quiet,
+		HTTP: &http.Client{Transport: local{http.NotFoundHandler()}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	site, err := web.New(web.Config{Sessions: sessions, Access: w.access, Code: w.code, URL: own, AuthURL: issuer, Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := httptest.NewRecorder()
+	site.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, own+"/signin", nil))
+	pagetest.Check(t, "signin", answer.Header(), answer.Body.Bytes())
+	body := answer.Body.String()
+	if answer.Code != http.StatusServiceUnavailable || !strings.Contains(body, "<h1>The sign-in service cannot be reached</h1>") || strings.Contains(body, "404") || strings.Contains(body, "busy") {
+		t.Errorf("got %d and\n%s\nwant it to say that the sign-in service cannot be reached, and no raw error", answer.Code, body)
+	}
+}

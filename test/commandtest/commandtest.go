@@ -112,3 +112,33 @@ func NoSecretInFlags(t *testing.T, root *cobra.Command, files ...string) {
 		t.Errorf("looked at %d commands, and did not find %v", commands, left)
 	}
 }
+
+// placeholder is a word of an example that stands for another.
+var placeholder = regexp.MustCompile(`(^|\s)[A-Z]{2,}(\s|$)`)
+
+// Examples looks at a program's commands, groups apart: each shows in its help
+// how it is typed, with names as somebody would type them.
+func Examples(t *testing.T, root *cobra.Command) {
+	t.Helper()
+	commands := 0
+	var look func(*cobra.Command)
+	look = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			look(sub)
+		}
+		if c.HasSubCommands() || c.Hidden {
+			return
+		}
+		commands++
+		if !strings.Contains(c.Example, c.CommandPath()) {
+			t.Errorf("%s has the example %q, want one that shows it", c.CommandPath(), c.Example)
+		}
+		if word := placeholder.FindString(c.Example); word != "" {
+			t.Errorf("the example of %s says %q where somebody would type a name", c.CommandPath(), strings.TrimSpace(word))
+		}
+	}
+	look(root)
+	if commands < 5 {
+		t.Errorf("looked at %d commands: they are not found", commands)
+	}
+}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/settings"
 )
 
@@ -56,20 +57,75 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr
 	root.SetErr(stderr)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if err != nil && strings.HasPrefix(err.Error(), "unknown command") {
-		err = UsageError{Err: err}
+	if err == nil {
+		return nil
+	}
+	var word string
+	if _, failed := fmt.Sscanf(err.Error(), "unknown command %q", &word); failed == nil {
+		return Unknown(root, word)
+	}
+	if strings.HasPrefix(err.Error(), "required flag") {
+		return UsageError{Err: fmt.Errorf("%w. See: %s --help", err, root.Name())}
 	}
 	return err
 }
 
+// Unknown refuses a word in the place of one of c's commands, and names those
+// that it looks like.
+func Unknown(c *cobra.Command, word string) error {
+	text := fmt.Sprintf("%s has no command %q.", c.CommandPath(), word)
+	if c.SuggestionsMinimumDistance = 2; len(c.SuggestionsFor(word)) > 0 {
+		text += " Did you mean " + strings.Join(c.SuggestionsFor(word), " or ") + "?"
+	}
+	return UsageError{Err: fmt.Errorf("%s See: %s --help", text, c.CommandPath())}
+}
+
 // Exactly is cobra.ExactArgs with a usage error that shows the usage line.
-func Exactly(n int) cobra.PositionalArgs {
+func Exactly(n int) cobra.PositionalArgs { return between(n, n) }
+
+// AtMost is cobra.MaximumNArgs with a usage error that shows the usage line.
+func AtMost(n int) cobra.PositionalArgs { return between(0, n) }
+
+func between(least, most int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		if len(args) != n {
+		if len(args) < least || len(args) > most {
 			return UsageError{Err: fmt.Errorf("usage: %s", c.UseLine())}
 		}
 		return nil
 	}
+}
+
+// Heads refuses heads of an audit log that are empty, as what a search that
+// finds nothing leaves: nothing would be compared, and all would look well.
+func Heads(heads ...string) error {
+	for _, head := range heads {
+		if strings.TrimSpace(head) == "" {
+			return UsageError{Err: errors.New("--head is empty, so nothing would be compared. Did what was to find it in the host's log find nothing?")}
+		}
+	}
+	return nil
+}
+
+// flagOf are fields whose flag has another name.
+var flagOf = map[string]string{"preset": "for"}
+
+// InFlags names a command's flag in the place of the field that an error of the
+// server is about: that is what was typed.
+func InFlags(c *cobra.Command, err error) error {
+	var e *hpcsera.Error
+	if !errors.As(err, &e) || e.Field == "" {
+		return err
+	}
+	flag := flagOf[e.Field]
+	if flag == "" {
+		flag = strings.ReplaceAll(e.Field, "_", "-")
+	}
+	if c.Flags().Lookup(flag) == nil {
+		return err
+	}
+	named := *e
+	named.Field = "--" + flag
+	return &named
 }
 
 // Folder makes dir, and in it a configuration of that name and text where none
@@ -92,6 +148,19 @@ func Data(stdout io.Writer, dir, keyFile string) error {
 		return err
 	}
 	return made(stdout, keyFile, settings.NewKey())
+}
+
+// Ready refuses to serve in a data folder that init did not make: with a
+// mistyped setting an empty server would start, with keys of its own, and
+// nobody would know it again.
+func Ready(program, dir, keyFile string) error {
+	for _, need := range []string{dir, keyFile} {
+		if _, err := os.Stat(need); errors.Is(err, fs.ErrNotExist) {
+			return hpcsera.Errorf(hpcsera.InvalidField, "there is no %s, so %s init did not make this data folder.", need, program).At("data_dir").
+				Hint("Is the setting mistyped? A new server begins with %s init FOLDER.", program)
+		}
+	}
+	return nil
 }
 
 // made writes a file that is not there yet, and tells which it was.
