@@ -258,6 +258,8 @@ func (p *program) printStatus(s agent.Status, alive, known bool) {
 		return
 	case alive:
 		fmt.Fprintf(p.stdout, "state       running as process %d\n", s.PID)
+	case !s.Ended.IsZero():
+		fmt.Fprintf(p.stdout, "state       stopped on %s, %s\n", s.Host, s.Ended.Local().Format(time.DateTime))
 	case s.Host != host && time.Since(s.At) < time.Minute:
 		fmt.Fprintf(p.stdout, "state       running on %s as process %d\n", s.Host, s.PID)
 	default:

@@ -144,7 +144,9 @@ func (a *Agent) warn() {
 // Run serves until ctx ends (then it returns nil after handing back its
 // term), or until another instance has taken over.
 func (a *Agent) Run(ctx context.Context) error {
-	return a.serve(ctx, a.workLoop)
+	err := a.serve(ctx, a.workLoop)
+	a.log.Info("stopped; jobs in the batch system go on", "jobs", len(a.engine.jobs), "reports", len(a.engine.unsent))
+	return err
 }
 
 // serve runs the engine and the loops around main, which ends it.
@@ -187,6 +189,7 @@ func (a *Agent) serve(ctx context.Context, main func(context.Context) error) err
 	default:
 	}
 	a.sayGoodbye()
+	a.publishEnd(err)
 	return err
 }
 
