@@ -30,8 +30,8 @@ func (p *program) enrollCommand() *cobra.Command {
 shown and type the code there; the page must show the same fingerprint as this
 terminal. The credential works only with the key on this machine.
 
---server, --site, --user and --project are what agent.yaml says first. They write
-it where there is none, and are refused where the settings say something else.
+--server, --site, --user, --project and --ca are what agent.yaml says first. They
+write it where there is none, and are refused where the settings say something else.
 
 A second agent of yours at a site is refused. --replace puts this one in the
 place of the first: its jobs become this one's. Where this agent does not have

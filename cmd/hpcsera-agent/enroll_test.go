@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -229,6 +231,32 @@ func TestTheFirstSettingsComeFromTheCommandLine(t *testing.T) {
 	s.must(os.WriteFile(file, []byte("server: "+s.url+"\nuser: alice\nsite: gwdg\n"), 0o600))
 	if code, printed := s.types(home, "", line...); code != 1 || !strings.Contains(printed, `Add the line there: projects: ["cfd"]`) {
 		t.Errorf("a file that says nothing of it: got %d %s", code, printed)
+	}
+}
+
+func TestAServersOwnAuthorityIsNamedInTheSettings(t *testing.T) {
+	s := newSite(t)
+	asked := 0
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		http.Error(w, "none", http.StatusNotFound)
+	}))
+	t.Cleanup(server.Close)
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	line := []string{"enroll", "--server", server.URL, "--user", "alice", "--site", "gwdg", "--project", "cfd"}
+	if code, printed := s.types(t.TempDir(), "", line...); code != 1 || !strings.Contains(printed, "ca_file: ") || strings.Contains(printed, "--ca.") || asked != 0 {
+		t.Errorf("without it: got %d %s, want the setting named", code, printed)
+	}
+	home := t.TempDir()
+	file := filepath.Join(home, "ca.pem")
+	s.must(os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+	t.Chdir(home)
+	if code, printed := s.types(home, "", append(line, "--ca", "ca.pem")...); code != 1 || asked == 0 {
+		t.Errorf("with --ca: got %d %s, want the server asked", code, printed)
+	}
+	text, err := os.ReadFile(filepath.Join(home, ".hpcsera", "agent.yaml"))
+	if err != nil || !strings.Contains(string(text), "ca_file: \""+file+"\"\n") {
+		t.Errorf("agent.yaml is %q, %v, want the file named in it", text, err)
 	}
 }
 
