@@ -18,6 +18,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/client"
 	"github.com/hpcsera/hpcsera/internal/agent"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
 )
 
 func (p *program) enrollCommand() *cobra.Command {
@@ -58,24 +59,42 @@ input instead.`,
 			return err
 		}
 		var text string
+		var granted client.Wish // the zero value where an operator made it
 		if credential != "" {
 			text, err = p.pasted(credential)
 		} else {
-			text, err = p.granted(cmd.Context(), c, key, replace)
+			text, granted, err = p.granted(cmd.Context(), c, key, replace)
 		}
 		if err != nil {
 			return err
 		}
-		if _, err := client.NewAgent("https://localhost", text, key, nil); err != nil {
+		api, err := client.NewAgent("https://localhost", text, key, nil)
+		if err != nil {
 			return err
 		}
 		if err := keepCredential(c, text); err != nil {
 			return err
 		}
-		fmt.Fprintln(p.stdout, "Stored. Next: hpcsera-agent doctor, then hpcsera-agent run")
+		if err := (agent.Enrolment{Agent: api.ID(), User: granted.User, Site: granted.Site, Projects: granted.Projects}).Keep(c.StateDir); err != nil {
+			return err
+		}
+		fmt.Fprintln(p.stdout, p.next(c))
 		return nil
 	}
 	return cmd
+}
+
+// next says what to do after the enrolment. Whose signatures count comes first:
+// without it nothing runs.
+func (p *program) next(c agent.Config) string {
+	trust, err := policy.Load(filepath.Join(c.StateDir, "trust.yaml"))
+	if err == nil && len(trust.Keys) > 0 || c.Trust.Code == "server" {
+		return "Stored. Next: hpcsera-agent doctor, then hpcsera-agent run"
+	}
+	return `Stored. Next:
+  hpcsera-agent trust add KEY.pub   whose signatures count; without one nothing runs
+  hpcsera-agent doctor              looks whether all is well
+  hpcsera-agent run                 in tmux, screen or systemd --user`
 }
 
 // pasted reads a credential that somebody else made.
@@ -99,35 +118,32 @@ func (p *program) pasted(from string) (string, error) {
 }
 
 // granted asks the user, who decides on the Auth app's page.
-func (p *program) granted(ctx context.Context, c agent.Config, key *client.Key, replace bool) (string, error) {
-	if err := c.Check(); err != nil {
-		return "", err
-	}
-	if err := servesSome(c); err != nil {
-		return "", err
+func (p *program) granted(ctx context.Context, c agent.Config, key *client.Key, replace bool) (text string, granted client.Wish, err error) {
+	if err := errors.Join(c.Check(), servesSome(c)); err != nil {
+		return "", granted, err
 	}
 	transport, err := newTransport(c)
 	if err != nil {
-		return "", err
+		return "", granted, err
 	}
 	server, err := client.New(client.Options{Server: c.Server, Transport: transport, UserAgent: "hpcsera-agent/" + version, AllowHTTP: strings.HasPrefix(c.Server, "http:")})
 	if err != nil {
-		return "", err
+		return "", granted, err
 	}
 	host, err := os.Hostname()
 	if err != nil {
-		return "", err
+		return "", granted, err
 	}
-	wish := client.Wish{Type: client.AgentWish, Site: c.Site, Projects: c.Projects, Host: host, Replace: replace}
+	wish := client.Wish{Type: client.AgentWish, User: c.User, Site: c.Site, Projects: c.Projects, Host: account() + "@" + host, Replace: replace}
 	device, err := server.AskDevice(ctx, hpcsera.AgentClient, wish, key)
 	if err != nil {
-		return "", err
+		return "", granted, err
 	}
 	fmt.Fprintf(p.stderr, "Open this page, sign in as %s, and type the code:\n\n    %s\n    %s\n\n", c.User, printable(device.URL), printable(device.Code))
 	fmt.Fprintf(p.stderr, "The page must show this fingerprint, or somebody else is asking:\n\n    %s\n\n", key.Thumbprint())
 	fmt.Fprintf(p.stderr, "Waiting until %s.\n", device.Expires.Local().Format(time.DateTime))
 	got, err := server.Collect(ctx, device)
-	return got.Credential.Reveal(), err
+	return got.Credential.Reveal(), got.Wish, err
 }
 
 // printable takes everything out of a server's text that a terminal would act

@@ -177,6 +177,39 @@ func TestAnAgentIsEnrolledByItsUserInTheBrowser(t *testing.T) {
 	}
 }
 
+func TestAnEnrolmentThatCannotBeIsRefusedWithItsReason(t *testing.T) {
+	s := newSite(t)
+	s.says = true
+	home := s.home()
+	settings := func(old, new string) {
+		file := filepath.Join(home, ".hpcsera", "agent.yaml")
+		text, err := os.ReadFile(file)
+		s.must(err)
+		s.must(os.WriteFile(file, []byte(strings.Replace(string(text), old, new, 1)), 0o600))
+	}
+	settings("site: gwdg", "site: gwgd")
+	if code, printed := s.types(home, "", "enroll"); code != 1 || !strings.Contains(printed, "there is no site gwgd") || s.asked.ID != "" {
+		t.Errorf("another site: got %d %s, want it refused before anybody is asked", code, printed)
+	}
+	settings("site: gwgd", "site: gwdg")
+	settings("user: alice", "user: alcie")
+	if code, printed := s.types(home, "", "enroll"); code != 1 || !strings.Contains(printed, "alice decided, and the agent's settings say user: alcie") {
+		t.Errorf("another user: got %d %s, want both named", code, printed)
+	}
+	if !strings.Contains(s.asked.Words, "agent of alcie") || !strings.Contains(s.asked.Host, "@") {
+		t.Errorf("the page shows %q at %q, want the user of the settings and the account", s.asked.Words, s.asked.Host)
+	}
+	settings("user: alcie", "user: alice")
+	code, printed := s.types(home, "", "enroll")
+	if code != 0 || !strings.Contains(printed, "hpcsera-agent trust add KEY.pub") {
+		t.Errorf("got %d %s, want the next step", code, printed)
+	}
+	enrolled, err := os.ReadFile(filepath.Join(home, ".hpcsera", "enrolled.json"))
+	if err != nil || !strings.Contains(string(enrolled), `"user":"alice","site":"gwdg","projects":["cfd"]`) {
+		t.Errorf("what was granted is kept as %s, %v", enrolled, err)
+	}
+}
+
 func TestTheFirstSettingsComeFromTheCommandLine(t *testing.T) {
 	s := newSite(t)
 	s.says = true
