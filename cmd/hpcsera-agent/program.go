@@ -307,7 +307,7 @@ spool, and runs one empty batch job to see the spool from a compute node. It tou
 			if keyErr != nil {
 				p.tell(agent.Finding{Check: "credential", Found: keyErr.Error(), Advice: "Without a key of its own and its credential the agent cannot speak to the server."})
 			}
-			d := &agent.Doctor{Config: c, HTTP: transport, API: api, Batch: batch, Binary: binary, Site: policy.SystemFiles(), Syslog: syslog.Socket, Submit: submit, Tell: p.tell}
+			d := &agent.Doctor{Config: c, HTTP: transport, API: api, Batch: batch, Binary: binary, Version: version, Account: account(), Site: policy.SystemFiles(), Syslog: syslog.Socket, Submit: submit, Tell: p.tell}
 			if !d.Examine(cmd.Context()) || keyErr != nil {
 				return errors.New("not all is well")
 			}
