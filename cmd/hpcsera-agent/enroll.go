@@ -48,8 +48,14 @@ input instead.`,
 	given.flags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := p.config()
-		if err == nil {
-			c, err = given.settle(c, p.file)
+		if err != nil {
+			return err
+		}
+		if c, err = given.settle(c, p.file); err == nil {
+			err = errors.Join(c.Check(), servesSome(c))
+		}
+		if err != nil && !given.any() {
+			err = p.explained(err)
 		}
 		if err != nil {
 			return err
@@ -119,9 +125,6 @@ func (p *program) pasted(from string) (string, error) {
 
 // granted asks the user, who decides on the Auth app's page.
 func (p *program) granted(ctx context.Context, c agent.Config, key *client.Key, replace bool) (text string, granted client.Wish, err error) {
-	if err := errors.Join(c.Check(), servesSome(c)); err != nil {
-		return "", granted, err
-	}
 	transport, err := newTransport(c)
 	if err != nil {
 		return "", granted, err

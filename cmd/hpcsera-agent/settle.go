@@ -31,6 +31,11 @@ func (f *first) flags(to *pflag.FlagSet) {
 	to.StringVar(&f.ca, "ca", "", "file with the server's own certificate authority (PEM), kept in agent.yaml as ca_file")
 }
 
+// any reports whether the command line has one of them.
+func (f *first) any() bool {
+	return f.server+f.site+f.user+f.ca != "" || len(f.projects) > 0
+}
+
 // setting is one of them: what is wanted, and where the configuration has it.
 type setting struct {
 	key    string
