@@ -161,20 +161,30 @@ next start picks up where this one ended, on this host or another one that sees
 the same files.`,
 		Example: "  hpcsera-agent run\n  tmux new -d hpcsera-agent run",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := p.agent(false)
-			if err != nil {
-				return err
+			for {
+				err := p.serve(cmd.Context())
+				if !errors.Is(err, agent.ErrRestored) {
+					return err
+				}
 			}
-			ctx, stop := context.WithCancel(cmd.Context())
-			defer stop()
-			var beside sync.WaitGroup
-			beside.Go(func() { p.renewal.run(ctx) })
-			err = a.Run(ctx)
-			stop()
-			beside.Wait()
-			return err
 		},
 	}
+}
+
+// serve runs one instance of the agent until ctx ends.
+func (p *program) serve(ctx context.Context) error {
+	a, err := p.agent(false)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var beside sync.WaitGroup
+	beside.Go(func() { p.renewal.run(ctx) })
+	err = a.Run(ctx)
+	stop()
+	beside.Wait()
+	return err
 }
 
 func (p *program) onceCommand() *cobra.Command {

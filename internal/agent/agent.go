@@ -75,6 +75,7 @@ type Agent struct {
 	granted  atomic.Int64 // this instance's term; 0 before
 	facts    atomic.Pointer[hpcsera.Facts]
 	lastList string // the status list that was last looked at; the work loop's own
+	anew     bool   // it may begin in a new epoch of the server's; the work loop's own
 	patience patience
 
 	spoolFailing atomic.Bool

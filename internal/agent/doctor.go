@@ -38,10 +38,10 @@ type Doctor struct {
 	// let only some of them start jobs.
 	Version string
 	Account string
-	Site   policy.SiteFiles
-	Syslog string // socket of this host's log
-	Submit bool   // run one small batch job, which is the only way to see the spool from a compute node
-	Tell   func(Finding)
+	Site    policy.SiteFiles
+	Syslog  string // socket of this host's log
+	Submit  bool   // run one small batch job, which is the only way to see the spool from a compute node
+	Tell    func(Finding)
 }
 
 // Examine makes every check and tells each finding as it comes. It returns

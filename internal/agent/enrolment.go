@@ -62,7 +62,3 @@ func (e Enrolment) differs(c Config) error {
 	}
 	return nil
 }
-
-// restoredAdvice says what to do about a server whose database is older than
-// this agent's journal.
-const restoredAdvice = "Wait until this agent's jobs have left the batch system, or cancel them there; have the operator type hpcserad agent remove ID --abandon; then type hpcsera-agent enroll --replace."

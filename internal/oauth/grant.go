@@ -47,7 +47,7 @@ type grant struct {
 	ByScope  bool             `json:"by_scope,omitempty"`
 	Replace  bool             `json:"replace,omitempty"`
 	For      string           `json:"for,omitempty"` // the user that an agent's settings name; "" for anybody
-	Interval time.Duration    `json:"interval"` // between two polls
+	Interval time.Duration    `json:"interval"`      // between two polls
 	Polled   time.Time        `json:"polled,omitzero"`
 	Notify   string           `json:"notify,omitempty"` // the client's own token for its notification endpoint
 
