@@ -120,6 +120,9 @@ func New(d Deps) (*Agent, error) {
 	a.takeover = deadInstance(d.Config.StateDir, host)
 	a.facts.Store(&hpcsera.Facts{Version: d.Version, Host: host, System: d.Batch.System(), FromCron: d.Config.once})
 	a.engine = newEngine(a)
+	if err := finishAside(a.journalDir()); err != nil {
+		return nil, err
+	}
 	head := journal.Entry{Instance: a.instance, Host: host, At: time.Now().UTC()}
 	if a.journal, err = journal.Open(a.journalDir(), head, a.engine.fold); err != nil {
 		return nil, err

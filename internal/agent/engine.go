@@ -57,6 +57,10 @@ func newMemory() memory {
 	return memory{jobs: map[string]*job{}, ended: map[string]ended{}, gone: map[string]ended{}, runs: map[string]int{}, leftover: map[string]leftover{}}
 }
 
+// overBefore is the first epoch of a journal that took over from another one:
+// none that a server has.
+const overBefore = -1
+
 // ended is what is kept of a job whose end was reported.
 type ended struct {
 	state hpcsera.State
@@ -269,6 +273,10 @@ func (m *memory) fold(entry journal.Entry) {
 			m.gone[entry.Job] = o
 		}
 		delete(m.ended, entry.Job)
+	case journal.KindOver:
+		r := entry.Fact
+		m.first = overBefore
+		m.ended[r.JobID] = ended{state: r.State, reason: r.Reason, at: r.At, exit: r.Exit, step: r.Step, attempt: r.Attempt}
 	case journal.KindFact:
 		m.seq = max(m.seq, entry.Fact.Seq)
 		m.unsent = append(m.unsent, *entry.Fact)

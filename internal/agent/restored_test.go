@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +109,32 @@ func TestAnAgentWithOpenJobsStaysAwayFromARestoredServer(t *testing.T) {
 		}
 		if !strings.Contains(w.log.String(), "hpcserad agent remove ID --abandon") {
 			t.Error("its log does not say what to do")
+		}
+
+		// Enrolled anew, it goes on with what must not be forgotten.
+		state := filepath.Join(w.real, "state")
+		w.instances[1].stop()
+		kept, err := SetAside(state, time.Now())
+		if err != nil || !strings.Contains(kept, "journal.aside-") {
+			t.Fatalf("got %q, %v, want the journal under another name", kept, err)
+		}
+		w.server.mu.Lock()
+		w.server.applied = 0
+		w.server.jobs[job] = &served{id: job, spec: signed.spec, desired: hpcsera.DesiredRun, revision: 1, at: hpcsera.Position{State: hpcsera.Pending, Attempt: 1}}
+		w.server.list = append(w.server.list, job)
+		w.server.mu.Unlock()
+		i = w.start()
+		w.ends(job, hpcsera.Failed, hpcsera.OutcomeUnknown)
+		w.ends(w.submits(signed), hpcsera.Succeeded, "")
+		if used := i.agent.engine.runs[signed.approval]; used != 2 {
+			t.Errorf("%d runs are counted, want that of before as well", used)
+		}
+		time.Sleep(time.Hour)
+		if got := len(w.ran(job)); got != 1 {
+			t.Errorf("it ran %d times", got)
+		}
+		if kept, err := SetAside(state, time.Now()); kept != "" || err != nil {
+			t.Errorf("where all is well: got %q, %v, want nothing done", kept, err)
 		}
 	})
 }

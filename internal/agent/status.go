@@ -83,12 +83,19 @@ func (a *Agent) publish() {
 			stats := counted.Stats()
 			s.Commands = &stats
 		}
-		if text, err := json.Marshal(s); err == nil {
-			if replaceFile(a.state.path, text, 0o600) != nil {
-				_ = overwrite(a.state.path, text) // what fails here is told in the log
-			}
-		}
 	})
+	_ = a.state.write() // what fails here is told in the log
+}
+
+// write puts the status where it is looked for.
+func (b *board) write() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	text, err := json.Marshal(b.now)
+	if err == nil && replaceFile(b.path, text, 0o600) != nil {
+		err = overwrite(b.path, text)
+	}
+	return err
 }
 
 // publishEnd says that this instance stopped with err. One that another took

@@ -47,6 +47,7 @@ const (
 	KindOutcome   Kind = "outcome"   // Job's steps have ended as Outcome says
 	KindFact      Kind = "fact"      // Fact will be reported
 	KindSent      Kind = "sent"      // the server answered every fact up to Seq
+	KindOver      Kind = "over"      // Fact is how a job ended that stood in a journal before this one
 	KindForgotten Kind = "forgotten" // Job's directory was removed
 )
 
