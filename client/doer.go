@@ -185,13 +185,13 @@ type twiceIsOnce struct{}
 func safely(ctx context.Context) context.Context { return context.WithValue(ctx, twiceIsOnce{}, true) }
 
 func unreachable(req *http.Request, err error) error {
-	var own *hpcsera.Error
-	if errors.As(err, &own) {
-		return err
-	}
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err // without method and URL, which are said below
+	}
+	var own *hpcsera.Error
+	if errors.As(err, &own) {
+		return err // a transport of the program's own says itself what is wrong
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = fmt.Errorf("the connection was closed in the middle (%w)", err)

@@ -19,6 +19,7 @@ type Wish struct {
 	Site     string   `json:"site,omitempty"`
 	Projects []string `json:"projects,omitempty"`
 	Host     string   `json:"host,omitempty"`
+	User     string   `json:"user,omitempty"` // an agent's, by its own settings; as granted, whose it is
 	// Roles are a token's, as they were granted.
 	Roles   hpcsera.Roles `json:"roles,omitempty"`
 	Replace bool          `json:"replace,omitempty"`

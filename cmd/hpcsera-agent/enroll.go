@@ -18,6 +18,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/client"
 	"github.com/hpcsera/hpcsera/internal/agent"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
 )
 
 func (p *program) enrollCommand() *cobra.Command {
@@ -30,8 +31,8 @@ func (p *program) enrollCommand() *cobra.Command {
 shown and type the code there; the page must show the same fingerprint as this
 terminal. The credential works only with the key on this machine.
 
---server, --site, --user and --project are what agent.yaml says first. They write
-it where there is none, and are refused where the settings say something else.
+--server, --site, --user, --project and --ca are what agent.yaml says first. They
+write it where there is none, and are refused where the settings say something else.
 
 A second agent of yours at a site is refused. --replace puts this one in the
 place of the first: its jobs become this one's. Where this agent does not have
@@ -47,8 +48,14 @@ input instead.`,
 	given.flags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := p.config()
-		if err == nil {
-			c, err = given.settle(c, p.file)
+		if err != nil {
+			return err
+		}
+		if c, err = given.settle(c, p.file); err == nil {
+			err = errors.Join(c.Check(), servesSome(c))
+		}
+		if err != nil && !given.any() {
+			err = p.explained(err)
 		}
 		if err != nil {
 			return err
@@ -58,24 +65,59 @@ input instead.`,
 			return err
 		}
 		var text string
+		var granted client.Wish // the zero value where an operator made it
 		if credential != "" {
 			text, err = p.pasted(credential)
 		} else {
-			text, err = p.granted(cmd.Context(), c, key, replace)
+			text, granted, err = p.granted(cmd.Context(), c, key, replace)
 		}
 		if err != nil {
 			return err
 		}
-		if _, err := client.NewAgent("https://localhost", text, key, nil); err != nil {
+		api, err := client.NewAgent("https://localhost", text, key, nil)
+		if err != nil {
+			return err
+		}
+		if err := p.setAside(c, api.ID()); err != nil {
 			return err
 		}
 		if err := keepCredential(c, text); err != nil {
 			return err
 		}
-		fmt.Fprintln(p.stdout, "Stored. Next: hpcsera-agent doctor, then hpcsera-agent run")
+		if err := (agent.Enrolment{Agent: api.ID(), User: granted.User, Site: granted.Site, Projects: granted.Projects}).Keep(c.StateDir); err != nil {
+			return err
+		}
+		fmt.Fprintln(p.stdout, p.next(c))
 		return nil
 	}
 	return cmd
+}
+
+// setAside begins another journal where the server has forgotten the agent whose
+// it is: another one was enrolled in its place.
+func (p *program) setAside(c agent.Config, id string) error {
+	old, err := readCredential(c)
+	if before, _, _ := hpcsera.ParseSecret(old); err != nil || before == id {
+		return nil
+	}
+	kept, err := agent.SetAside(c.StateDir, time.Now())
+	if kept != "" {
+		fmt.Fprintf(p.stdout, "The old agent's journal is kept as %s. What it ran is not run again, and its runs count.\n", kept)
+	}
+	return err
+}
+
+// next says what to do after the enrolment. Whose signatures count comes first:
+// without it nothing runs.
+func (p *program) next(c agent.Config) string {
+	trust, err := policy.Load(filepath.Join(c.StateDir, "trust.yaml"))
+	if err == nil && len(trust.Keys) > 0 || c.Trust.Code == "server" {
+		return "Stored. Next: hpcsera-agent doctor, then hpcsera-agent run"
+	}
+	return `Stored. Next:
+  hpcsera-agent trust add KEY.pub   whose signatures count; without one nothing runs
+  hpcsera-agent doctor              looks whether all is well
+  hpcsera-agent run                 in tmux, screen or systemd --user`
 }
 
 // pasted reads a credential that somebody else made.
@@ -99,35 +141,29 @@ func (p *program) pasted(from string) (string, error) {
 }
 
 // granted asks the user, who decides on the Auth app's page.
-func (p *program) granted(ctx context.Context, c agent.Config, key *client.Key, replace bool) (string, error) {
-	if err := c.Check(); err != nil {
-		return "", err
-	}
-	if err := servesSome(c); err != nil {
-		return "", err
-	}
+func (p *program) granted(ctx context.Context, c agent.Config, key *client.Key, replace bool) (text string, granted client.Wish, err error) {
 	transport, err := newTransport(c)
 	if err != nil {
-		return "", err
+		return "", granted, err
 	}
 	server, err := client.New(client.Options{Server: c.Server, Transport: transport, UserAgent: "hpcsera-agent/" + version, AllowHTTP: strings.HasPrefix(c.Server, "http:")})
 	if err != nil {
-		return "", err
+		return "", granted, err
 	}
 	host, err := os.Hostname()
 	if err != nil {
-		return "", err
+		return "", granted, err
 	}
-	wish := client.Wish{Type: client.AgentWish, Site: c.Site, Projects: c.Projects, Host: host, Replace: replace}
+	wish := client.Wish{Type: client.AgentWish, User: c.User, Site: c.Site, Projects: c.Projects, Host: account() + "@" + host, Replace: replace}
 	device, err := server.AskDevice(ctx, hpcsera.AgentClient, wish, key)
 	if err != nil {
-		return "", err
+		return "", granted, err
 	}
 	fmt.Fprintf(p.stderr, "Open this page, sign in as %s, and type the code:\n\n    %s\n    %s\n\n", c.User, printable(device.URL), printable(device.Code))
 	fmt.Fprintf(p.stderr, "The page must show this fingerprint, or somebody else is asking:\n\n    %s\n\n", key.Thumbprint())
 	fmt.Fprintf(p.stderr, "Waiting until %s.\n", device.Expires.Local().Format(time.DateTime))
 	got, err := server.Collect(ctx, device)
-	return got.Credential.Reveal(), err
+	return got.Credential.Reveal(), got.Wish, err
 }
 
 // printable takes everything out of a server's text that a terminal would act

@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,6 +22,7 @@ import (
 	"github.com/hpcsera/hpcsera/client"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/agent"
+	"github.com/hpcsera/hpcsera/internal/agent/journal"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/httpapi"
@@ -175,6 +178,80 @@ func TestAnAgentIsEnrolledByItsUserInTheBrowser(t *testing.T) {
 	}
 }
 
+func TestAnEnrolmentThatCannotBeIsRefusedWithItsReason(t *testing.T) {
+	s := newSite(t)
+	s.says = true
+	home := s.home()
+	settings := func(old, new string) {
+		file := filepath.Join(home, ".hpcsera", "agent.yaml")
+		text, err := os.ReadFile(file)
+		s.must(err)
+		s.must(os.WriteFile(file, []byte(strings.Replace(string(text), old, new, 1)), 0o600))
+	}
+	settings("site: gwdg", "site: gwgd")
+	if code, printed := s.types(home, "", "enroll"); code != 1 || !strings.Contains(printed, "there is no site gwgd") || s.asked.ID != "" {
+		t.Errorf("another site: got %d %s, want it refused before anybody is asked", code, printed)
+	}
+	settings("site: gwgd", "site: gwdg")
+	settings("user: alice", "user: alcie")
+	if code, printed := s.types(home, "", "enroll"); code != 1 || !strings.Contains(printed, "alice decided, and the agent's settings say user: alcie") {
+		t.Errorf("another user: got %d %s, want both named", code, printed)
+	}
+	if !strings.Contains(s.asked.Words, "agent of alcie") || !strings.Contains(s.asked.Host, "@") {
+		t.Errorf("the page shows %q at %q, want the user of the settings and the account", s.asked.Words, s.asked.Host)
+	}
+	settings("user: alcie", "user: alice")
+	code, printed := s.types(home, "", "enroll")
+	if code != 0 || !strings.Contains(printed, "hpcsera-agent trust add KEY.pub") {
+		t.Errorf("got %d %s, want the next step", code, printed)
+	}
+	enrolled, err := os.ReadFile(filepath.Join(home, ".hpcsera", "enrolled.json"))
+	if err != nil || !strings.Contains(string(enrolled), `"user":"alice","site":"gwdg","projects":["cfd"]`) {
+		t.Errorf("what was granted is kept as %s, %v", enrolled, err)
+	}
+}
+
+func TestAnEnrolmentAfterARestoreSetsTheJournalAside(t *testing.T) {
+	s := newSite(t)
+	s.says = true
+	home := s.home()
+	enroll := func() string {
+		t.Helper()
+		code, printed := s.types(home, "", "enroll", "--replace")
+		if code != 0 {
+			t.Fatalf("got %d %s", code, printed)
+		}
+		return printed
+	}
+	enroll()
+	state := filepath.Join(home, ".hpcsera")
+	past, err := journal.Open(filepath.Join(state, "journal"), journal.Entry{Instance: hpcsera.NewID("i"), At: time.Now()}, func(journal.Entry) {})
+	s.must(err)
+	approval := hpcsera.NewID("ap")
+	s.must(errors.Join(past.Append(journal.Entry{Kind: journal.KindRun, Approval: approval}), past.Close()))
+	s.must(os.WriteFile(filepath.Join(state, "status.json"), []byte(`{"restored":true,"server":"it was put back"}`), 0o600))
+	if code, printed := s.types(home, "", "status"); code != 0 || !strings.Contains(printed, "TROUBLE     server: it was put back") {
+		t.Errorf("status: got %d %s, want the trouble told", code, printed)
+	}
+	if printed := enroll(); strings.Contains(printed, "aside") {
+		t.Errorf("the same agent again: got %s, want its journal left alone", printed)
+	}
+	removed, _ := hpcsera.NewSecret(hpcsera.NewID("ag"))
+	s.must(os.WriteFile(filepath.Join(state, "credential"), []byte(removed), 0o600))
+	if printed := enroll(); !strings.Contains(printed, "journal.aside-") {
+		t.Errorf("another agent: got %s, want the journal under another name", printed)
+	}
+	runs := 0
+	_, err = journal.Replay(filepath.Join(state, "journal"), func(e journal.Entry) {
+		if e.Kind == journal.KindRun && e.Approval == approval {
+			runs++
+		}
+	})
+	if err != nil || runs != 1 {
+		t.Errorf("the new journal has %d runs of the approval, %v, want the one of the old", runs, err)
+	}
+}
+
 func TestTheFirstSettingsComeFromTheCommandLine(t *testing.T) {
 	s := newSite(t)
 	s.says = true
@@ -229,6 +306,32 @@ func TestTheFirstSettingsComeFromTheCommandLine(t *testing.T) {
 	s.must(os.WriteFile(file, []byte("server: "+s.url+"\nuser: alice\nsite: gwdg\n"), 0o600))
 	if code, printed := s.types(home, "", line...); code != 1 || !strings.Contains(printed, `Add the line there: projects: ["cfd"]`) {
 		t.Errorf("a file that says nothing of it: got %d %s", code, printed)
+	}
+}
+
+func TestAServersOwnAuthorityIsNamedInTheSettings(t *testing.T) {
+	s := newSite(t)
+	asked := 0
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		http.Error(w, "none", http.StatusNotFound)
+	}))
+	t.Cleanup(server.Close)
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	line := []string{"enroll", "--server", server.URL, "--user", "alice", "--site", "gwdg", "--project", "cfd"}
+	if code, printed := s.types(t.TempDir(), "", line...); code != 1 || !strings.Contains(printed, "ca_file: ") || strings.Contains(printed, "--ca.") || asked != 0 {
+		t.Errorf("without it: got %d %s, want the setting named", code, printed)
+	}
+	home := t.TempDir()
+	file := filepath.Join(home, "ca.pem")
+	s.must(os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+	t.Chdir(home)
+	if code, printed := s.types(home, "", append(line, "--ca", "ca.pem")...); code != 1 || asked == 0 {
+		t.Errorf("with --ca: got %d %s, want the server asked", code, printed)
+	}
+	text, err := os.ReadFile(filepath.Join(home, ".hpcsera", "agent.yaml"))
+	if err != nil || !strings.Contains(string(text), "ca_file: \""+file+"\"\n") {
+		t.Errorf("agent.yaml is %q, %v, want the file named in it", text, err)
 	}
 }
 

@@ -73,7 +73,9 @@ First steps:
 		SilenceUsage: true, SilenceErrors: true, Version: version,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &usageError{fmt.Errorf("%w. See: %s --help", err, c.CommandPath())}
+	})
 	standard := p.getenv("HPCSERA_AGENT_CONFIG")
 	if standard == "" {
 		standard = filepath.Join(p.getenv("HOME"), ".hpcsera", "agent.yaml")
@@ -81,7 +83,38 @@ First steps:
 	root.PersistentFlags().StringVar(&p.file, "config", standard, "configuration file")
 	root.PersistentFlags().StringVarP(&p.output, "output", "o", "table", "of status and doctor: table or json")
 	root.AddCommand(p.runCommand(), p.onceCommand(), p.statusCommand(), p.enrollCommand(), p.doctorCommand(), p.trustCommand())
+	strict(root)
 	return root
+}
+
+// strict makes usage errors of a word that is no command, and of a wrong number
+// of them, in c and all below it.
+func strict(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		strict(sub)
+	}
+	if !c.HasSubCommands() {
+		allowed := c.Args
+		c.Args = func(c *cobra.Command, args []string) error {
+			if allowed != nil && allowed(c, args) != nil {
+				return &usageError{fmt.Errorf("usage: %s", c.UseLine())}
+			}
+			return nil
+		}
+		return
+	}
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return c.Help()
+		}
+		c.SuggestionsMinimumDistance = 2
+		meant := ""
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			meant = fmt.Sprintf(" Did you mean %s?", strings.Join(near, ", "))
+		}
+		return &usageError{fmt.Errorf("%s has no command %q.%s See: %s --help", c.CommandPath(), args[0], meant, c.CommandPath())}
+	}
 }
 
 func (p *program) getenv(name string) string {
@@ -100,6 +133,26 @@ func (p *program) config() (agent.Config, error) {
 	return agent.LoadConfig(policy.SystemFiles(), p.file, p.getenv)
 }
 
+// checked returns a configuration that an agent can run with. Where there is
+// no file yet, that is what is wrong, and not each setting that it lacks.
+func (p *program) checked() (agent.Config, error) {
+	c, err := p.config()
+	if err != nil {
+		return c, err
+	}
+	return c, p.explained(c.Check())
+}
+
+// explained says of settings that are missing because there is no file how it
+// comes to be.
+func (p *program) explained(err error) error {
+	if _, missing := os.Stat(p.file); err == nil || !errors.Is(missing, fs.ErrNotExist) {
+		return err
+	}
+	return hpcsera.Errorf(hpcsera.InvalidField, "there is no configuration %s.", p.file).
+		Hint("This writes it: hpcsera-agent enroll --server https://… --user YOU --site SITE --project PROJECT. The server's page shows the line.")
+}
+
 func (p *program) runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "Serve until stopped (Ctrl-C, SIGTERM)", Args: cobra.NoArgs,
@@ -108,20 +161,30 @@ next start picks up where this one ended, on this host or another one that sees
 the same files.`,
 		Example: "  hpcsera-agent run\n  tmux new -d hpcsera-agent run",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := p.agent(false)
-			if err != nil {
-				return err
+			for {
+				err := p.serve(cmd.Context())
+				if !errors.Is(err, agent.ErrRestored) {
+					return err
+				}
 			}
-			ctx, stop := context.WithCancel(cmd.Context())
-			defer stop()
-			var beside sync.WaitGroup
-			beside.Go(func() { p.renewal.run(ctx) })
-			err = a.Run(ctx)
-			stop()
-			beside.Wait()
-			return err
 		},
 	}
+}
+
+// serve runs one instance of the agent until ctx ends.
+func (p *program) serve(ctx context.Context) error {
+	a, err := p.agent(false)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var beside sync.WaitGroup
+	beside.Go(func() { p.renewal.run(ctx) })
+	err = a.Run(ctx)
+	stop()
+	beside.Wait()
+	return err
 }
 
 func (p *program) onceCommand() *cobra.Command {
@@ -146,11 +209,8 @@ Between two runs nothing happens: orders, cancels included, wait for the next.`,
 
 // agent wires one instance.
 func (p *program) agent(once bool) (*agent.Agent, error) {
-	c, err := p.config()
+	c, err := p.checked()
 	if err != nil {
-		return nil, err
-	}
-	if err := c.Check(); err != nil {
 		return nil, err
 	}
 	log, err := p.logger(c)
@@ -258,6 +318,8 @@ func (p *program) printStatus(s agent.Status, alive, known bool) {
 		return
 	case alive:
 		fmt.Fprintf(p.stdout, "state       running as process %d\n", s.PID)
+	case !s.Ended.IsZero():
+		fmt.Fprintf(p.stdout, "state       stopped on %s, %s\n", s.Host, s.Ended.Local().Format(time.DateTime))
 	case s.Host != host && time.Since(s.At) < time.Minute:
 		fmt.Fprintf(p.stdout, "state       running on %s as process %d\n", s.Host, s.PID)
 	default:
@@ -285,11 +347,8 @@ func (p *program) doctorCommand() *cobra.Command {
 		Long: `doctor checks the server, the clock, the credential, the batch system and the
 spool, and runs one empty batch job to see the spool from a compute node. It touches no other job.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := p.config()
+			c, err := p.checked()
 			if err != nil {
-				return err
-			}
-			if err := c.Check(); err != nil {
 				return err
 			}
 			transport, err := newTransport(c)
@@ -309,7 +368,7 @@ spool, and runs one empty batch job to see the spool from a compute node. It tou
 			if keyErr != nil {
 				p.tell(agent.Finding{Check: "credential", Found: keyErr.Error(), Advice: "Without a key of its own and its credential the agent cannot speak to the server."})
 			}
-			d := &agent.Doctor{Config: c, HTTP: transport, API: api, Batch: batch, Binary: binary, Site: policy.SystemFiles(), Syslog: syslog.Socket, Submit: submit, Tell: p.tell}
+			d := &agent.Doctor{Config: c, HTTP: transport, API: api, Batch: batch, Binary: binary, Version: version, Account: account(), Site: policy.SystemFiles(), Syslog: syslog.Socket, Submit: submit, Tell: p.tell}
 			if !d.Examine(cmd.Context()) || keyErr != nil {
 				return errors.New("not all is well")
 			}

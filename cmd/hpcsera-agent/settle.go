@@ -19,8 +19,8 @@ import (
 // first are the settings that an agent cannot do without, as enroll takes them
 // on its command line: the server's page shows that line.
 type first struct {
-	server, site, user string
-	projects           []string
+	server, site, user, ca string
+	projects               []string
 }
 
 func (f *first) flags(to *pflag.FlagSet) {
@@ -28,6 +28,12 @@ func (f *first) flags(to *pflag.FlagSet) {
 	to.StringVar(&f.site, "site", "", "this HPC system's name there, kept in agent.yaml")
 	to.StringVar(&f.user, "user", "", "your name there, kept in agent.yaml")
 	to.StringSliceVar(&f.projects, "project", nil, "whose jobs this agent runs, kept in agent.yaml")
+	to.StringVar(&f.ca, "ca", "", "file with the server's own certificate authority (PEM), kept in agent.yaml as ca_file")
+}
+
+// any reports whether the command line has one of them.
+func (f *first) any() bool {
+	return f.server+f.site+f.user+f.ca != "" || len(f.projects) > 0
 }
 
 // setting is one of them: what is wanted, and where the configuration has it.
@@ -43,6 +49,10 @@ type setting struct {
 func (f *first) settings(c agent.Config) []setting {
 	server := strings.TrimRight(f.server, "/")
 	projects := slices.Compact(slices.Sorted(slices.Values(f.projects)))
+	ca := f.ca
+	if abs, err := filepath.Abs(ca); ca != "" && err == nil {
+		ca = abs // the agent starts anywhere
+	}
 	text := func(key, wanted, has string, take func(*agent.Config)) setting {
 		return setting{key, wanted, wanted != "", has, has == "", take}
 	}
@@ -51,6 +61,7 @@ func (f *first) settings(c agent.Config) []setting {
 		text("user", f.user, c.User, func(c *agent.Config) { c.User = f.user }),
 		text("site", f.site, c.Site, func(c *agent.Config) { c.Site = f.site }),
 		{"projects", projects, len(projects) > 0, slices.Sorted(slices.Values(c.Projects)), len(c.Projects) == 0, func(c *agent.Config) { c.Projects = projects }},
+		text("ca_file", ca, c.CAFile, func(c *agent.Config) { c.CAFile = ca }),
 	}
 }
 

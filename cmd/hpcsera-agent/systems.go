@@ -128,7 +128,7 @@ func newTransport(c agent.Config) (http.RoundTripper, error) {
 	t.ResponseHeaderTimeout = 2 * time.Minute
 	t.MaxIdleConnsPerHost = 8
 	if c.CAFile == "" {
-		return t, nil
+		return advised{t}, nil
 	}
 	pem, err := os.ReadFile(c.CAFile)
 	if err != nil {
@@ -142,7 +142,23 @@ func newTransport(c agent.Config) (http.RoundTripper, error) {
 		return nil, fmt.Errorf("ca_file: %s holds no certificate", c.CAFile)
 	}
 	t.TLSClientConfig.RootCAs = pool
-	return t, nil
+	return advised{t}, nil
+}
+
+// advised tells of a certificate that nobody here trusts by this program's own
+// setting; the SDK knows only the client's flag.
+type advised struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (a advised) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := a.RoundTripper.RoundTrip(req)
+	var own *hpcsera.Error
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) && !errors.As(err, &own) {
+		err = hpcsera.Errorf(hpcsera.Unavailable, "%s cannot be reached: %w.", req.URL.Scheme+"://"+req.URL.Host, err).
+			Hint("If it has a certificate authority of its own, name its file (PEM) in agent.yaml: ca_file: /PATH/ca.pem")
+	}
+	return res, err
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

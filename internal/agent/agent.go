@@ -76,6 +76,7 @@ type Agent struct {
 	granted  atomic.Int64 // this instance's term; 0 before
 	facts    atomic.Pointer[hpcsera.Facts]
 	lastList string // the status list that was last looked at; the work loop's own
+	anew     bool   // it may begin in a new epoch of the server's; the work loop's own
 	patience patience
 
 	spoolFailing atomic.Bool
@@ -120,6 +121,9 @@ func New(d Deps) (*Agent, error) {
 	a.takeover = deadInstance(d.Config.StateDir, host)
 	a.facts.Store(&hpcsera.Facts{Version: d.Version, Host: host, System: d.Batch.System(), FromCron: d.Config.once})
 	a.engine = newEngine(a)
+	if err := finishAside(a.journalDir()); err != nil {
+		return nil, err
+	}
 	head := journal.Entry{Instance: a.instance, Host: host, At: time.Now().UTC()}
 	if a.journal, err = journal.Open(a.journalDir(), head, a.engine.fold); err != nil {
 		return nil, err
@@ -145,7 +149,9 @@ func (a *Agent) warn() {
 // Run serves until ctx ends (then it returns nil after handing back its
 // term), or until another instance has taken over.
 func (a *Agent) Run(ctx context.Context) error {
-	return a.serve(ctx, a.workLoop)
+	err := a.serve(ctx, a.workLoop)
+	a.log.Info("stopped; jobs in the batch system go on", "jobs", len(a.engine.jobs), "reports", len(a.engine.unsent))
+	return err
 }
 
 // serve runs the engine and the loops around main, which ends it.
@@ -188,6 +194,7 @@ func (a *Agent) serve(ctx context.Context, main func(context.Context) error) err
 	default:
 	}
 	a.sayGoodbye()
+	a.publishEnd(err)
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -158,5 +159,38 @@ func TestTheServersWordCountsOnLoopbackOnly(t *testing.T) {
 	}
 	if c, err := load(t, "", "", map[string]string{"HPCSERA_AGENT_TRUST": "{code: server}", "HPCSERA_AGENT_TRUST_CODE": "server"}); err != nil || c.Trust.Code != "signed" {
 		t.Errorf("by the environment: got %+v, %v, want it signed", c.Trust, err)
+	}
+}
+
+// keys returns the settings of a configuration struct as they are written.
+func keys(of reflect.Type, before string) (list []string) {
+	for i := range of.NumField() {
+		field := of.Field(i)
+		key := field.Tag.Get("json")
+		switch {
+		case key == "":
+		case field.Type.Kind() == reflect.Struct:
+			list = append(list, keys(field.Type, key+".")...)
+		default:
+			list = append(list, before+key)
+		}
+	}
+	return list
+}
+
+func TestEverySettingIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../doc/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "| key | what it says | default |\n|---|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	var documented []string
+	for line := range strings.Lines(table) {
+		key, _, _ := strings.Cut(strings.TrimPrefix(line, "| `"), "`")
+		documented = append(documented, key)
+	}
+	if want := keys(reflect.TypeFor[Config](), ""); !slices.Equal(documented, want) {
+		t.Errorf("doc/operating.md has the settings %q, want %q", documented, want)
 	}
 }

@@ -2,12 +2,14 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -32,17 +34,21 @@ type Doctor struct {
 	API    *client.Agent // nil before the agent is enrolled
 	Batch  System
 	Binary string
-	Site   policy.SiteFiles
-	Syslog string // socket of this host's log
-	Submit bool   // run one small batch job, which is the only way to see the spool from a compute node
-	Tell   func(Finding)
+	// Version is the agent's, and Account the user's on this system: a site may
+	// let only some of them start jobs.
+	Version string
+	Account string
+	Site    policy.SiteFiles
+	Syslog  string // socket of this host's log
+	Submit  bool   // run one small batch job, which is the only way to see the spool from a compute node
+	Tell    func(Finding)
 }
 
 // Examine makes every check and tells each finding as it comes. It returns
 // whether all were OK.
 func (d *Doctor) Examine(ctx context.Context) bool {
 	all := true
-	for _, check := range []func(context.Context) Finding{d.state, d.server, d.credential, d.site, d.hostLog, d.batch, d.spoolSpeed, d.spoolShared} {
+	for _, check := range []func(context.Context) Finding{d.state, d.server, d.credential, d.enrolment, d.lastWord, d.trust, d.site, d.hostLog, d.batch, d.spoolSpeed, d.spoolShared} {
 		f := check(ctx)
 		if f.Check == "" {
 			continue
@@ -122,6 +128,52 @@ func (d *Doctor) credential(ctx context.Context) Finding {
 	return bad("credential", "Tell the operator.", err)
 }
 
+// enrolment holds the settings against what was granted: they may have been
+// written, or changed, for something else.
+func (d *Doctor) enrolment(context.Context) Finding {
+	if d.API == nil {
+		return Finding{} // told already
+	}
+	e := readEnrolment(d.Config.StateDir, d.API.ID())
+	if err := e.differs(d.Config); err != nil {
+		return bad("enrolment", "Mend agent.yaml and start the agent again, or have granted what it says: hpcsera-agent enroll --replace", err)
+	}
+	if e.User == "" {
+		return Finding{} // an operator made it
+	}
+	return Finding{Check: "enrolment", OK: true, Found: fmt.Sprintf("for %s at %s, projects %s", e.User, e.Site, strings.Join(e.Projects, ", "))}
+}
+
+// lastWord tells what the agent itself could not go on from.
+func (d *Doctor) lastWord(context.Context) Finding {
+	if s, _, known, err := ReadStatus(d.Config.StateDir); err == nil && known && s.Restored {
+		return bad("agent", restoredAdvice, errors.New(s.Server))
+	}
+	return Finding{}
+}
+
+// trust says whose signature could make anything run.
+func (d *Doctor) trust(context.Context) Finding {
+	keys, err := policy.Outlook(filepath.Join(d.Config.StateDir, "trust.yaml"), d.context())
+	if err != nil {
+		advice := "See hpcsera-agent trust list."
+		var e *hpcsera.Error
+		if errors.As(err, &e) && e.Advice != "" {
+			advice, err = e.Advice, errors.New(e.Message)
+		}
+		return bad("trust", advice, err)
+	}
+	return Finding{Check: "trust", OK: true, Found: "code runs by the word of " + strings.Join(keys, ", ")}
+}
+
+// context is what the judgement of a job starts from, but for the job.
+func (d *Doctor) context() policy.Context {
+	return policy.Context{
+		Deployment: d.Config.Server, User: d.Config.User, Site: d.Config.Site, Projects: d.Config.Projects, Now: time.Now(),
+		Unsigned: d.Config.Trust.Code == codeServer, Version: d.Version, Account: d.Account, Files: d.Site,
+	}
+}
+
 // site says what the site's policy lets start.
 func (d *Doctor) site(context.Context) Finding {
 	s, err := d.Site.Policy()
@@ -130,6 +182,9 @@ func (d *Doctor) site(context.Context) Finding {
 	}
 	if s.Mode != policy.Normal {
 		return bad("site policy", "Wait, or ask the site's administrators.", fmt.Errorf("mode %s: nothing starts. %s", s.Mode, s.Message))
+	}
+	if err := s.Open(d.context()); err != nil {
+		return bad("site policy", "Nothing starts here until that fits. Where it is not yours to mend, ask the site's administrators.", err)
 	}
 	return Finding{Check: "site policy", OK: true, Found: "lets jobs start"}
 }

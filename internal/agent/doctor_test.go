@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"io"
 	"net/http"
@@ -13,8 +14,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/client"
+	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
@@ -26,6 +30,12 @@ type ward struct {
 	health int           // status of /healthz
 	answer int           // status to a request with the credential
 	says   string        // its WWW-Authenticate
+
+	settings func(*Config)
+	projects []string // that were granted; default the project
+	trust    string   // the trust file, if another one
+	rules    string   // the site's policy
+	status   string   // what the agent said of itself
 
 	dead     error // of the batch system
 	wait     time.Duration
@@ -120,6 +130,16 @@ func TestTheDoctorFindsWhatIsWrong(t *testing.T) {
 		{"the server's clock is ahead", &ward{ahead: 5 * time.Minute}, "clock", "NTP"},
 		{"the server's clock is behind", &ward{ahead: -5 * time.Minute}, "clock", "differ by 5m"},
 		{"the agent was removed", &ward{answer: 401, says: `DPoP algs="EdDSA ES256", error="invalid_token"`}, "credential", "hpcsera-agent enroll"},
+		{"another user in the settings", &ward{settings: func(c *Config) { c.User = "alcie" }}, "enrolment", "enrolled for the user alice, and the settings say user: alcie"},
+		{"another site in the settings", &ward{settings: func(c *Config) { c.Site = "gwgd" }}, "enrolment", "enrolled for the site gwdg"},
+		{"one more project in the settings", &ward{settings: func(c *Config) { c.Projects = []string{theProject, "melt"} }}, "enrolment", "it gets no jobs of it"},
+		{"one project less in the settings", &ward{settings: func(c *Config) { c.Projects = []string{"melt"} }, projects: []string{theProject, "melt"}}, "enrolment", "its jobs are refused"},
+		{"no key is trusted", &ward{trust: "keys: []\n"}, "trust", "hpcsera-agent trust add"},
+		{"the site forbids the kind of the key", &ward{rules: "trust: [sk]\n"}, "trust", "is a plain key"},
+		{"the site forbids the server", &ward{rules: "servers: [{url: \"https://other.example\"}]\n"}, "site policy", "does not allow the server"},
+		{"the site forbids the account", &ward{rules: "users: [bob]\n"}, "site policy", "account alice01"},
+		{"the site forbids the version", &ward{rules: "min_agent_version: 2.0.0\n"}, "site policy", "2.0.0 at least"},
+		{"the server was restored", &ward{status: `{"restored":true,"server":"it is in epoch 2"}`}, "agent", "hpcserad agent remove"},
 		{"the key is another one", &ward{answer: 401, says: `DPoP algs="EdDSA ES256", error="invalid_dpop_proof"`}, "credential", "public_url"},
 		{"the scheduler is dead", &ward{dead: errors.New("Unable to contact slurm controller")}, "scheduler", "Unable to contact slurm controller"},
 		{"the scheduler takes no job", &ward{submit: &scheduler.Refused{Message: "Invalid account"}}, "spool shared", "Invalid account"},
@@ -139,6 +159,24 @@ func TestTheDoctorFindsWhatIsWrong(t *testing.T) {
 				os.WriteFile(filepath.Join(dir, "agent"), nil, 0o700)); err != nil {
 				t.Fatal(err)
 			}
+			trust := c.ward.trust
+			if trust == "" {
+				trust = "keys:\n  - {name: laptop, plain: true, key: " + publicKey(t) + "}\n"
+			}
+			projects := c.ward.projects
+			if projects == nil {
+				projects = []string{theProject}
+			}
+			if err := errors.Join(os.WriteFile(filepath.Join(state, "trust.yaml"), []byte(trust), 0o600),
+				os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(c.ward.rules), 0o644),
+				Enrolment{Agent: agentID, User: theUser, Site: theSite, Projects: projects}.Keep(state)); err != nil {
+				t.Fatal(err)
+			}
+			if c.ward.status != "" {
+				if err := os.WriteFile(statusPath(state), []byte(c.ward.status), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
 			synctest.Test(t, func(t *testing.T) {
 				w := c.ward
 				w.health, w.answer = first(w.health, 200), first(w.answer, 404)
@@ -149,8 +187,12 @@ func TestTheDoctorFindsWhatIsWrong(t *testing.T) {
 				}
 				var told []Finding
 				d := &Doctor{
-					Config: Config{Server: theServer, StateDir: state, SpoolDir: filepath.Join(state, "spool"), WorkRoot: filepath.Join(state, "work")},
+					Config: Config{Server: theServer, User: theUser, Site: theSite, Projects: []string{theProject}, StateDir: state, SpoolDir: filepath.Join(state, "spool"), WorkRoot: filepath.Join(state, "work")},
 					HTTP:   w, API: api, Batch: w, Binary: filepath.Join(dir, "agent"), Submit: true, Tell: func(f Finding) { told = append(told, f) },
+					Version: "1.0.0", Account: "alice01", Site: policy.SiteFiles{Dir: dir, Owner: os.Geteuid()},
+				}
+				if w.settings != nil {
+					w.settings(&d.Config)
 				}
 				well := d.Examine(t.Context())
 				synctest.Wait()
@@ -181,6 +223,20 @@ func TestTheDoctorFindsWhatIsWrong(t *testing.T) {
 			})
 		})
 	}
+}
+
+// publicKey returns the line of a fresh key.
+func publicKey(t *testing.T) string {
+	t.Helper()
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ssh.NewPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
 }
 
 func first(a, b int) int {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -40,6 +41,7 @@ type engine struct {
 type memory struct {
 	jobs     map[string]*job
 	ended    map[string]ended // final and reported; their directories may still stand
+	gone     map[string]ended // those whose directories were removed, where remember is set
 	runs     map[string]int   // counted starts per approval
 	leftover map[place]leftover
 	seq      int64 // of the newest fact
@@ -48,11 +50,17 @@ type memory struct {
 	cursor   string
 	epoch    int64
 	term     int64
+	first    int64 // the oldest epoch that the journal knows
+	remember bool  // the server was put back from a backup, and may order what ended before
 }
 
 func newMemory() memory {
-	return memory{jobs: map[string]*job{}, ended: map[string]ended{}, runs: map[string]int{}, leftover: map[place]leftover{}}
+	return memory{jobs: map[string]*job{}, ended: map[string]ended{}, gone: map[string]ended{}, runs: map[string]int{}, leftover: map[place]leftover{}}
 }
+
+// overBefore is the first epoch of a journal that took over from another one:
+// none that a server has.
+const overBefore = -1
 
 // ended is what is kept of a job whose end was reported.
 type ended struct {
@@ -60,6 +68,11 @@ type ended struct {
 	at    time.Time
 	tags  []string
 	keep  hpcsera.Keep
+
+	epoch         int64 // in which the server was last told
+	reason        hpcsera.Reason
+	exit          *hpcsera.Exit
+	step, attempt int
 }
 
 func newEngine(a *Agent) *engine {
@@ -70,20 +83,26 @@ func newEngine(a *Agent) *engine {
 // journal is not the one that this agent wrote last: going on could run jobs
 // twice. The journal is read again, since another instance may have written
 // until now. again says that it had: then the answer was made for an older
-// cursor.
-func (e *engine) take(answer hpcsera.WorkAnswer) (again bool, err error) {
+// cursor. anew says that it may begin in a new epoch, see restored.go.
+func (e *engine) take(answer hpcsera.WorkAnswer, anew bool) (again bool, err error) {
 	if !e.granted {
-		m := newMemory()
-		ungranted, err := journal.Replay(e.agent.journalDir(), m.fold)
+		m, ungranted, err := e.replay(anew)
 		if err != nil {
 			return false, err
 		}
+		anew = anew && answer.Epoch > m.epoch
+		if anew && m.open() > 0 {
+			return false, errOpen
+		}
 		// Each instance gets at most one term, so a term that no instance of the
 		// journal can have been given went to one that is missing here.
-		if answer.AppliedSeq > m.seq || answer.Term-m.term > int64(ungranted) {
+		// A new epoch counts terms from an older number.
+		if answer.AppliedSeq > m.seq || !anew && answer.Term-m.term > int64(ungranted) {
 			return false, errBehind
 		}
-		again = m.cursor != e.cursor
+		if again = m.cursor != e.cursor; anew {
+			m.cursor = "" // the server is to say all that it wants
+		}
 		e.memory, e.safe, e.granted = m, m.cursor, true
 		e.touched = map[string]*job{}
 		for _, j := range e.jobs {
@@ -238,6 +257,7 @@ func (m *memory) fold(entry journal.Entry) {
 	case journal.KindTerm:
 		m.foldLate(entry.Seq)
 		m.term, m.epoch, m.seq = entry.Term, entry.Epoch, max(m.seq, entry.Seq)
+		m.first = cmp.Or(m.first, m.epoch)
 	case journal.KindCursor:
 		m.cursor = entry.Cursor
 	case journal.KindRun:
@@ -250,12 +270,21 @@ func (m *memory) fold(entry journal.Entry) {
 	case journal.KindSent:
 		m.foldSent(entry.Seq)
 	case journal.KindForgotten:
+		if o, known := m.ended[entry.Job]; known && m.remember {
+			o.tags = nil
+			m.gone[entry.Job] = o
+		}
 		delete(m.ended, entry.Job)
+	case journal.KindOver:
+		r := entry.Fact
+		m.first = overBefore
+		m.ended[r.JobID] = ended{state: r.State, reason: r.Reason, at: r.At, exit: r.Exit, step: r.Step, attempt: r.Attempt}
 	case journal.KindFact:
 		m.seq = max(m.seq, entry.Fact.Seq)
 		m.unsent = append(m.unsent, *entry.Fact)
+		m.told(entry.Fact.JobID)
 	}
-	_, over := m.ended[entry.About()]
+	_, over := m.over(entry.About())
 	if j == nil && !over && entry.Kind == journal.KindOrder && entry.Order.Spec != nil {
 		j = newJob(*entry.Order)
 		m.jobs[j.id] = j
@@ -292,7 +321,8 @@ func (m *memory) foldSent(seq int64) {
 			continue
 		}
 		if j := m.jobs[r.JobID]; j != nil && j.final && j.last.Seq == r.Seq {
-			m.ended[j.id] = ended{state: r.State, at: r.At, tags: j.tags, keep: j.spec.Run.Keep}
+			m.ended[j.id] = ended{state: r.State, at: r.At, tags: j.tags, keep: j.spec.Run.Keep,
+				epoch: m.epoch, reason: r.Reason, exit: r.Exit, step: r.Step, attempt: r.Attempt}
 			delete(m.jobs, j.id)
 		}
 	}

@@ -24,6 +24,7 @@ type server struct {
 
 	jobs     map[string]*served
 	list     []string
+	epoch    int64
 	seq      int64
 	applied  int64
 	term     int64
@@ -66,7 +67,7 @@ type served struct {
 
 func newServer(w *world) *server {
 	return &server{
-		w: w, jobs: map[string]*served{}, news: make(chan struct{}), logs: map[string][]byte{}, blobs: map[string][]byte{}, requests: map[string]int{},
+		w: w, epoch: 1, jobs: map[string]*served{}, news: make(chan struct{}), logs: map[string][]byte{}, blobs: map[string][]byte{}, requests: map[string]int{},
 	}
 }
 
@@ -74,6 +75,30 @@ func newServer(w *world) *server {
 func (s *server) changed() {
 	close(s.news)
 	s.news = make(chan struct{})
+}
+
+// backup returns what puts the server back to how it is now, in a new epoch.
+func (s *server) backup() (restore func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	jobs, list := map[string]served{}, slices.Clone(s.list)
+	for id, j := range s.jobs {
+		jobs[id] = *j
+	}
+	applied, term, holder, host, stopped := s.applied, s.term, s.holder, s.host, s.stopped
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.w.say("the server is restored")
+		s.jobs, s.list = map[string]*served{}, slices.Clone(list)
+		for id, j := range jobs {
+			s.jobs[id] = &j
+		}
+		s.applied, s.term, s.holder, s.host, s.stopped, s.seen = applied, term, holder, host, stopped, time.Now()
+		s.epoch++
+		s.seq += 1_000_000_000
+		s.changed()
+	}
 }
 
 func (s *server) tune(change func(*serverFaults)) {
@@ -269,7 +294,7 @@ func response(req *http.Request, status int, kind string, body []byte) *http.Res
 }
 
 func problem(req *http.Request, status int, e *hpcsera.Error) *http.Response {
-	b, _ := json.Marshal(map[string]any{"code": e.Code, "detail": e.Message, "expected": e.Expected})
+	b, _ := json.Marshal(map[string]any{"code": e.Code, "detail": e.Message, "field": e.Field, "expected": e.Expected})
 	return response(req, status, "application/problem+json", b)
 }
 
@@ -279,6 +304,8 @@ func (s *server) grant(r hpcsera.WorkRequest) *hpcsera.Error {
 	silent := time.Since(s.seen) >= 90*time.Second
 	takeover := r.Takeover != "" && r.Takeover == s.holder && r.Facts != nil && r.Facts.Host == s.host
 	switch {
+	case r.Term > s.term && s.epoch > 1:
+		return hpcsera.Errorf(hpcsera.Conflict, "the term %d was never given by this database", r.Term).At("term")
 	case r.Term > s.term || r.Term != 0 && (!holder || r.Term != s.term):
 		return hpcsera.Errorf(hpcsera.StaleTerm, "the term %d is over; %d is the present one", r.Term, s.term)
 	case !holder && s.holder != "" && !s.stopped && !silent && !takeover:
@@ -300,7 +327,10 @@ func (s *server) work(req *http.Request, i *instance, r hpcsera.WorkRequest) (hp
 	if err := s.grant(r); err != nil {
 		return hpcsera.WorkAnswer{}, err
 	}
-	term := s.term
+	if r.Epoch != 0 && r.Epoch != s.epoch {
+		return hpcsera.WorkAnswer{}, hpcsera.Errorf(hpcsera.Conflict, "the agent is in epoch %d, the server in %d", r.Epoch, s.epoch).At("epoch")
+	}
+	term, epoch := s.term, s.epoch
 	acked, _ := strconv.ParseInt(r.Acked, 10, 64)
 	if acked > s.seq {
 		s.w.broken("instance %d acknowledged %d, which was never given", i.number, acked)
@@ -324,6 +354,9 @@ func (s *server) work(req *http.Request, i *instance, r hpcsera.WorkRequest) (hp
 		}
 		timer.Stop()
 		s.mu.Lock()
+		if s.epoch != epoch {
+			return hpcsera.WorkAnswer{}, hpcsera.Errorf(hpcsera.Unavailable, "the server stops")
+		}
 		if s.term != term {
 			return hpcsera.WorkAnswer{}, hpcsera.Errorf(hpcsera.StaleTerm, "the term %d is over", term)
 		}
@@ -355,7 +388,7 @@ func (s *server) look(acked int64, free int) hpcsera.WorkAnswer {
 		}
 	}
 	slices.SortFunc(open, func(a, b *served) int { return int(a.orderSeq - b.orderSeq) })
-	answer := hpcsera.WorkAnswer{Epoch: 1, Term: s.term, AppliedSeq: s.applied, Orders: []hpcsera.Order{}, Reads: []hpcsera.Read{}}
+	answer := hpcsera.WorkAnswer{Epoch: s.epoch, Term: s.term, AppliedSeq: s.applied, Orders: []hpcsera.Order{}, Reads: []hpcsera.Read{}}
 	upto := acked
 	for _, j := range open {
 		o := hpcsera.Order{JobID: j.id, Attempt: j.at.Attempt, Revision: j.revision, Desired: j.desired}

@@ -136,6 +136,16 @@ func TestTheDoctorTellsWhatTheSiteForbidsAndHears(t *testing.T) {
 	if f := d.site(t.Context()); f.OK || !strings.Contains(f.Found, "Until Friday.") || f.Advice == "" {
 		t.Errorf("drained: got %+v, want it said", f)
 	}
+	file := filepath.Join(w.site.Dir, "policy.yaml")
+	if err := os.Chmod(file, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if f := d.site(t.Context()); f.OK || !strings.Contains(f.Found, file+" can be written by others") {
+		t.Errorf("writable by others: got %+v, want the file named", f)
+	}
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	w.rules("mode: [\n")
 	if f := d.site(t.Context()); f.OK || !strings.Contains(f.Found, "cannot be used") {
 		t.Errorf("not understood: got %+v, want it said", f)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
@@ -21,8 +22,10 @@ type Status struct {
 	Host     string    `json:"host"`
 	PID      int       `json:"pid"`
 	At       time.Time `json:"at"`
-	Spoke    time.Time `json:"spoke"`            // last answer of the server
-	Server   string    `json:"server,omitempty"` // what is wrong with it
+	Ended    time.Time `json:"ended,omitzero"`     // when it stopped; zero while it runs, and after it was killed
+	Spoke    time.Time `json:"spoke"`              // last answer of the server
+	Server   string    `json:"server,omitempty"`   // what is wrong with it
+	Restored bool      `json:"restored,omitempty"` // that is a restored backup, which this agent knows more than
 	System   string    `json:"system"`
 	Batch    string    `json:"batch,omitempty"`   // what is wrong with the batch system
 	Journal  string    `json:"journal,omitempty"` // what is wrong with the journal
@@ -55,29 +58,55 @@ const boardInterval = 5 * time.Second
 // boardLoop writes the status every few seconds until ctx ends.
 func (a *Agent) boardLoop(ctx context.Context) error {
 	for ctx.Err() == nil {
-		err := a.engine.read(ctx, func() {
-			e := a.engine
-			a.state.set(func(s *Status) {
-				s.Instance, s.Host, s.PID, s.At, s.System = a.instance, a.host, os.Getpid(), time.Now().UTC(), a.batch.System()
-				s.Jobs, s.Unsent, s.Journal = len(e.jobs), len(e.unsent), errorText(e.failing)
-			})
-		})
-		if err == nil {
-			a.state.set(func(s *Status) {
-				if counted, ok := a.batch.(interface{ Stats() scheduler.Stats }); ok {
-					stats := counted.Stats()
-					s.Commands = &stats
-				}
-				if text, err := json.Marshal(s); err == nil {
-					if replaceFile(a.state.path, text, 0o600) != nil {
-						_ = overwrite(a.state.path, text) // what fails here is told in the log
-					}
-				}
-			})
+		if err := a.engine.read(ctx, a.describe); err == nil {
+			a.publish()
 		}
 		sleep(ctx, boardInterval)
 	}
 	return nil
+}
+
+// describe takes into the status what the engine knows. It is for the engine's
+// goroutine, or for after its end.
+func (a *Agent) describe() {
+	e := a.engine
+	a.state.set(func(s *Status) {
+		s.Instance, s.Host, s.PID, s.At, s.System = a.instance, a.host, os.Getpid(), time.Now().UTC(), a.batch.System()
+		s.Jobs, s.Unsent, s.Journal = len(e.jobs), len(e.unsent), errorText(e.failing)
+	})
+}
+
+// publish writes the status where it is looked for.
+func (a *Agent) publish() {
+	a.state.set(func(s *Status) {
+		if counted, ok := a.batch.(interface{ Stats() scheduler.Stats }); ok {
+			stats := counted.Stats()
+			s.Commands = &stats
+		}
+	})
+	_ = a.state.write() // what fails here is told in the log
+}
+
+// write puts the status where it is looked for.
+func (b *board) write() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	text, err := json.Marshal(b.now)
+	if err == nil && replaceFile(b.path, text, 0o600) != nil {
+		err = overwrite(b.path, text)
+	}
+	return err
+}
+
+// publishEnd says that this instance stopped with err. One that another took
+// over from, or never came beside, keeps silent: the other one tells of itself.
+func (a *Agent) publishEnd(err error) {
+	if code := hpcsera.CodeOf(err); code == hpcsera.StaleTerm || code == hpcsera.AgentActive {
+		return
+	}
+	a.describe()
+	a.state.set(func(s *Status) { s.Ended = s.At })
+	a.publish()
 }
 
 // overwrite puts JSON over what a file holds. That needs no new block, so a
@@ -110,7 +139,12 @@ func ReadStatus(dir string) (s Status, alive, ok bool, err error) {
 	}
 	f, known := readInstance(dir)
 	host, _ := os.Hostname()
-	alive = known && f.Host == host && f.Boot == bootID() && f.alive()
+	if known && f.Host == host && f.Boot == bootID() && f.alive() {
+		if s.Instance != f.Instance {
+			s.PID, s.Ended = f.PID, time.Time{} // a run from cron looked in meanwhile
+		}
+		return s, s.Ended.IsZero(), true, nil
+	}
 	// Before it was granted a term, an instance tells of itself here alone.
-	return s, alive || s.Host == host && time.Since(s.At) < 3*boardInterval, true, nil
+	return s, s.Ended.IsZero() && s.Host == host && time.Since(s.At) < 3*boardInterval && processStart(s.PID) != "", true, nil
 }

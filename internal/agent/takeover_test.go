@@ -203,18 +203,18 @@ func TestATakenOverServerRunsNothingThatWasNotSigned(t *testing.T) {
 		{"another queue", func(w *takenOver) { w.order(func(o *hpcsera.OrderSpec) { o.Run.Attributes.QueueName = "gpu" }) }, rejected, "queue", false},
 		{"a field that this agent does not know", func(w *takenOver) { w.order(func(o *hpcsera.OrderSpec) { o.RunFault = "prolog: unknown" }) }, rejected, "prolog", true},
 		{"another project", func(w *takenOver) { w.order(func(o *hpcsera.OrderSpec) { o.Project = "melt" }) }, invalid, "the project is melt", false},
-		{"another user", func(w *takenOver) { w.order(func(o *hpcsera.OrderSpec) { o.User = "mallory" }) }, rejected, "the user is mallory", false},
-		{"another site", func(w *takenOver) { w.order(func(o *hpcsera.OrderSpec) { o.Site = "hlrs" }) }, rejected, "the site is hlrs", false},
+		{"another user", func(w *takenOver) { w.order(func(o *hpcsera.OrderSpec) { o.User = "mallory" }) }, invalid, "the user is mallory", false},
+		{"another site", func(w *takenOver) { w.order(func(o *hpcsera.OrderSpec) { o.Site = "hlrs" }) }, invalid, "the site is hlrs", false},
 		{"a stranger as submitter", func(w *takenOver) { w.order(func(o *hpcsera.OrderSpec) { o.Submitter = "mallory" }) }, invalid, "submitter is mallory", false},
 
 		{"no signature", func(w *takenOver) { w.order(func(o *hpcsera.OrderSpec) { o.Statement, o.Signature = nil, "" }) }, invalid, "no signed approval", false},
 		{"its own signature", func(w *takenOver) {
 			forged := w.signWith(w.stranger(), w.code.manifest, 10)
 			w.order(func(o *hpcsera.OrderSpec) { o.Statement, o.Signature = forged.spec.Statement, forged.spec.Signature })
-		}, invalid, "not in this agent's trust file", false},
+		}, invalid, "not in this agent's trust file", true},
 		{"its own passkey", func(w *takenOver) {
 			w.order(func(o *hpcsera.OrderSpec) { o.Signature = assertion(w.t, approval.Challenge(o.Statement)) })
-		}, invalid, "not in this agent's trust file", false},
+		}, invalid, "not in this agent's trust file", true},
 		{"a sign-in as consent", func(w *takenOver) {
 			w.order(func(o *hpcsera.OrderSpec) { o.Signature = assertion(w.t, []byte("sign me in")) })
 		}, invalid, "something else", false},

@@ -47,8 +47,10 @@ func (a *Agent) workLoop(ctx context.Context) error {
 // poll makes one work request and applies its answer. wait is in seconds.
 func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	var req hpcsera.WorkRequest
+	var known int64
 	err := a.engine.read(ctx, func() {
 		e := a.engine
+		known = e.epoch
 		req = hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: e.epoch, Acked: e.safe, Free: e.free(), Wait: wait}
 		if e.cut {
 			req.Wait = 0 // submissions wait for this answer, and there may be no news for long
@@ -63,12 +65,22 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	if facts {
 		req.Facts = a.facts.Load()
 	}
+	if a.anew {
+		req.Epoch, req.Acked = 0, ""
+	}
 	sent := time.Now()
 	answer, err := a.api.Work(ctx, req)
+	if field := restoredField(err); field != "" {
+		again, err := a.beginAnew(ctx, field)
+		if again {
+			return a.poll(ctx, wait, facts)
+		}
+		return a.refusedWork(err)
+	}
 	if err != nil {
 		return a.refusedWork(err)
 	}
-	if err := a.suspect(req, answer); err != nil {
+	if err := a.suspect(known, answer); err != nil {
 		return a.refusedWork(err)
 	}
 	if answer.Term != req.Term {
@@ -76,7 +88,7 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 			return err
 		}
 	}
-	a.state.set(func(s *Status) { s.Server, s.Spoke = "", time.Now().UTC() })
+	a.state.set(func(s *Status) { s.Server, s.Restored, s.Spoke = "", false, time.Now().UTC() })
 	limited, cancel := context.WithTimeout(ctx, journalWait)
 	defer cancel()
 	err = a.engine.call(limited, func() { a.engine.takeOrders(answer, sent) })
@@ -111,7 +123,7 @@ var errBehind = errors.New("the journal is not the one this agent wrote last (th
 // cursor and does not count.
 func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again bool, err error) {
 	var refused error
-	err = a.engine.call(ctx, func() { again, refused = a.engine.take(answer) })
+	err = a.engine.call(ctx, func() { again, refused = a.engine.take(answer, a.anew) })
 	if err != nil {
 		return false, err
 	}
@@ -123,6 +135,7 @@ func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again boo
 		return false, fmt.Errorf("%w: %w", errStopped, refused)
 	}
 	a.granted.Store(answer.Term)
+	a.anew = false
 	a.report.wake() // for what was found before, by this instance or an earlier one
 	a.log.Info("connected", "agent", a.api.ID(), "term", answer.Term)
 	if err := writeInstance(a.config.StateDir, a.instance, a.host); err != nil {
@@ -132,11 +145,14 @@ func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again boo
 }
 
 // suspect raises the alarm for an answer from the past, and takes the status
-// list that came with it.
-func (a *Agent) suspect(req hpcsera.WorkRequest, answer hpcsera.WorkAnswer) error {
-	if answer.Epoch < req.Epoch {
-		a.witness.alarm("the server's epoch went back, so it may repeat old orders; nothing of its answer counts", "epoch", answer.Epoch, "seen", req.Epoch)
-		return hpcsera.Errorf(hpcsera.Unavailable, "the server is in epoch %d, and this agent has seen %d.", answer.Epoch, req.Epoch)
+// list that came with it. known is the epoch that this agent has seen.
+func (a *Agent) suspect(known int64, answer hpcsera.WorkAnswer) error {
+	if answer.Epoch < known {
+		a.witness.alarm("the server's epoch went back, so it may repeat old orders; nothing of its answer counts", "epoch", answer.Epoch, "seen", known)
+		return hpcsera.Errorf(hpcsera.Unavailable, "the server is in epoch %d, and this agent has seen %d.", answer.Epoch, known)
+	}
+	if a.anew && answer.Epoch == known {
+		return errByHand
 	}
 	if answer.StatusList == "" || answer.StatusList == a.lastList {
 		return nil
@@ -162,12 +178,16 @@ func (e *engine) takeOrders(answer hpcsera.WorkAnswer, sent time.Time) {
 	for i := range answer.Orders {
 		o := answer.Orders[i]
 		j := e.jobs[o.JobID]
-		_, over := e.ended[o.JobID]
+		past, over := e.over(o.JobID)
 		switch {
 		case !hpcsera.ValidID("j", o.JobID):
 			e.agent.witness.alarm("order refused: not a job id", "job", o.JobID)
 		case over:
-			// It ended and the server had been told; the order was older than that.
+			// It ended and the server had been told; the order was older than that,
+			// unless the server has forgotten it since.
+			if past.epoch < e.epoch {
+				e.fact(past.again(o))
+			}
 		case j == nil && o.Spec == nil:
 			e.fact(hpcsera.Report{JobID: o.JobID, Attempt: max(o.Attempt, 1), Revision: o.Revision, State: hpcsera.Failed, Reason: hpcsera.OutcomeUnknown,
 				Message: "The agent's journal does not know this job."})

@@ -108,7 +108,7 @@ func stale(row *store.Agent, term int64) error {
 // replay of journals, which would mend it, has its place here.
 func restored(field, format string, args ...any) error {
 	return hpcsera.Errorf(hpcsera.Conflict, format+": its database is an older one.", args...).At(field).
-		Hint("A restored backup needs the operator before agents go on. Jobs in the batch system are not touched.")
+		Hint("After a restored backup agents with nothing unfinished go on by themselves; for others see doc/operating.md. Jobs in the batch system are not touched.")
 }
 
 // fence refuses a sender that does not hold the term.

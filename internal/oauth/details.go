@@ -31,6 +31,7 @@ type details struct {
 
 	Projects []string `json:"projects,omitempty"` // an agent's
 	Replace  bool     `json:"replace,omitempty"`  // an agent's: the one that the user has there
+	User     string   `json:"user,omitempty"`     // an agent's, by its own settings; in the answer, whose it is
 	Host     string   `json:"host,omitempty"`     // of an agent or a session, as it says itself
 
 	byScope bool // asked for by scopes, and answered with them
@@ -76,18 +77,21 @@ func (s *Service) complete(d *details, code string) error {
 	switch d.Type {
 	case tokenDetails:
 		d.Scope = cmp.Or(d.Scope, hpcsera.ClientScope)
-		if len(d.Projects) > 0 || d.Replace || d.Host != "" {
-			return bad(code, "projects, replace and host are not for tokens")
+		if len(d.Projects) > 0 || d.Replace || d.Host != "" || d.User != "" {
+			return bad(code, "projects, replace, host and user are not for tokens")
 		}
 	case sessionDetails:
 		usual, most = 12*time.Hour, 12*time.Hour
-		if len(d.Projects) > 0 || d.Project != "" || d.Roles != 0 || d.Site != "" || d.Scope != "" || d.Replace {
+		if len(d.Projects) > 0 || d.Project != "" || d.Roles != 0 || d.Site != "" || d.Scope != "" || d.Replace || d.User != "" {
 			return bad(code, "a session has a host and an end, nothing else")
 		}
 	case agentDetails:
 		usual, most = s.cfg.Access.AgentLife()
 		if d.Project != "" || d.Roles != 0 || d.Scope != "" {
-			return bad(code, "an agent has a site, projects, a host and an end, nothing else")
+			return bad(code, "an agent has a user, a site, projects, a host and an end, nothing else")
+		}
+		if d.User != "" && !hpcsera.ValidName(d.User) {
+			return bad(code, "user is not a name")
 		}
 	default:
 		return bad(code, "the type must be hpcsera")
@@ -164,13 +168,29 @@ func (d details) request(client, thumbprint string) decision.Request {
 		r.Kind, r.Thumbprint, r.Host = decision.Session, thumbprint, d.Host
 	case agentDetails:
 		r.Kind, r.Thumbprint, r.Host, r.Site, r.Projects = decision.Agent, thumbprint, d.Host, d.Site, d.Projects
-		if d.Replace {
-			r.Words = "in place of the agent that you have there"
-		}
+		r.Words = d.agentWords()
 	default:
 		r.Project, r.Site, r.Roles, r.Scope = d.Project, d.Site, hpcsera.Roles(d.Roles), d.Scope
 	}
 	return r
+}
+
+// agentWords say what an agent's wish has beside what every request has, as
+// long as the page takes it.
+func (d details) agentWords() string {
+	whose, replaced := "", ""
+	if d.User != "" {
+		whose = "agent of " + d.User
+	}
+	if d.Replace {
+		replaced = "in place of the agent that you have there"
+	}
+	for _, words := range []string{strings.Trim(whose+", "+replaced, ", "), replaced} {
+		if words != "" && decision.ValidWords(words) {
+			return words
+		}
+	}
+	return ""
 }
 
 // valid holds the request against what the Auth app takes, in OAuth's words.

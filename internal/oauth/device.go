@@ -1,10 +1,13 @@
 package oauth
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/decision"
+	"github.com/hpcsera/hpcsera/internal/store"
 )
 
 // deviceAnswer is what a device shows its user (RFC 8628 section 3.2). There
@@ -35,7 +38,10 @@ func (s *Service) deviceAuthorization(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := grant{Flow: deviceFlow, Client: c.name, Request: d.request(c.name, thumbprint), ByScope: d.byScope, Replace: d.Replace, Interval: s.cfg.Interval}
+	g := grant{Flow: deviceFlow, Client: c.name, Request: d.request(c.name, thumbprint), ByScope: d.byScope, Replace: d.Replace, For: d.User, Interval: s.cfg.Interval}
+	if err := s.known(r.Context(), d); err != nil {
+		return nil, err
+	}
 	code := decision.NewUserCode()
 	g.Request.CodeHash, _ = decision.HashUserCode(code)
 	g.Request.Expires = s.now().Truncate(time.Second).Add(deviceLife)
@@ -49,6 +55,23 @@ func (s *Service) deviceAuthorization(r *request) (any, error) {
 		DeviceCode: s.reference(deviceFlow, g.Request.ID), UserCode: code, VerificationURI: s.cfg.Inbox.CodeURL(),
 		Expires: int(deviceLife.Seconds()), Interval: int(s.cfg.Interval.Seconds()),
 	}, nil
+}
+
+// known refuses an agent for a site that there is not, before anybody is asked.
+// Who may use which project, and who has an agent where, is nothing for those
+// who only ask: that is told to the one who decided.
+func (s *Service) known(ctx context.Context, d details) error {
+	if d.Type != agentDetails || !hpcsera.ValidName(d.Site) {
+		return nil
+	}
+	err := s.cfg.Store.Read(ctx, func(r store.Reader) error {
+		_, err := r.Site(d.Site)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return bad(invalidDetails, "there is no site "+d.Site+" here: is it spelt as on the server's page?")
+	}
+	return store.Failed("look up the site of an agent", err)
 }
 
 // boundTo returns the key that a credential is to be bound to. Our own programs

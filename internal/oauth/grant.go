@@ -46,7 +46,8 @@ type grant struct {
 	Request  decision.Request `json:"request"` // what was asked
 	ByScope  bool             `json:"by_scope,omitempty"`
 	Replace  bool             `json:"replace,omitempty"`
-	Interval time.Duration    `json:"interval"` // between two polls
+	For      string           `json:"for,omitempty"` // the user that an agent's settings name; "" for anybody
+	Interval time.Duration    `json:"interval"`      // between two polls
 	Polled   time.Time        `json:"polled,omitzero"`
 	Notify   string           `json:"notify,omitempty"` // the client's own token for its notification endpoint
 

@@ -187,11 +187,15 @@ func (s *Service) issue(tx store.Tx, g grant) (tokenAnswer, error) {
 		return tokenAnswer{AccessToken: secret, TokenType: "DPoP", Expires: left(row.Expires),
 			Details: []details{{Type: sessionDetails, Host: row.Host, End: row.Expires}}}, err
 	case decision.Agent:
+		if g.For != "" && g.For != g.User {
+			return tokenAnswer{}, hpcsera.Errorf(hpcsera.Conflict, "%s decided, and the agent's settings say user: %s.", g.User, g.For).
+				Hint("Write the right name into agent.yaml, or sign in as %s, and ask again.", g.For)
+		}
 		row, secret, err := s.cfg.Access.IssueAgent(tx, by, hpcsera.Agent{
 			User: g.User, Site: r.Site, Projects: r.Projects, Thumbprint: r.Thumbprint, Expires: g.Until,
 		}, g.Replace)
 		return tokenAnswer{AccessToken: secret, TokenType: "DPoP", Expires: left(row.Expires),
-			Details: []details{{Type: agentDetails, Site: row.Site, Projects: row.Projects, Host: r.Host, Replace: g.Replace, End: row.Expires}}}, err
+			Details: []details{{Type: agentDetails, User: row.User, Site: row.Site, Projects: row.Projects, Host: r.Host, Replace: g.Replace, End: row.Expires}}}, err
 	}
 	row, secret, err := s.cfg.Access.IssueToken(tx, by, token(g))
 	answer := tokenAnswer{AccessToken: secret, TokenType: "Bearer", Expires: left(row.Expires)}

@@ -4,7 +4,7 @@
 // shorter list.
 //
 // Each instance (process) writes a file of its own and reads all of them, in
-// the order of the terms under which they were written. A line is a CRC-32,
+// the order of the epochs and terms under which they were written. A line is a CRC-32,
 // a space and an entry as JSON. A torn last line is what a crash leaves and is
 // dropped; any other damage is an error, because forgetting an entry could
 // run a job twice.
@@ -13,6 +13,7 @@ package journal
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ const (
 	KindOutcome   Kind = "outcome"   // Job's steps have ended as Outcome says
 	KindFact      Kind = "fact"      // Fact will be reported
 	KindSent      Kind = "sent"      // the server answered every fact up to Seq
+	KindOver      Kind = "over"      // Fact is how a job ended that stood in a journal before this one
 	KindForgotten Kind = "forgotten" // Job's directory was removed
 )
 
@@ -218,12 +220,15 @@ func (e Entry) About() string {
 type past struct {
 	path     string
 	instance string
+	epoch    int64 // of the last term
 	term     int64
 	started  time.Time
 	changed  time.Time
 }
 
-// history lists the files of dir by term, then by start. An instance that
+// history lists the files of dir by epoch and term, then by start: a server that
+// was put back from a backup begins a new epoch, and gives old terms again. No
+// instance serves in two epochs. An instance that
 // was never granted a term has read and done nothing: term 0 sorts it first.
 func history(dir string) ([]past, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*"+suffix))
@@ -242,7 +247,7 @@ func history(dir string) ([]past, error) {
 				p.started = e.At
 			}
 			if e.Kind == KindTerm {
-				p.term = max(p.term, e.Term)
+				p.epoch, p.term = max(p.epoch, e.Epoch), max(p.term, e.Term)
 			}
 		})
 		if err != nil {
@@ -251,10 +256,7 @@ func history(dir string) ([]past, error) {
 		files = append(files, p)
 	}
 	slices.SortFunc(files, func(a, b past) int {
-		if a.term != b.term {
-			return int(a.term - b.term)
-		}
-		return a.started.Compare(b.started)
+		return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.term, b.term), a.started.Compare(b.started))
 	})
 	return files, nil
 }

@@ -400,3 +400,20 @@ func TestPruneNeverForgetsALaterFileBeforeAnEarlierOne(t *testing.T) {
 		t.Error("the order of a job that has ended was kept, and its end was not")
 	}
 }
+
+func TestANewEpochComesAfterHigherTermsOfTheOldOne(t *testing.T) {
+	dir := t.TempDir()
+	for _, past := range []struct {
+		epoch, term int64
+		cursor      string
+	}{{7, 1, "d"}, {3, 9, "c"}, {3, 2, "b"}, {0, 0, "a"}} {
+		j, _, _ := start(t, dir)
+		if past.term > 0 {
+			add(t, j, Entry{Kind: KindTerm, Epoch: past.epoch, Term: past.term})
+		}
+		add(t, j, entries(past.cursor)...)
+	}
+	if got := cursors(t, dir); !slices.Equal(got, []string{"a", "b", "c", "d"}) {
+		t.Errorf("got %q, want the past in its order", got)
+	}
+}

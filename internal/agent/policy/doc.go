@@ -22,7 +22,8 @@
 //	all of it ── site policy ── status list (withdrawn?)
 //
 // There are two kinds of no. A [Refusal] ends the job, and is called forged
-// where no honest server would have sent it. [Waiting] says that the job is as
+// where no honest server would have sent it, whatever the user's own trust file
+// and settings say. [Waiting] says that the job is as
 // it was signed, and that site or Auth app let nothing start for now.
 //
 // What is left to others: the bytes of the code's files are checked against

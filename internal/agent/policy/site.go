@@ -113,7 +113,7 @@ func (f SiteFiles) Read(name string) ([]byte, error) {
 		return nil, nil
 	}
 	path := filepath.Join(f.Dir, name)
-	if err := f.ownedOnly(os.Stat(f.Dir)); errors.Is(err, fs.ErrNotExist) {
+	if err := f.ownedOnly(f.Dir)(os.Stat(f.Dir)); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func (f SiteFiles) Read(name string) ([]byte, error) {
 	}
 	defer file.Close()
 	info, err := file.Stat() // of what was opened, whatever the name means by now
-	if err := f.ownedOnly(info, err); err != nil {
+	if err := f.ownedOnly(path)(info, err); err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > 1<<20 {
@@ -141,17 +141,19 @@ func (f SiteFiles) Read(name string) ([]byte, error) {
 	return text, nil
 }
 
-func (f SiteFiles) ownedOnly(info fs.FileInfo, err error) error {
-	if err != nil {
-		return err
+func (f SiteFiles) ownedOnly(path string) func(fs.FileInfo, error) error {
+	return func(info fs.FileInfo, err error) error {
+		if err != nil {
+			return err
+		}
+		if owner, ok := info.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != f.Owner {
+			return hpcsera.Errorf(hpcsera.Unavailable, "%s does not belong to the site (user id %d).", path, f.Owner)
+		}
+		if info.Mode().Perm()&0o022 != 0 {
+			return hpcsera.Errorf(hpcsera.Unavailable, "%s can be written by others (mode %04o).", path, info.Mode().Perm())
+		}
+		return nil
 	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != f.Owner {
-		return hpcsera.Errorf(hpcsera.Unavailable, "%s in %s does not belong to the site (user id %d).", info.Name(), filepath.Dir(f.Dir), f.Owner)
-	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return hpcsera.Errorf(hpcsera.Unavailable, "%s in %s can be written by others (mode %04o).", info.Name(), filepath.Dir(f.Dir), info.Mode().Perm())
-	}
-	return nil
 }
 
 func (s *Site) validate() error {

@@ -191,9 +191,11 @@ func (t *Trust) accept(s *approval.Signature, now time.Time) (Key, error) {
 	// By fingerprint alone: a name is whatever its owner called it.
 	i := slices.IndexFunc(t.Keys, func(k Key) bool { return k.fingerprint() == s.Fingerprint })
 	if i < 0 {
+		// No server knows whom the user trusts here, so an honest one sends this
+		// too: before the first trust add, or after the user took another key.
 		e := hpcsera.Errorf(hpcsera.ApprovalRefused, "the signing key %s is not in this agent's trust file.", s.Fingerprint).
 			Hint("If it is yours, run on the site: hpcsera-agent trust add FILE.pub")
-		return Key{}, &Refusal{Reason: hpcsera.ApprovalInvalid, Err: e, Forged: true}
+		return Key{}, &Refusal{Reason: hpcsera.ApprovalInvalid, Err: e}
 	}
 	key := t.Keys[i]
 	if key.NotAfter != nil && !now.Before(*key.NotAfter) {
@@ -204,7 +206,8 @@ func (t *Trust) accept(s *approval.Signature, now time.Time) (Key, error) {
 
 // matches compares every member of the statement with the job and with what
 // the agent knows. Client and submitter are the server's word: a lie there
-// only chooses among what the user allowed.
+// only chooses among what the user allowed. User and site of the job are held
+// against what the agent knows by run, since its settings may be wrong.
 func matches(v *Verdict, order hpcsera.OrderSpec, in Context) error {
 	s := v.Statement
 	deployment, err := approval.Deployment(in.Deployment)
@@ -220,7 +223,7 @@ func matches(v *Verdict, order hpcsera.OrderSpec, in Context) error {
 		{"parameter schemas", s.Schema, schema},
 		{"code's name", s.Name, v.Manifest.Name},
 		{"server", s.Deployment, deployment},
-		{"user", s.User, in.User},
+		{"user", s.User, order.User},
 		{"project", s.Project, order.Project},
 	} {
 		if c.signed != c.here {
@@ -232,7 +235,7 @@ func matches(v *Verdict, order hpcsera.OrderSpec, in Context) error {
 		signed     []string
 		anyone     bool
 	}{
-		{"site", in.Site, s.Sites, false},
+		{"site", order.Site, s.Sites, false},
 		{"agent's key", in.Thumbprint, s.Agents, false},
 		{"client", order.Client, s.Clients, true},
 		{"submitter", order.Submitter, s.Submitters, true},
@@ -269,13 +272,20 @@ func (t *Trust) alive(s approval.Statement, now time.Time) error {
 func run(v *Verdict, order hpcsera.OrderSpec, limits hpcsera.Limits, in Context) error {
 	policy := func(err error) error { return &Refusal{Reason: hpcsera.RejectedByPolicy, Err: err, Forged: true} }
 	for _, c := range []struct{ what, order, here string }{
-		{"user", order.User, in.User},
-		{"site", order.Site, in.Site},
-		{"run part's site", cmp.Or(order.Run.Site, in.Site), in.Site},
+		{"run part's site", cmp.Or(order.Run.Site, order.Site), order.Site},
 		{"job's name", order.Name, v.Manifest.Name},
 	} {
 		if c.order != c.here {
 			return policy(hpcsera.Errorf(hpcsera.ApprovalRefused, "the %s is %s, but here it is %s.", c.what, c.order, c.here))
+		}
+	}
+	// The statement names the same user and site, so it is this agent's settings
+	// that may be wrong.
+	for _, c := range []struct{ key, order, here string }{{"user", order.User, in.User}, {"site", order.Site, in.Site}} {
+		if c.order != c.here {
+			return &Refusal{Reason: hpcsera.RejectedByPolicy, Err: hpcsera.Errorf(hpcsera.ApprovalRefused,
+				"the job is for the %s %s, and this agent's settings say %s: %s.", c.key, c.order, c.key, c.here).
+				Hint("If that is wrong, write %s: %s into agent.yaml and start the agent again.", c.key, c.order)}
 		}
 	}
 	if len(in.Projects) > 0 && !slices.Contains(in.Projects, order.Project) {

@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -94,9 +95,9 @@ func TestATakenOverServerCannotChangeAnything(t *testing.T) {
 		{"a member in another case", raw(`"script":"icoFoam\n"`, `"script":"icoFoam\n","Script":"x"`), invalid, "Script"},
 		{"no manifest", func(j *job) { j.order.Manifest = json.RawMessage(`null`) }, invalid, "manifest"},
 		{"another digest", set("order.digest", "sha256:"+strings.Repeat("0", 64)), invalid, "the order says"},
-		{"another user", set("order.user", "mallory"), policyReason, "user is mallory"},
+		{"another user", set("order.user", "mallory"), invalid, "user is mallory, but alice was signed"},
 		{"another project", set("order.project", "melt"), invalid, "project is melt, but cfd was signed"},
-		{"another site", set("order.site", "hlrs"), policyReason, "site is hlrs"},
+		{"another site", set("order.site", "hlrs"), invalid, "site is hlrs, but what was signed is gwdg"},
 		{"another site in the run part", func(j *job) { j.order.Run.Site = "hlrs" }, policyReason, "hlrs"},
 		{"another client", set("order.client", "flowable"), invalid, "client is flowable, but what was signed is gitlab"},
 		{"another submitter", set("order.submitter", "mallory"), invalid, "submitter is mallory, but what was signed is alice, bob"},
@@ -128,8 +129,48 @@ func TestATakenOverServerCannotChangeAnything(t *testing.T) {
 			c.change(j)
 			v, err := j.verify(t, s)
 			wantRefusal(t, v, err, c.reason, c.say)
+			wantForged(t, err, err != nil && !strings.Contains(err.Error(), "what this agent does not know"))
 		})
 	}
+}
+
+// wantForged checks whether a refusal blames the server.
+func wantForged(t testing.TB, err error, want bool) {
+	t.Helper()
+	var r *policy.Refusal
+	if errors.As(err, &r) && r.Forged != want {
+		t.Errorf("%v: called forged %t, want %t", err, r.Forged, want)
+	}
+}
+
+func TestWhatTheUsersOwnSettingsExplainIsNoForgery(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*job)
+		say    string
+	}{
+		{"the user misspelt", func(j *job) { j.in.User = "alcie" }, "write user: alice into agent.yaml"},
+		{"the site misspelt", func(j *job) { j.in.Site = "gwgd" }, "write site: gwdg into agent.yaml"},
+		{"another project", func(j *job) { j.in.Projects = []string{"melt"} }, "this agent serves melt"},
+		{"the user misspelt where nobody signs", func(j *job) {
+			j.in.User, j.in.Unsigned, j.order.Statement, j.order.Signature = "alcie", true, nil, ""
+		}, "write user: alice into agent.yaml"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			key := plainKey(t)
+			s, j := newSite(t, key, nil), newJob(t, key)
+			c.change(j)
+			v, err := j.verify(t, s)
+			wantRefusal(t, v, err, hpcsera.RejectedByPolicy, c.say)
+			wantForged(t, err, false)
+		})
+	}
+	t.Run("no key trusted yet", func(t *testing.T) {
+		s, j := newSite(t, plainKey(t), nil), newJob(t, plainKey(t))
+		v, err := j.verify(t, s)
+		wantRefusal(t, v, err, hpcsera.ApprovalInvalid, "hpcsera-agent trust add")
+		wantForged(t, err, false)
+	})
 }
 
 func TestAStatementOfTheUserHoldsOnlyWhereItSays(t *testing.T) {

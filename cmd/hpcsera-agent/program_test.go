@@ -1,0 +1,51 @@
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// typed runs the program in a home without anything.
+func typed(t *testing.T, args ...string) (code int, printed, home string) {
+	t.Helper()
+	var out bytes.Buffer
+	home = t.TempDir()
+	code = run(t.Context(), args, []string{"HOME=" + home}, strings.NewReader(""), &out, &out)
+	return code, out.String(), home
+}
+
+func TestAWrongCommandLineIsAUsageError(t *testing.T) {
+	for _, c := range []struct{ line, say string }{
+		{"foo", `hpcsera-agent has no command "foo". See: hpcsera-agent --help`},
+		{"statsu", "Did you mean status?"},
+		{"trust ad x", `hpcsera-agent trust has no command "ad". Did you mean add?`},
+		{"run now", "usage: hpcsera-agent run"},
+		{"status a", "usage: hpcsera-agent status"},
+		{"trust add a b", "usage: hpcsera-agent trust add FILE|-"},
+		{"trust remove", "usage: hpcsera-agent trust remove NAME|FINGERPRINT"},
+		{"trust pin x", "usage: hpcsera-agent trust pin AUTH-APP-URL FILE|-"},
+		{"run --fast", "unknown flag: --fast. See: hpcsera-agent run --help"},
+	} {
+		code, printed, _ := typed(t, strings.Fields(c.line)...)
+		if code != 2 || !strings.Contains(printed, c.say) {
+			t.Errorf("%s: got %d %s, want 2 and %q", c.line, code, printed, c.say)
+		}
+	}
+	for _, line := range []string{"", "trust", "help trust", "trust add --help"} {
+		if code, printed, _ := typed(t, strings.Fields(line)...); code != 0 || !strings.Contains(printed, "Usage:") {
+			t.Errorf("%q: got %d %s, want help", line, code, printed)
+		}
+	}
+}
+
+func TestWithoutSettingsItIsSaidHowTheyComeToBe(t *testing.T) {
+	for _, command := range []string{"enroll", "run", "once", "doctor"} {
+		code, printed, home := typed(t, command)
+		file := filepath.Join(home, ".hpcsera", "agent.yaml")
+		if code != 1 || !strings.Contains(printed, file) || !strings.Contains(printed, "hpcsera-agent enroll --server https://… --user YOU --site SITE --project PROJECT") {
+			t.Errorf("%s: got %d %s, want the path and the line that writes it", command, code, printed)
+		}
+	}
+}

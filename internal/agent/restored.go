@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/journal"
+)
+
+// A server whose database was put back from a backup begins a new epoch. It has
+// forgotten what this agent did since the backup, and may order it again: jobs
+// that the backup has as unfinished, and those that clients hand in once more,
+// which get the same ids.
+//
+// An agent that has nothing open goes on by itself. Its journal stays, and with
+// it the count of runs of each approval. A job that ended in an older epoch is
+// never started again: the agent tells its end once more when it is ordered. For
+// that the journal counts as far as it reaches (keepJournal), longer than any
+// approval holds.
+//
+// An agent with unfinished jobs, or with facts that no server has heard, stays
+// away: nobody knows what becomes of them in the new epoch.
+
+// ErrRestored is the error of Run when the server was put back from a backup and
+// another instance of this agent can go on in its new epoch.
+var ErrRestored = errors.New("the server was put back from a backup")
+
+// errOpen says that the agent may not go on in a new epoch.
+var errOpen = errors.New("another instance of this agent has left jobs or reports that are not finished")
+
+// errByHand says that the server's database is older than this agent's journal,
+// in the same epoch.
+var errByHand = hpcsera.Errorf(hpcsera.Unavailable, "the server's database is older than what this agent knows, and nobody has said so to it.").
+	Hint("The operator stops the server and types: hpcserad restore --in-place")
+
+// restoredAdvice says what to do about a server whose database is older than
+// this agent's journal.
+const restoredAdvice = "Wait until this agent's jobs have left the batch system, or cancel them there; have the operator type hpcserad agent remove ID --abandon; then type hpcsera-agent enroll --replace."
+
+// restoredField returns by what the server noticed that the agent knows more
+// than its database; "" for other errors, and none.
+func restoredField(err error) string {
+	var e *hpcsera.Error
+	if errors.As(err, &e) && e.Code == hpcsera.Conflict && slices.Contains([]string{"epoch", "acked", "term"}, e.Field) {
+		return e.Field
+	}
+	return ""
+}
+
+// beginAnew decides what to do about it. again says that the agent may ask in
+// the new epoch; take looks once more whether it is idle, when nobody else can
+// write the journal.
+func (a *Agent) beginAnew(ctx context.Context, field string) (again bool, err error) {
+	var jobs, reports int
+	if err := a.engine.read(ctx, func() { jobs, reports = len(a.engine.jobs), len(a.engine.unsent) }); err != nil {
+		return false, err
+	}
+	if jobs+reports > 0 {
+		a.state.set(func(s *Status) { s.Restored = true })
+		return false, hpcsera.Errorf(hpcsera.Unavailable, "the server was put back from a backup, and this agent has %d unfinished jobs and %d reports that it may not know of.",
+			jobs, reports).Hint("%s", restoredAdvice)
+	}
+	if a.granted.Load() != 0 {
+		return false, fmt.Errorf("%w: %w", errStopped, ErrRestored) // no instance serves in two epochs
+	}
+	if field != "epoch" {
+		return false, errByHand
+	}
+	a.log.Warn("the server was put back from a backup; this agent has nothing unfinished and goes on in the new epoch")
+	a.anew = true
+	return true, nil
+}
+
+// open counts what keeps an agent from a new epoch.
+func (m *memory) open() int { return len(m.jobs) + len(m.unsent) }
+
+// replay reads the journal as it is now. What was forgotten is remembered where
+// the journal, or this beginning, has more than one epoch.
+func (e *engine) replay(anew bool) (m memory, ungranted int, err error) {
+	for remember := anew; ; remember = true {
+		m = newMemory()
+		m.remember = remember
+		ungranted, err = journal.Replay(e.agent.journalDir(), m.fold)
+		if err != nil || remember || m.first == m.epoch {
+			return m, ungranted, err
+		}
+	}
+}
+
+// over returns how a job ended that is not to run again.
+func (m *memory) over(job string) (ended, bool) {
+	o, known := m.ended[job]
+	if !known {
+		o, known = m.gone[job]
+	}
+	return o, known
+}
+
+// told notes that the server of this epoch is told of a job that is over.
+func (m *memory) told(job string) {
+	for _, list := range []map[string]ended{m.ended, m.gone} {
+		if o, known := list[job]; known {
+			o.epoch = m.epoch
+			list[job] = o
+		}
+	}
+}
+
+// again returns the fact of an end that the server has forgotten. Output and
+// artifacts stay on the site.
+func (o ended) again(order hpcsera.Order) hpcsera.Report {
+	return hpcsera.Report{
+		JobID: order.JobID, Step: o.step, Attempt: max(o.attempt, order.Attempt, 1), Revision: order.Revision,
+		State: o.state, Reason: o.reason, At: o.at, Exit: o.exit,
+		Message: "It ended before the server was put back from a backup, as the agent's journal says. It is not run again; its output is on the site.",
+	}
+}
