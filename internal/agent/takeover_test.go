@@ -211,10 +211,10 @@ func TestATakenOverServerRunsNothingThatWasNotSigned(t *testing.T) {
 		{"its own signature", func(w *takenOver) {
 			forged := w.signWith(w.stranger(), w.code.manifest, 10)
 			w.order(func(o *hpcsera.OrderSpec) { o.Statement, o.Signature = forged.spec.Statement, forged.spec.Signature })
-		}, invalid, "not in this agent's trust file", true},
+		}, invalid, "not in this agent's trust file", false},
 		{"its own passkey", func(w *takenOver) {
 			w.order(func(o *hpcsera.OrderSpec) { o.Signature = assertion(w.t, approval.Challenge(o.Statement)) })
-		}, invalid, "not in this agent's trust file", true},
+		}, invalid, "not in this agent's trust file", false},
 		{"a sign-in as consent", func(w *takenOver) {
 			w.order(func(o *hpcsera.OrderSpec) { o.Signature = assertion(w.t, []byte("sign me in")) })
 		}, invalid, "something else", false},

@@ -191,11 +191,12 @@ func (t *Trust) accept(s *approval.Signature, now time.Time) (Key, error) {
 	// By fingerprint alone: a name is whatever its owner called it.
 	i := slices.IndexFunc(t.Keys, func(k Key) bool { return k.fingerprint() == s.Fingerprint })
 	if i < 0 {
-		// No server knows whom the user trusts here, so an honest one sends this
-		// too: before the first trust add, or after the user took another key.
+		// No server knows whom the user trusts here, so before the first trust add
+		// an honest one sends this, too. Later it is what a server would send that
+		// signs itself.
 		e := hpcsera.Errorf(hpcsera.ApprovalRefused, "the signing key %s is not in this agent's trust file.", s.Fingerprint).
 			Hint("If it is yours, run on the site: hpcsera-agent trust add FILE.pub")
-		return Key{}, &Refusal{Reason: hpcsera.ApprovalInvalid, Err: e}
+		return Key{}, &Refusal{Reason: hpcsera.ApprovalInvalid, Err: e, Forged: len(t.Keys) > 0}
 	}
 	key := t.Keys[i]
 	if key.NotAfter != nil && !now.Before(*key.NotAfter) {

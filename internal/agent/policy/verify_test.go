@@ -167,9 +167,16 @@ func TestWhatTheUsersOwnSettingsExplainIsNoForgery(t *testing.T) {
 	}
 	t.Run("no key trusted yet", func(t *testing.T) {
 		s, j := newSite(t, plainKey(t), nil), newJob(t, plainKey(t))
+		s.change(t, func(trust *policy.Trust) { trust.Keys = nil })
 		v, err := j.verify(t, s)
 		wantRefusal(t, v, err, hpcsera.ApprovalInvalid, "hpcsera-agent trust add")
 		wantForged(t, err, false)
+	})
+	t.Run("another key trusted", func(t *testing.T) {
+		s, j := newSite(t, plainKey(t), nil), newJob(t, plainKey(t))
+		v, err := j.verify(t, s)
+		wantRefusal(t, v, err, hpcsera.ApprovalInvalid, "hpcsera-agent trust add")
+		wantForged(t, err, true)
 	})
 }
 
