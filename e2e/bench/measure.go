@@ -260,8 +260,10 @@ func (b *bed) latency(ctx context.Context) ([]result, error) {
 	for line := range strings.Lines(string(lines)) {
 		tag, at, _ := strings.Cut(strings.TrimSpace(line), " ")
 		began, err := strconv.ParseInt(at, 10, 64)
-		if job := tags[tag]; err == nil && accepted[job] != 0 {
-			waits = append(waits, float64(began-accepted[job])/1e6)
+		for _, job := range tags[tag] {
+			if err == nil && accepted[job] != 0 {
+				waits = append(waits, float64(began-accepted[job])/1e6)
+			}
 		}
 	}
 	if len(waits) < 200 {
@@ -272,10 +274,10 @@ func (b *bed) latency(ctx context.Context) ([]result, error) {
 		fmt.Sprintf("median %.1f ms, p99 %.1f ms (%d jobs)", waits[len(waits)/2], waits[len(waits)*99/100], len(waits))}}, nil
 }
 
-// submissions reads from the agent's journal which tag was for which job, from
-// its entries of one kind: submit before the command, submitted after it.
-func (b *bed) submissions(kind string) (map[string]string, error) {
-	tags := map[string]string{}
+// submissions reads from the agent's journal which jobs a tag was for, from its
+// entries of one kind: submit before the command, submitted after it.
+func (b *bed) submissions(kind string) (map[string][]string, error) {
+	tags := map[string][]string{}
 	files, err := filepath.Glob(filepath.Join(b.dir, "agent", "journal", "*.jsonl"))
 	if err != nil {
 		return nil, err
@@ -288,7 +290,7 @@ func (b *bed) submissions(kind string) (map[string]string, error) {
 		for line := range strings.Lines(string(text)) {
 			var e struct{ Kind, Job, Tag string }
 			if len(line) > 9 && json.Unmarshal([]byte(line[9:]), &e) == nil && e.Kind == kind {
-				tags[e.Tag] = e.Job
+				tags[e.Tag] = append(tags[e.Tag], e.Job)
 			}
 		}
 	}
@@ -325,8 +327,10 @@ func (b *bed) inFlight(ctx context.Context, jobs int) ([]result, error) {
 			return nil, err
 		}
 		in := map[string]bool{}
-		for _, job := range tags {
-			in[job] = true
+		for _, jobs := range tags {
+			for _, job := range jobs {
+				in[job] = true
+			}
 		}
 		n := 0
 		for _, j := range answer.Jobs {

@@ -137,8 +137,11 @@ func (e *engine) refused(members []*job, tag string, said *scheduler.Refused) {
 		for _, j := range g.waiting {
 			j.busy = false
 			e.touch(j)
+			if e.jobs[j.id] == j && j.order.Desired == hpcsera.DesiredRun {
+				members = append(members, j)
+			}
 		}
-		members, g.waiting = append(members, g.waiting...), nil
+		g.waiting = nil
 	}
 	for _, j := range members {
 		e.write(journal.Entry{Kind: journal.KindOutcome, Job: j.id, Outcome: outcome(hpcsera.Failed, hpcsera.RejectedByScheduler, said.Message, nil)})

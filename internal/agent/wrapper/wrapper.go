@@ -83,6 +83,8 @@ func (w *wrapper) run(dir, tag string) (int, error) {
 			return 1, fmt.Errorf("%s is %q", sub.IndexVariable, text)
 		}
 		w.place -= sub.FirstIndex
+	} else if len(sub.Members) > 1 {
+		return 1, fmt.Errorf("the batch system does not say which member of %s this is: %s is not set", tag, sub.IndexVariable)
 	}
 	if w.place < 0 || w.place >= len(sub.Members) {
 		return 1, fmt.Errorf("submission %s has no member %d", tag, w.place)

@@ -99,12 +99,16 @@ func parseHistory(out scheduler.Output) ([]scheduler.Status, error) {
 	return list, nil
 }
 
-// member reads the place in an array off an id such as 7_4.
+// member reads the place in an array off an id such as 7_4. A row that stands
+// for several members, 7_[3-5], is none of them.
 func member(id string) int {
-	_, index, _ := strings.Cut(id, "_")
+	_, index, array := strings.Cut(id, "_")
+	if !array {
+		return 0
+	}
 	n, err := strconv.Atoi(index)
 	if err != nil {
-		return 0
+		return -1
 	}
 	return n
 }
