@@ -143,6 +143,9 @@ type Status struct {
 	Submitted time.Time // zero where unknown
 	Estimated time.Time
 	Restarts  int // native requeues
+	// All says that the row tells of every member of an array that has no row of
+	// its own. Their ids begin with the row's.
+	All bool
 	// Incomplete says that the history may know more of the end, such as who
 	// cancelled the job.
 	Incomplete bool

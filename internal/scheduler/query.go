@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hpcsera/hpcsera"
 )
@@ -179,6 +180,12 @@ func pick(ref Ref, rows []Status) (Status, bool) {
 			best, found = row, true
 		}
 		runs++
+	}
+	for _, row := range rows {
+		if !found && row.All && row.Tag == ref.Tag && strings.HasPrefix(ref.ID, row.ID) && (row.Cluster == ref.Cluster || row.Cluster == "" || ref.Cluster == "") {
+			best, found = row, true
+			best.Ref = ref
+		}
 	}
 	best.Restarts = max(best.Restarts, runs-1)
 	return best, found

@@ -70,3 +70,40 @@ func arrayTooLarge(t *testing.T, h Harness) {
 		t.Errorf("got %+v, %v, want nothing queued", found, err)
 	}
 }
+
+func cancelArray(t *testing.T, h Harness) {
+	b := newBench(t, h, nil)
+	sub := b.job(b.member("touch ran-$member"))
+	h.Waiting(t, b.s, &sub)
+	sub.Size = 3
+	refs := b.submitAll(sub)
+	for _, ref := range refs {
+		b.await(ref, scheduler.PhaseQueued, scheduler.PhaseHeld)
+	}
+	b.act(scheduler.Cancel, refs...)
+	// Also for a while after, when the queue may have forgotten them.
+	asked := 0
+	b.until("the members have been over for a while", func() bool {
+		answer, err := b.s.Statuses(b.Context(), refs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, ref := range refs {
+			switch st, found := answer[ref]; {
+			case !found && !h.Forgets && asked == 0:
+				t.Fatalf("member %d is absent", i)
+			case found && st.Phase != scheduler.PhaseEnded:
+				return false
+			case found && st.Reason != hpcsera.CancelledByUser:
+				t.Fatalf("member %d: got %+v, want it cancelled by the user", i, st)
+			}
+		}
+		asked++
+		return asked > 40
+	})
+	for i := range refs {
+		if b.exists(fmt.Sprintf("ran-%d", i)) {
+			t.Errorf("member %d ran", i)
+		}
+	}
+}

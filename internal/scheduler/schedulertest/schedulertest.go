@@ -103,6 +103,7 @@ func Run(t *testing.T, h Harness) {
 		{"many jobs cost one query", false, manyJobs},
 		{"each member of an array is a job of its own", h.Arrays == 0, arrayMembers},
 		{"one member of a waiting array is cancelled", h.Arrays == 0, cancelMember},
+		{"a waiting array is cancelled as a whole, and stays so", h.Arrays == 0, cancelArray},
 		{"an array that is too large is refused, and nothing is queued", h.Arrays == 0, arrayTooLarge},
 		{"only the very same job is found", false, identity},
 		{"an action on another job's id does nothing", false, actOnOthers},

@@ -74,7 +74,10 @@ func parseQueue(out scheduler.Output) ([]scheduler.Status, error) {
 		if st.Phase == scheduler.PhaseQueued {
 			st.Estimated = moment(f[7])
 		}
-		list = append(list, st)
+		// An array that was cancelled before any of it started has one row, of the
+		// array's own id, and in the accounting not even its name.
+		st.All = st.Phase == scheduler.PhaseEnded && !strings.Contains(st.ID, "_")
+		list = append(list, members(st)...)
 	}
 	return list, nil
 }
@@ -94,9 +97,45 @@ func parseHistory(out scheduler.Output) ([]scheduler.Status, error) {
 			Native: f[2], Nodes: known(f[6]), Submitted: moment(f[4]),
 		}
 		historyMeaning(&st, f[3], f[5])
-		list = append(list, st)
+		list = append(list, members(st)...)
 	}
 	return list, nil
+}
+
+// several matches the row of an array that was cancelled while it waited: sacct
+// and squeue, whatever its options say, have one for all members that never
+// started.
+var several = regexp.MustCompile(`^(\d+)_\[([0-9,:-]+)(?:%\d+)?\]$`)
+
+// mostMembers is far above what a site allows in one array.
+const mostMembers = 1 << 20
+
+// members returns a row for each member that a row stands for.
+func members(st scheduler.Status) []scheduler.Status {
+	m := several.FindStringSubmatch(st.ID)
+	if m == nil {
+		return []scheduler.Status{st}
+	}
+	var list []scheduler.Status
+	for part := range strings.SplitSeq(m[2], ",") {
+		span, stepText, _ := strings.Cut(part, ":")
+		from, to, isSpan := strings.Cut(span, "-")
+		if !isSpan {
+			to = from
+		}
+		first, err1 := strconv.Atoi(from)
+		last, err2 := strconv.Atoi(to)
+		step, _ := strconv.Atoi(stepText)
+		if err1 != nil || err2 != nil || last-first > mostMembers {
+			return []scheduler.Status{st} // nobody's
+		}
+		for i := first; i <= last; i += max(step, 1) {
+			one := st
+			one.ID, one.Member = m[1]+"_"+strconv.Itoa(i), i
+			list = append(list, one)
+		}
+	}
+	return list
 }
 
 // member reads the place in an array off an id such as 7_4. A row that stands

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func TestQueueListingTellsPhaseReasonAndExit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := len(list), 24; got != want {
+	if got, want := len(list), 26; got != want { // one row stands for three waiting members
 		t.Errorf("jobs: got %d, want %d", got, want)
 	}
 	const (
@@ -90,7 +91,7 @@ func TestQueueListingTellsPhaseReasonAndExit(t *testing.T) {
 		{Ref: scheduler.Ref{Cluster: "testbed", ID: "8", Tag: tag(8)}, Phase: queued, Native: "PENDING", Reason: hpcsera.WaitingForResources,
 			Message: "BeginTime", Submitted: at(1795346438), Estimated: at(1795346559), Restarts: 1},
 		{Ref: scheduler.Ref{Cluster: "testbed", ID: "15", Tag: tag(15)}, Phase: ended, Native: "CANCELLED", Reason: hpcsera.CancelledByUser,
-			Nodes: "n[2-4]", Submitted: at(1795346419), Incomplete: true},
+			Nodes: "n[2-4]", Submitted: at(1795346419), Incomplete: true, All: true},
 	} {
 		if diff := cmp.Diff(want, jobs[want.Tag]); diff != "" {
 			t.Errorf("want -, got +:\n%s", diff)
@@ -106,7 +107,7 @@ func TestHistoryTellsWhoCancelledAndEveryRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := len(list), 26; got != want {
+	if got, want := len(list), 28; got != want { // one row stands for three waiting members
 		t.Errorf("rows: got %d, want %d", got, want)
 	}
 	jobs := byTag(t, list)
@@ -320,4 +321,23 @@ func FuzzListings(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestARowForSeveralMembersIsARowForEach(t *testing.T) {
+	for id, want := range map[string][]int{
+		"18_[0-2]": {0, 1, 2}, "18_[1,4-6%2]": {1, 4, 5, 6}, "18_[0-8:4]": {0, 4, 8}, "18_[7]": {7},
+		"18_3": {3}, "18": {0}, "18_[x]": {-1}, "18_[0-99999999]": {-1}, "18+1": {0},
+	} {
+		st := scheduler.Status{Ref: scheduler.Ref{ID: id, Tag: tag(1), Member: member(id)}, Native: "CANCELLED"}
+		var got []int
+		for _, m := range members(st) {
+			got = append(got, m.Member)
+			if len(want) > 1 && m.ID != fmt.Sprintf("18_%d", m.Member) {
+				t.Errorf("%s: member %d has the id %s", id, m.Member, m.ID)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got the members %v, want %v", id, got, want)
+		}
+	}
 }
