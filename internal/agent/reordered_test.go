@@ -1,0 +1,195 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hpcsera/hpcsera"
+)
+
+// After the restore the key is used again with another body: same id, other code.
+func TestTheEndOfOtherCodeIsNotToldOfAJobUnderItsID(t *testing.T) {
+	inWorld(t, 3, func(t *testing.T, w *world) {
+		w.taken = true
+		signed := w.sign(10, hpcsera.BatchStep)
+		m := w.plan(hpcsera.BatchStep)
+		m.Name = "anothercode"
+		other := w.signed(m, 10)
+		restore := w.server.backup()
+		job := w.submits(signed)
+		i := w.start()
+		w.ends(job, hpcsera.Succeeded, "")
+		time.Sleep(time.Minute)
+		i.stop()
+		restore()
+		w.server.mu.Lock()
+		w.server.jobs[job] = &served{id: job, spec: other.spec, desired: hpcsera.DesiredRun, revision: 1, at: hpcsera.Position{State: hpcsera.Pending, Attempt: 1}}
+		w.server.list = append(w.server.list, job)
+		w.server.mu.Unlock()
+		w.start()
+		w.until("end", time.Hour, func() bool { return w.server.isFinal(job) })
+		last := w.server.job(job).last
+		if last.State != hpcsera.Failed || !strings.Contains(last.Message, "with a new key") || len(w.ran(job)) != 1 {
+			t.Errorf("of code that never ran it tells %s %q, after %d runs", last.State, last.Message, len(w.ran(job)))
+		}
+	})
+}
+
+// A known end is set aside as unknown.
+func TestAKnownEndIsStillKnownAfterTheJournalIsSetAside(t *testing.T) {
+	inWorld(t, 4, func(t *testing.T, w *world) {
+		signed := w.sign(10, hpcsera.BatchStep)
+		w.batch.tune(func(f *clusterFaults) { f.queue = time.Second })
+		restore := w.server.backup()
+		job := w.submits(signed)
+		w.planned(job, program{run: 10 * time.Minute})
+		i := w.start()
+		w.until("it runs", time.Hour, func() bool { return len(w.ran(job)) == 1 })
+		time.Sleep(9*time.Minute + 45*time.Second)
+		i.cut.Store(true)
+		time.Sleep(20 * time.Second)
+		time.Sleep(10 * time.Second)
+		i.stop()
+		i.cut.Store(false)
+		restore()
+		i = w.start()
+		time.Sleep(10 * time.Minute)
+		i.stop()
+		state := filepath.Join(w.real, "state")
+		if _, err := SetAside(state, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		w.server.mu.Lock()
+		w.server.applied = 0
+		w.server.jobs[job] = &served{id: job, spec: signed.spec, desired: hpcsera.DesiredRun, revision: 1, at: hpcsera.Position{State: hpcsera.Pending, Attempt: 1}}
+		w.server.list = append(w.server.list, job)
+		w.server.mu.Unlock()
+		w.start()
+		w.until("end", time.Hour, func() bool { return w.server.isFinal(job) })
+		last := w.server.job(job).last
+		if last.State != hpcsera.Succeeded {
+			t.Errorf("told %s %s, the journal knew success", last.State, last.Reason)
+		}
+	})
+}
+
+// What was to be kept is removed after the setting aside.
+func TestADirectoryThatIsToStayStaysAfterTheJournalIsSetAside(t *testing.T) {
+	inWorld(t, 4, func(t *testing.T, w *world) {
+		signed := w.sign(10, hpcsera.BatchStep)
+		signed.spec.Run.Keep.Succeeded = hpcsera.Duration(60 * 24 * time.Hour)
+		restore := w.server.backup()
+		job := w.submits(signed)
+		i := w.start()
+		w.ends(job, hpcsera.Succeeded, "")
+		dir := filepath.Join(w.real, "work", job)
+		time.Sleep(5 * 24 * time.Hour)
+		if _, err := os.Stat(dir); err != nil {
+			t.Fatal(err)
+		}
+		open := w.submits(signed)
+		w.planned(open, program{run: 3 * time.Hour})
+		w.until("it runs", time.Hour, func() bool { return len(w.ran(open)) == 1 })
+		i.stop()
+		restore()
+		i = w.start()
+		time.Sleep(10 * time.Minute)
+		i.stop()
+		if _, err := SetAside(filepath.Join(w.real, "state"), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		w.server.mu.Lock()
+		w.server.applied = 0
+		w.server.mu.Unlock()
+		w.start()
+		time.Sleep(30 * time.Minute)
+		if _, err := os.Stat(dir); err != nil {
+			t.Errorf("after 5 of 60 days: %v", err)
+		}
+	})
+}
+
+// An instance that started with an empty journal meets a restored server.
+func TestAnInstanceWithoutATermMeetsARestoredServer(t *testing.T) {
+	inWorld(t, 4, func(t *testing.T, w *world) {
+		signed := w.sign(10, hpcsera.BatchStep)
+		signed.spec.Run.Keep.Succeeded = hpcsera.Duration(time.Hour)
+		job := w.submits(signed)
+		w.server.want(job, hpcsera.DesiredRun)
+		restore := w.server.backup()
+		i1 := w.start()
+		i2 := w.start()
+		first := i1
+		w.ends(job, hpcsera.Succeeded, "")
+		if i2.agent.granted.Load() != 0 {
+			first, i2 = i2, i1
+		}
+		time.Sleep(3 * time.Hour)
+		first.kill(false)
+		restore()
+		w.until("end", time.Hour, func() bool { return w.server.isFinal(job) })
+		time.Sleep(time.Hour)
+		if n := len(w.ran(job)); n != 1 {
+			t.Errorf("it ran %d times", n)
+		}
+	})
+}
+
+// A server forgets jobs after a while; submitted again under its key, one gets
+// the same id in the same epoch.
+func TestAJobThatIsMadeAgainUnderItsIDComesToAnEnd(t *testing.T) {
+	for name, c := range map[string]struct {
+		keep    time.Duration
+		restore bool
+		want    hpcsera.State
+	}{
+		"its files still stand":                  {60 * 24 * time.Hour, false, hpcsera.Failed},
+		"its files still stand, after a restore": {60 * 24 * time.Hour, true, hpcsera.Failed},
+		"its files are gone":                     {time.Hour, false, hpcsera.Succeeded},
+		"its files are gone, after a restore":    {time.Hour, true, hpcsera.Succeeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 3, func(t *testing.T, w *world) {
+				signed := w.sign(10, hpcsera.BatchStep)
+				signed.spec.Run.Keep.Succeeded = hpcsera.Duration(c.keep)
+				i := w.start()
+				time.Sleep(time.Minute)
+				if c.restore {
+					i.stop()
+					w.server.backup()()
+					i = w.start()
+				}
+				job := w.submits(signed)
+				w.ends(job, hpcsera.Succeeded, "")
+				time.Sleep(3 * time.Hour) // or a month: it is the same to the agent
+				i.stop()
+				w.mu.Lock()
+				w.runs[job] = nil
+				w.mu.Unlock()
+				signed.spec.Created = time.Now()
+				w.server.mu.Lock()
+				w.server.jobs[job] = &served{id: job, spec: signed.spec, desired: hpcsera.DesiredRun, revision: 1, at: hpcsera.Position{State: hpcsera.Pending, Attempt: 1}}
+				w.server.mu.Unlock()
+				i = w.start()
+				w.until("its end", 2*time.Hour, func() bool { return w.server.isFinal(job) })
+				last, ran := w.server.job(job).last, 0
+				if c.want == hpcsera.Succeeded {
+					ran = 1
+				}
+				if last.State != c.want || len(w.ran(job)) != ran || ran == 0 && !strings.Contains(last.Message, "with a new key") {
+					t.Errorf("got %s %q after %d runs, want %s", last.State, last.Message, len(w.ran(job)), c.want)
+				}
+				// What a restart reads is the same, also when all is ordered again.
+				i.stop()
+				w.start()
+				time.Sleep(10 * time.Minute)
+				if got := w.server.job(job).last; got.State != last.State || len(w.ran(job)) != ran {
+					t.Errorf("after a restart it is %s after %d runs", got.State, len(w.ran(job)))
+				}
+			})
+		})
+	}
+}
