@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -76,20 +75,16 @@ func TestAKnownEndIsStillKnownAfterTheJournalIsSetAside(t *testing.T) {
 	})
 }
 
-// What was to be kept is removed after the setting aside.
+// What the user wants kept is not for a new journal to remove.
 func TestADirectoryThatIsToStayStaysAfterTheJournalIsSetAside(t *testing.T) {
 	inWorld(t, 4, func(t *testing.T, w *world) {
 		signed := w.sign(10, hpcsera.BatchStep)
-		signed.spec.Run.Keep.Succeeded = hpcsera.Duration(60 * 24 * time.Hour)
+		signed.spec.Run.Keep = hpcsera.Keep{Succeeded: hpcsera.Duration(60 * 24 * time.Hour), Failed: hpcsera.Duration(50 * 24 * time.Hour)}
+		w.batch.tune(func(f *clusterFaults) { f.queue = time.Second })
 		restore := w.server.backup()
 		job := w.submits(signed)
 		i := w.start()
 		w.ends(job, hpcsera.Succeeded, "")
-		dir := filepath.Join(w.real, "work", job)
-		time.Sleep(5 * 24 * time.Hour)
-		if _, err := os.Stat(dir); err != nil {
-			t.Fatal(err)
-		}
 		open := w.submits(signed)
 		w.planned(open, program{run: 3 * time.Hour})
 		w.until("it runs", time.Hour, func() bool { return len(w.ran(open)) == 1 })
@@ -104,10 +99,14 @@ func TestADirectoryThatIsToStayStaysAfterTheJournalIsSetAside(t *testing.T) {
 		w.server.mu.Lock()
 		w.server.applied = 0
 		w.server.mu.Unlock()
-		w.start()
-		time.Sleep(30 * time.Minute)
-		if _, err := os.Stat(dir); err != nil {
-			t.Errorf("after 5 of 60 days: %v", err)
+		i = w.start()
+		time.Sleep(10 * time.Minute)
+		i.stop()
+		for id, days := range map[string]time.Duration{job: 60, open: 50} {
+			o := i.agent.engine.ended[id]
+			if got := keepFor(o); got != days*24*time.Hour || len(o.Tags) != 1 {
+				t.Errorf("job %s stays for %v, with the submissions %v, want %d days and one", id, got, o.Tags, days)
+			}
 		}
 	})
 }

@@ -183,11 +183,7 @@ func (e *engine) takeOrders(answer hpcsera.WorkAnswer, sent time.Time) {
 		case !hpcsera.ValidID("j", o.JobID):
 			e.agent.witness.alarm("order refused: not a job id", "job", o.JobID)
 		case over:
-			// It ended and the server had been told; the order was older than that,
-			// unless the server has forgotten it since.
-			if past.epoch < e.epoch {
-				e.fact(past.again(o))
-			}
+			e.repeated(past, o)
 		case j == nil && o.Spec == nil:
 			e.fact(hpcsera.Report{JobID: o.JobID, Attempt: max(o.Attempt, 1), Revision: o.Revision, State: hpcsera.Failed, Reason: hpcsera.OutcomeUnknown,
 				Message: "The agent's journal does not know this job."})
