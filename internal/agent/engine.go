@@ -86,6 +86,11 @@ func newEngine(a *Agent) *engine {
 func (e *engine) take(answer hpcsera.WorkAnswer, anew bool) (again bool, err error) {
 	if !e.granted {
 		m, ungranted, err := e.replay(anew)
+		if err == nil && !anew && m.epoch != 0 && answer.Epoch > m.epoch {
+			// The server did not refuse this instance, which had seen no epoch yet.
+			anew = true
+			m, ungranted, err = e.replay(anew)
+		}
 		if err != nil {
 			return false, err
 		}
