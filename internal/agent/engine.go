@@ -260,6 +260,9 @@ func (m *memory) fold(entry journal.Entry) {
 	switch entry.Kind {
 	case journal.KindTerm:
 		m.foldLate(entry.Seq)
+		if entry.Epoch != m.epoch {
+			m.cursor = "" // it counted in another epoch
+		}
 		m.term, m.epoch, m.seq = entry.Term, entry.Epoch, max(m.seq, entry.Seq)
 		m.first = cmp.Or(m.first, m.epoch)
 	case journal.KindCursor:
