@@ -152,6 +152,7 @@ func (a *Agent) suspect(known int64, answer hpcsera.WorkAnswer) error {
 		return hpcsera.Errorf(hpcsera.Unavailable, "the server is in epoch %d, and this agent has seen %d.", answer.Epoch, known)
 	}
 	if a.anew && answer.Epoch == known {
+		a.anew = false // it may be put right
 		return errByHand
 	}
 	if answer.StatusList == "" || answer.StatusList == a.lastList {
