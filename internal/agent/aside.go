@@ -26,6 +26,10 @@ func SetAside(stateDir string, now time.Time) (kept string, err error) {
 	if alive {
 		return "", hpcsera.Errorf(hpcsera.Conflict, "the agent runs here as process %d.", s.PID).Hint("Stop it first.")
 	}
+	if host, _ := os.Hostname(); s.Host != host && s.Ended.IsZero() && now.Sub(s.At) < silentElsewhere {
+		return "", hpcsera.Errorf(hpcsera.Conflict, "the agent runs on %s as process %d, or did so until %s.", s.Host, s.PID, s.At.UTC().Format(time.RFC3339)).
+			Hint("Stop it first. Where it was killed, wait for two minutes.")
+	}
 	dir := filepath.Join(stateDir, "journal")
 	if err := finishAside(dir); err != nil {
 		return "", err
@@ -58,6 +62,10 @@ func SetAside(stateDir string, now time.Time) (kept string, err error) {
 	b.now = s
 	return kept, b.write()
 }
+
+// silentElsewhere is how old the status of an agent on another host is that does
+// not run any more: it is written every few seconds, but clocks differ.
+const silentElsewhere = 2 * time.Minute
 
 // finishAside puts the new journal in its place, also after a crash between the
 // two renames: an agent that found none would know of nothing.

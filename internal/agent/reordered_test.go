@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/journal"
 )
 
 // After the restore the key is used again with another body: same id, other code.
@@ -190,5 +192,97 @@ func TestAJobThatIsMadeAgainUnderItsIDComesToAnEnd(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestACursorEndsWithItsEpoch(t *testing.T) {
+	m := newMemory()
+	for _, e := range []journal.Entry{
+		{Kind: journal.KindTerm, Term: 1, Epoch: 1},
+		{Kind: journal.KindCursor, Cursor: "c"},
+		{Kind: journal.KindTerm, Term: 2, Epoch: 1},
+	} {
+		m.fold(e)
+	}
+	if m.cursor != "c" {
+		t.Errorf("in the same epoch: got %q, want the cursor", m.cursor)
+	}
+	if m.fold(journal.Entry{Kind: journal.KindTerm, Term: 1, Epoch: 2}); m.cursor != "" {
+		t.Errorf("in the next epoch, before a cursor of it: got %q, want none", m.cursor)
+	}
+}
+
+// The operator puts back the database that the agent knows.
+func TestAnAgentGoesOnOnceTheServerIsPutRight(t *testing.T) {
+	inWorld(t, 5, func(t *testing.T, w *world) {
+		signed := w.sign(10, hpcsera.BatchStep)
+		job := w.submits(signed)
+		restore := w.server.backup()
+		i := w.start()
+		w.ends(job, hpcsera.Succeeded, "")
+		i.stop()
+		right := w.server.backup()
+		restore()
+		w.server.mu.Lock()
+		w.server.taken = func(a *hpcsera.WorkAnswer) { a.Epoch = 1 }
+		w.server.mu.Unlock()
+		w.start()
+		time.Sleep(10 * time.Minute)
+		right()
+		w.server.mu.Lock()
+		w.server.taken, w.server.epoch = nil, 1
+		w.server.mu.Unlock()
+		w.ends(w.submits(signed), hpcsera.Succeeded, "")
+	})
+}
+
+func TestTheJournalOfAnAgentThatRunsElsewhereIsNotSetAside(t *testing.T) {
+	now := time.Now()
+	host, _ := os.Hostname()
+	for name, c := range map[string]struct {
+		status  Status
+		refused bool
+	}{
+		"it wrote lately on another host":        {Status{Host: "elsewhere", At: now.Add(-10 * time.Second)}, true},
+		"... by a clock that is ahead":           {Status{Host: "elsewhere", At: now.Add(10 * time.Second)}, true},
+		"it was stopped there":                   {Status{Host: "elsewhere", At: now, Ended: now}, false},
+		"it has been silent for long":            {Status{Host: "elsewhere", At: now.Add(-time.Hour)}, false},
+		"it was killed here, as anybody can see": {Status{Host: host, PID: 1 << 30, At: now}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBoard(t.TempDir())
+			dir := filepath.Dir(b.path)
+			if err := os.Mkdir(filepath.Join(dir, "journal"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			b.now = c.status
+			b.now.Restored = true
+			if err := b.write(); err != nil {
+				t.Fatal(err)
+			}
+			kept, err := SetAside(dir, now)
+			if refused := hpcsera.CodeOf(err) == hpcsera.Conflict; refused != c.refused || (kept == "") != c.refused {
+				t.Errorf("got %q, %v, want it refused %t", kept, err, c.refused)
+			}
+		})
+	}
+}
+
+func TestAJournalThatIsSetAsideKeepsAnEndThatNobodyHeard(t *testing.T) {
+	w := hpcsera.NewID("j")
+	now := time.Now()
+	failed := hpcsera.Report{JobID: w, Seq: 1, State: hpcsera.Failed, Reason: hpcsera.ExitNonzero, Exit: &hpcsera.Exit{Code: 3}, At: now.Add(-time.Hour), Attempt: 2}
+	m := newMemory()
+	m.fold(journal.Entry{Kind: journal.KindOrder, Order: &hpcsera.Order{JobID: w, Attempt: 1, Revision: 1, Spec: &hpcsera.OrderSpec{Digest: "d", Manifest: []byte("{}")}}})
+	m.fold(journal.Entry{Kind: journal.KindFact, Fact: &failed})
+	list := m.remains(now)
+	if len(list) != 1 {
+		t.Fatalf("got %d entries, want one", len(list))
+	}
+	next := newMemory()
+	next.fold(list[0])
+	o := next.ended[w]
+	if o.state != hpcsera.Failed || o.reason != hpcsera.ExitNonzero || !o.at.Equal(failed.At) || o.exit == nil || o.exit.Code != 3 || o.attempt != 2 || o.Digest != "d" {
+		t.Errorf("got %+v, want what the fact says", o)
 	}
 }
