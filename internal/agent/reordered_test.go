@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,10 +105,10 @@ func TestADirectoryThatIsToStayStaysAfterTheJournalIsSetAside(t *testing.T) {
 		i = w.start()
 		time.Sleep(10 * time.Minute)
 		i.stop()
-		for id, days := range map[string]time.Duration{job: 60, open: 50} {
+		for id, want := range map[string]hpcsera.Duration{job: signed.spec.Run.Keep.Succeeded, open: signed.spec.Run.Keep.Failed} {
 			o := i.agent.engine.ended[id]
-			if got := keepFor(o); got != days*24*time.Hour || len(o.Tags) != 1 {
-				t.Errorf("job %s stays for %v, with the submissions %v, want %d days and one", id, got, o.Tags, days)
+			if got := keepFor(o); got != time.Duration(want) || len(o.Tags) != 1 {
+				t.Errorf("job %s stays for %v, with the submissions %v, want %v and one", id, got, o.Tags, time.Duration(want))
 			}
 		}
 	})
@@ -285,4 +286,67 @@ func TestAJournalThatIsSetAsideKeepsAnEndThatNobodyHeard(t *testing.T) {
 	if o.state != hpcsera.Failed || o.reason != hpcsera.ExitNonzero || !o.at.Equal(failed.At) || o.exit == nil || o.exit.Code != 3 || o.attempt != 2 || o.Digest != "d" {
 		t.Errorf("got %+v, want what the fact says", o)
 	}
+}
+
+// Until the server has heard an end it may repeat the order, also to an instance
+// that only reads the journal.
+func TestARepeatedOrderIsNotForAnotherJob(t *testing.T) {
+	job, first := hpcsera.NewID("j"), time.Now()
+	order := func(created time.Time) *hpcsera.Order {
+		return &hpcsera.Order{JobID: job, Attempt: 1, Revision: 1, Spec: &hpcsera.OrderSpec{Digest: "d", Manifest: []byte("{}"), Created: created}}
+	}
+	end := hpcsera.Report{JobID: job, Seq: 1, State: hpcsera.Succeeded, At: first, Attempt: 1}
+	m := newMemory()
+	m.remember = true
+	for _, e := range []journal.Entry{
+		{Kind: journal.KindTerm, Term: 1, Epoch: 1},
+		{Kind: journal.KindOrder, Order: order(first)},
+		{Kind: journal.KindFact, Fact: &end},
+		{Kind: journal.KindSent, Seq: 1},
+		{Kind: journal.KindForgotten, Job: job},
+		{Kind: journal.KindTerm, Term: 1, Epoch: 2},
+		{Kind: journal.KindFact, Fact: &hpcsera.Report{JobID: job, Seq: 2, State: hpcsera.Succeeded, At: first, Attempt: 1}, Created: first.Add(time.Hour)},
+	} {
+		m.fold(e)
+	}
+	o, known := m.over(job)
+	if !known {
+		t.Fatal("it is forgotten")
+	}
+	for name, c := range map[string]struct {
+		after time.Duration
+		want  bool
+	}{"as before the restore": {0, false}, "as it was answered": {time.Hour, false}, "made later": {2 * time.Hour, true}} {
+		if got := o.another(*order(first.Add(c.after)), m.epoch); got != c.want {
+			t.Errorf("%s: got another %t, want %t", name, got, c.want)
+		}
+	}
+}
+
+func TestAnInstanceWithoutATermStaysAwayFromARestoredServerWhereJobsAreOpen(t *testing.T) {
+	inWorld(t, 4, func(t *testing.T, w *world) {
+		signed := w.sign(10, hpcsera.BatchStep)
+		w.batch.tune(func(f *clusterFaults) { f.queue = time.Second })
+		restore := w.server.backup()
+		job := w.submits(signed)
+		w.planned(job, program{run: 3 * time.Hour})
+		first, second := w.start(), w.start()
+		w.until("it runs", time.Hour, func() bool { return len(w.ran(job)) == 1 })
+		if second.agent.granted.Load() != 0 {
+			first, second = second, first
+		}
+		first.kill(false)
+		restore()
+		w.until("it ends", time.Hour, func() bool {
+			select {
+			case <-second.done:
+				return true
+			default:
+				return false
+			}
+		})
+		if s, _ := w.told(); !errors.Is(second.err, errOpen) || !s.Restored {
+			t.Errorf("it ended with %v and the status %+v, want the restored server in both", second.err, s)
+		}
+	})
 }

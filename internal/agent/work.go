@@ -131,6 +131,10 @@ func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again boo
 		return false, fmt.Errorf("%w: %w. Put the journal in %s back, or have the operator remove this agent (hpcserad agent remove --abandon) and enrol anew",
 			errStopped, refused, a.config.StateDir)
 	}
+	if errors.Is(refused, errOpen) {
+		a.state.set(func(s *Status) { s.Restored = true })
+		return false, fmt.Errorf("%w: the server was put back from a backup, and %w. %s", errStopped, refused, restoredAdvice)
+	}
 	if refused != nil {
 		return false, fmt.Errorf("%w: %w", errStopped, refused)
 	}
