@@ -22,9 +22,11 @@ import (
 //
 // An agent that has nothing open goes on by itself. Its journal stays, and with
 // it the count of runs of each approval. A job that ended in an older epoch is
-// never started again: the agent tells its end once more when it is ordered. For
-// that the journal counts as far as it reaches (keepJournal), longer than any
-// approval holds.
+// never started again: the agent tells its end once more when it is ordered, and
+// refuses other code under its id. For that the journal counts as far as it
+// reaches (keepJournal), longer than any approval holds. Within one epoch a
+// server that lets go of a job may make another one with its id, which runs
+// where nothing stands of the old one.
 //
 // An agent with unfinished jobs, or with facts that no server has heard, stays
 // away: nobody knows what becomes of them in the new epoch.
