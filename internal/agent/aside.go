@@ -26,6 +26,10 @@ func SetAside(stateDir string, now time.Time) (kept string, err error) {
 	if alive {
 		return "", hpcsera.Errorf(hpcsera.Conflict, "the agent runs here as process %d.", s.PID).Hint("Stop it first.")
 	}
+	if host, _ := os.Hostname(); s.Host != host && s.Ended.IsZero() && now.Sub(s.At) < silentElsewhere {
+		return "", hpcsera.Errorf(hpcsera.Conflict, "the agent runs on %s as process %d, or did so until %s.", s.Host, s.PID, s.At.UTC().Format(time.RFC3339)).
+			Hint("Stop it first. Where it was killed, wait for two minutes.")
+	}
 	dir := filepath.Join(stateDir, "journal")
 	if err := finishAside(dir); err != nil {
 		return "", err
@@ -59,6 +63,10 @@ func SetAside(stateDir string, now time.Time) (kept string, err error) {
 	return kept, b.write()
 }
 
+// silentElsewhere is how old the status of an agent on another host is that does
+// not run any more: it is written every few seconds, but clocks differ.
+const silentElsewhere = 2 * time.Minute
+
 // finishAside puts the new journal in its place, also after a crash between the
 // two renames: an agent that found none would know of nothing.
 func finishAside(dir string) error {
@@ -72,13 +80,13 @@ func finishAside(dir string) error {
 }
 
 // remains are the entries by which another journal knows what must not be
-// forgotten: which jobs are over, and how often each approval was used. What was
-// under way is over too, with an end that nobody knows.
+// forgotten: which jobs are over, what stands of them, and how often each approval
+// was used. What was under way is over too, with an end that nobody knows.
 func (m *memory) remains(now time.Time) (list []journal.Entry) {
 	over := func(id string, o ended) {
 		list = append(list, journal.Entry{Kind: journal.KindOver, At: now, Fact: &hpcsera.Report{
 			JobID: id, Step: o.step, Attempt: o.attempt, State: o.state, Reason: o.reason, At: o.at, Exit: o.exit,
-		}})
+		}, Over: &o.Over})
 	}
 	for _, ended := range []map[string]ended{m.ended, m.gone} {
 		for id, o := range ended {
@@ -86,7 +94,15 @@ func (m *memory) remains(now time.Time) (list []journal.Entry) {
 		}
 	}
 	for id, j := range m.jobs {
-		over(id, ended{state: hpcsera.Failed, reason: hpcsera.OutcomeUnknown, at: now, step: j.step, attempt: j.attemptNow()})
+		o := ended{state: hpcsera.Failed, reason: hpcsera.OutcomeUnknown, at: now, step: j.step, attempt: j.attemptNow()}
+		switch {
+		case j.final:
+			o = endOf(j.last)
+		case j.outcome != nil:
+			o.state, o.reason, o.at, o.exit = j.outcome.State, j.outcome.Reason, j.outcome.Ended, j.outcome.Exit
+		}
+		o.Over = j.over()
+		over(id, o)
 	}
 	for approval, n := range m.runs {
 		list = append(list, slices.Repeat([]journal.Entry{{Kind: journal.KindRun, At: now, Approval: approval}}, n)...)

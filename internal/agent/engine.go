@@ -64,10 +64,9 @@ const overBefore = -1
 
 // ended is what is kept of a job whose end was reported.
 type ended struct {
+	journal.Over
 	state hpcsera.State
 	at    time.Time
-	tags  []string
-	keep  hpcsera.Keep
 
 	epoch         int64 // in which the server was last told
 	reason        hpcsera.Reason
@@ -87,6 +86,11 @@ func newEngine(a *Agent) *engine {
 func (e *engine) take(answer hpcsera.WorkAnswer, anew bool) (again bool, err error) {
 	if !e.granted {
 		m, ungranted, err := e.replay(anew)
+		if err == nil && !anew && m.epoch != 0 && answer.Epoch > m.epoch {
+			// The server did not refuse this instance, which had seen no epoch yet.
+			anew = true
+			m, ungranted, err = e.replay(anew)
+		}
 		if err != nil {
 			return false, err
 		}
@@ -256,6 +260,9 @@ func (m *memory) fold(entry journal.Entry) {
 	switch entry.Kind {
 	case journal.KindTerm:
 		m.foldLate(entry.Seq)
+		if entry.Epoch != m.epoch {
+			m.cursor = "" // it counted in another epoch
+		}
 		m.term, m.epoch, m.seq = entry.Term, entry.Epoch, max(m.seq, entry.Seq)
 		m.first = cmp.Or(m.first, m.epoch)
 	case journal.KindCursor:
@@ -271,20 +278,29 @@ func (m *memory) fold(entry journal.Entry) {
 		m.foldSent(entry.Seq)
 	case journal.KindForgotten:
 		if o, known := m.ended[entry.Job]; known && m.remember {
-			o.tags = nil
+			o.Tags = nil
 			m.gone[entry.Job] = o
 		}
 		delete(m.ended, entry.Job)
 	case journal.KindOver:
 		r := entry.Fact
 		m.first = overBefore
-		m.ended[r.JobID] = ended{state: r.State, reason: r.Reason, at: r.At, exit: r.Exit, step: r.Step, attempt: r.Attempt}
+		o := endOf(*r)
+		if entry.Over != nil {
+			o.Over = *entry.Over
+		}
+		m.ended[r.JobID] = o
 	case journal.KindFact:
 		m.seq = max(m.seq, entry.Fact.Seq)
 		m.unsent = append(m.unsent, *entry.Fact)
-		m.told(entry.Fact.JobID)
+		m.told(entry.Fact.JobID, entry.Created)
 	}
-	_, over := m.over(entry.About())
+	past, over := m.over(entry.About())
+	if over && entry.Kind == journal.KindOrder && past.another(*entry.Order, m.epoch) {
+		over = false
+		delete(m.ended, entry.About())
+		delete(m.gone, entry.About())
+	}
 	if j == nil && !over && entry.Kind == journal.KindOrder && entry.Order.Spec != nil {
 		j = newJob(*entry.Order)
 		m.jobs[j.id] = j
@@ -321,8 +337,9 @@ func (m *memory) foldSent(seq int64) {
 			continue
 		}
 		if j := m.jobs[r.JobID]; j != nil && j.final && j.last.Seq == r.Seq {
-			m.ended[j.id] = ended{state: r.State, at: r.At, tags: j.tags, keep: j.spec.Run.Keep,
-				epoch: m.epoch, reason: r.Reason, exit: r.Exit, step: r.Step, attempt: r.Attempt}
+			o := endOf(r)
+			o.Over, o.epoch = j.over(), m.epoch
+			m.ended[j.id] = o
 			delete(m.jobs, j.id)
 		}
 	}
@@ -475,13 +492,17 @@ func position(r hpcsera.Report) hpcsera.Position {
 }
 
 // fact gives a report its seq and writes it.
-func (e *engine) fact(r hpcsera.Report) {
+func (e *engine) fact(r hpcsera.Report) { e.factOf(r, time.Time{}) }
+
+// factOf is fact for a job that is over. created is that of the order which it
+// answers.
+func (e *engine) factOf(r hpcsera.Report, created time.Time) {
 	e.seq++
 	r.Seq, r.Directory = e.seq, e.agent.jobDir(r.JobID)
 	if r.At.IsZero() {
 		r.At = time.Now().UTC()
 	}
-	e.write(journal.Entry{Kind: journal.KindFact, Fact: &r})
+	e.write(journal.Entry{Kind: journal.KindFact, Fact: &r, Created: created})
 	e.acts = append(e.acts, e.agent.report.wake)
 }
 

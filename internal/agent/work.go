@@ -131,6 +131,10 @@ func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again boo
 		return false, fmt.Errorf("%w: %w. Put the journal in %s back, or have the operator remove this agent (hpcserad agent remove --abandon) and enrol anew",
 			errStopped, refused, a.config.StateDir)
 	}
+	if errors.Is(refused, errOpen) {
+		a.state.set(func(s *Status) { s.Restored = true })
+		return false, fmt.Errorf("%w: the server was put back from a backup, and %w. %s", errStopped, refused, restoredAdvice)
+	}
 	if refused != nil {
 		return false, fmt.Errorf("%w: %w", errStopped, refused)
 	}
@@ -152,6 +156,7 @@ func (a *Agent) suspect(known int64, answer hpcsera.WorkAnswer) error {
 		return hpcsera.Errorf(hpcsera.Unavailable, "the server is in epoch %d, and this agent has seen %d.", answer.Epoch, known)
 	}
 	if a.anew && answer.Epoch == known {
+		a.anew = false // it may be put right
 		return errByHand
 	}
 	if answer.StatusList == "" || answer.StatusList == a.lastList {
@@ -183,11 +188,7 @@ func (e *engine) takeOrders(answer hpcsera.WorkAnswer, sent time.Time) {
 		case !hpcsera.ValidID("j", o.JobID):
 			e.agent.witness.alarm("order refused: not a job id", "job", o.JobID)
 		case over:
-			// It ended and the server had been told; the order was older than that,
-			// unless the server has forgotten it since.
-			if past.epoch < e.epoch {
-				e.fact(past.again(o))
-			}
+			e.repeated(past, o)
 		case j == nil && o.Spec == nil:
 			e.fact(hpcsera.Report{JobID: o.JobID, Attempt: max(o.Attempt, 1), Revision: o.Revision, State: hpcsera.Failed, Reason: hpcsera.OutcomeUnknown,
 				Message: "The agent's journal does not know this job."})

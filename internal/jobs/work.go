@@ -180,8 +180,11 @@ func (w *poll) checkEpoch(r store.Reader) (int64, error) {
 		return 0, err
 	case w.epoch != 0 && w.epoch != epoch:
 		return 0, restored("epoch", "the agent is in epoch %d, the server in %d", w.epoch, epoch)
-	case w.acked.epoch > epoch || w.acked.seq > last:
+	case w.acked.epoch > epoch || w.acked.epoch == epoch && w.acked.seq > last:
 		return 0, restored("acked", "the agent holds orders that this server does not know")
+	case w.acked.epoch < epoch:
+		// What it acknowledged then, the restored database may order again.
+		w.acked = position{}
 	}
 	return epoch, nil
 }

@@ -325,7 +325,8 @@ func TestACursorThatIsNotOursCountsAsNone(t *testing.T) {
 	a := w.agentOf("alice", "gwdg", "cfd")
 	a.work(1)
 	other := w.jobs.Cursor("ag_00000000000000000001", a.epoch, 1<<40)
-	for _, cursor := range []string{"x", other, strings.Repeat("A", 43), a.acked[:len(a.acked)-2] + "AA"} {
+	older := w.jobs.Cursor(a.id, a.epoch-1, 1<<40) // of before a restore
+	for _, cursor := range []string{"x", other, older, strings.Repeat("A", 43), a.acked[:len(a.acked)-2] + "AA"} {
 		a.acked = cursor
 		answer, err := a.poll(0)
 		if err != nil {

@@ -71,6 +71,18 @@ type Entry struct {
 	Outcome  *Outcome        `json:"outcome,omitempty"`
 	Fact     *hpcsera.Report `json:"fact,omitempty"`
 	Seq      int64           `json:"seq,omitempty"`
+	Over     *Over           `json:"over,omitempty"`
+	Created  time.Time       `json:"created,omitzero"` // of the order that Fact answers, where its job is over
+}
+
+// Over is what is known of a job that is over besides its end: what it ran and
+// what stands of it.
+type Over struct {
+	Digest  string       `json:"digest,omitempty"`
+	Run     string       `json:"run,omitempty"` // the digest of its run part
+	Created time.Time    `json:"created,omitzero"`
+	Tags    []string     `json:"tags,omitempty"`
+	Keep    hpcsera.Keep `json:"keep,omitzero"`
 }
 
 // Outcome is how a job's steps ended.
