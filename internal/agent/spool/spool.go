@@ -30,6 +30,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -409,7 +410,13 @@ func writeWhole(path string, v any) error {
 
 func writeBytes(path string, b []byte, mode fs.FileMode) error {
 	tmp := path + ".new"
-	if err := os.WriteFile(tmp, b, mode); err != nil {
+	// A process that begins while the file is open for writing has it open, too,
+	// until it becomes another program; a script that is started meanwhile is
+	// "text file busy" (go.dev/issue/22315).
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(tmp, b, mode)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		return err
 	}
 	return os.Rename(tmp, path)
