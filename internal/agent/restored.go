@@ -81,8 +81,8 @@ func (a *Agent) beginAnew(ctx context.Context, field string) (again bool, err er
 	return true, nil
 }
 
-// open counts what keeps an agent from a new epoch.
-func (m *memory) open() int { return len(m.jobs) + len(m.unsent) }
+// unsettled counts what keeps an agent from a new epoch.
+func (m *memory) unsettled() int { return len(m.jobs) + len(m.unsent) }
 
 // replay reads the journal as it is now. What was forgotten is remembered where
 // the journal, or this beginning, has more than one epoch.
