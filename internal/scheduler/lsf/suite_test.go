@@ -48,7 +48,7 @@ func cluster(t *testing.T, dir string, s lsffake.Settings) func(change func(*sch
 }
 
 func TestFakeLSFKeepsTheDriversPromises(t *testing.T) {
-	dir := t.TempDir()
+	dir := schedulertest.Folder(t)
 	settings := lsffake.Settings{Minute: 2 * time.Second, CleanPeriod: 10 * time.Second, KillInterval: time.Second}
 	make := cluster(t, filepath.Join(dir, "lsf"), settings)
 	schedulertest.Run(t, schedulertest.Harness{
@@ -59,7 +59,7 @@ func TestFakeLSFKeepsTheDriversPromises(t *testing.T) {
 		},
 		Submit: "bsub", Queue: "bjobs", History: "bhist", BadQueue: "No such queue", Leaves: true, Arrays: 1000,
 		Crash: func(t *testing.T) (*scheduler.Scheduler, schedulertest.Controller) {
-			home := t.TempDir()
+			home := schedulertest.Folder(t)
 			return cluster(t, home, settings)(nil), controller{lsffake.Controller{Dir: home}}
 		},
 	})
@@ -81,7 +81,7 @@ func (c controller) Start(t *testing.T)           { must(t, c.Controller.Start()
 func (c controller) StartFromCopy(t *testing.T)   { must(t, c.Controller.StartFromCopy()) }
 
 func TestFakeLSFSpeaksAsLSFDoes(t *testing.T) {
-	home := t.TempDir()
+	home := schedulertest.Folder(t)
 	cluster(t, home, lsffake.Settings{MaxPending: 4})
 	run := func(want int, name string, args ...string) string {
 		t.Helper()
@@ -130,7 +130,7 @@ func TestFakeLSFSpeaksAsLSFDoes(t *testing.T) {
 }
 
 func TestTooManyPendingJobsAreThrottledAndNotRefusedForEver(t *testing.T) {
-	home := t.TempDir()
+	home := schedulertest.Folder(t)
 	s := cluster(t, filepath.Join(home, "lsf"), lsffake.Settings{MaxPending: 1})(nil)
 	submit := func() error {
 		_, err := s.Submit(t.Context(), scheduler.Submission{

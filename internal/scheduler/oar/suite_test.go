@@ -59,7 +59,7 @@ func TestAJobThatGetsAnotherIDStaysTheSameJob(t *testing.T) {
 	if !lab(t) {
 		return
 	}
-	s, dir := harness(t).New(t, nil), t.TempDir()
+	s, dir := harness(t).New(t, nil), schedulertest.Folder(t)
 	sub := scheduler.Submission{Tag: hpcsera.NewID("s"), Script: filepath.Join(dir, "script"), Directory: dir, Output: filepath.Join(dir, "out"), Held: true, Size: 2}
 	if err := os.WriteFile(sub.Script, []byte("#!/bin/sh\necho $OAR_ARRAY_ID/$OAR_ARRAY_INDEX >>ran\nwhile [ ! -e go ]; do sleep 0.1; done\nexit $OAR_ARRAY_INDEX\n"), 0o700); err != nil {
 		t.Fatal(err)
@@ -240,7 +240,7 @@ func harness(t *testing.T) schedulertest.Harness {
 			}
 			return scheduler.New(oar.Driver{User: me.Username}, c)
 		},
-		Dir: t.TempDir(), Limit: hpcsera.Duration(10 * time.Second),
+		Dir: schedulertest.Folder(t), Limit: hpcsera.Duration(10 * time.Second),
 		Submit: "oarsub", Queue: "oarstat", History: "oarstat", HistoryOption: "IN", // of the condition
 		Arrays: 1000, BadQueue: "The queue nosuch does not exist", Leaves: true,
 		Waiting: func(_ *testing.T, _ *scheduler.Scheduler, sub *scheduler.Submission) {

@@ -15,6 +15,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 	"github.com/hpcsera/hpcsera/internal/scheduler/pbs/pbsfake"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
 )
 
 // site is a fake PBS with one Scheduler.
@@ -26,7 +27,7 @@ type site struct {
 
 func newSite(t *testing.T, c pbsfake.Config) *site {
 	t.Helper()
-	dir := t.TempDir()
+	dir := schedulertest.Folder(t)
 	return &site{t, dir, fake(t, filepath.Join(dir, "pbs"), c)(t, nil)}
 }
 

@@ -51,7 +51,7 @@ func fake(t *testing.T, dir string, c pbsfake.Config) func(*testing.T, func(*sch
 }
 
 func harness(t *testing.T, c pbsfake.Config) schedulertest.Harness {
-	dir := t.TempDir()
+	dir := schedulertest.Folder(t)
 	state := filepath.Join(dir, "pbs")
 	c.Cores, c.MaxArray = 1000, 40 // few cores would make the cases wait for each other
 	return schedulertest.Harness{

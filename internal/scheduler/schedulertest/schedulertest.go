@@ -72,6 +72,25 @@ func Main(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// Folder returns a folder for the test's jobs. It is not t.TempDir, which fails a
+// test when something is still written there: a job that was cancelled ends when
+// its batch system gets to it.
+func Folder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hpcsera-suite-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for range 10 {
+			if os.RemoveAll(dir) == nil {
+				return
+			}
+		}
+	})
+	return dir
+}
+
 // Controller is the daemon of a batch system.
 type Controller interface {
 	Kill(t *testing.T)            // with SIGKILL

@@ -58,7 +58,7 @@ func TestGridEngineKeepsTheDriversPromises(t *testing.T) {
 		New: func(t *testing.T, change func(*scheduler.Config)) *scheduler.Scheduler {
 			return newScheduler(t, env, change)
 		},
-		Dir: t.TempDir(), Limit: hpcsera.Duration(2 * time.Second),
+		Dir: schedulertest.Folder(t), Limit: hpcsera.Duration(2 * time.Second),
 		Submit: "qsub", Queue: "qstat", History: "qacct", Arrays: 75000, BadQueue: `unknown queue "nosuch"`, Leaves: true,
 		Forgets: true, CancelIsKill: true, NoDefault: true,
 		Waiting: func(_ *testing.T, _ *scheduler.Scheduler, sub *scheduler.Submission) {
@@ -97,7 +97,7 @@ func TestGridEngineEndsThatAreItsOwn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, dir, tag := newScheduler(t, env, nil), t.TempDir(), hpcsera.NewID("s")
+			s, dir, tag := newScheduler(t, env, nil), schedulertest.Folder(t), hpcsera.NewID("s")
 			sub := scheduler.Submission{Tag: tag, Script: dir + "/job ", Directory: dir, Output: dir + "/out", Comment: "suite"}
 			if err := os.WriteFile(sub.Script, []byte("#!/bin/sh\necho x >>"+dir+"/runs\n"+c.script+"\n"), 0o700); err != nil {
 				t.Fatal(err)

@@ -71,7 +71,7 @@ func harness(t *testing.T, conf string) schedulertest.Harness {
 		New: func(_ *testing.T, change func(*scheduler.Config)) *scheduler.Scheduler {
 			return newScheduler(conf, change)
 		},
-		Dir: t.TempDir(), Limit: hpcsera.Duration(time.Minute),
+		Dir: schedulertest.Folder(t), Limit: hpcsera.Duration(time.Minute),
 		Submit: "sbatch", Queue: "squeue", Arrays: 1001, BadQueue: "Invalid partition name specified", Leaves: true,
 		Waiting: func(_ *testing.T, _ *scheduler.Scheduler, sub *scheduler.Submission) {
 			sub.Custom = map[string]string{"begin": "now+1hour"}
