@@ -28,7 +28,7 @@ func parseHistory(out scheduler.Output) ([]scheduler.Status, error) {
 		return nil, nil
 	}
 	if out.Exit != 0 {
-		return nil, failed(out)
+		return nil, product.Failed(out)
 	}
 	var list []scheduler.Status
 	var job *past
@@ -37,13 +37,13 @@ func parseHistory(out scheduler.Output) ([]scheduler.Status, error) {
 		switch {
 		case strings.HasPrefix(line, "Job <"):
 			if !whole {
-				return nil, garbled("of a job that breaks off", []byte(line))
+				return nil, product.Garbled("of a job that breaks off", []byte(line))
 			}
 			if job != nil {
 				list = append(list, job.status())
 			}
 			if job = begun(line); job == nil {
-				return nil, garbled("with a title that is none", []byte(line))
+				return nil, product.Garbled("with a title that is none", []byte(line))
 			}
 			whole = false
 		case job == nil:
@@ -57,7 +57,7 @@ func parseHistory(out scheduler.Output) ([]scheduler.Status, error) {
 		}
 	}
 	if job == nil || !whole || !strings.HasSuffix(string(out.Stdout), "\n") {
-		return nil, garbled("that breaks off", out.Stdout)
+		return nil, product.Garbled("that breaks off", out.Stdout)
 	}
 	return append(list, job.status()), nil
 }

@@ -40,11 +40,11 @@ func parseQueue(out scheduler.Output) ([]scheduler.Status, error) {
 		return nil, nil
 	}
 	if out.Exit != 0 {
-		return nil, failed(out)
+		return nil, product.Failed(out)
 	}
 	at := head.FindIndex(out.Stdout)
 	if at == nil {
-		return nil, garbled("that is none", out.Stdout)
+		return nil, product.Garbled("that is none", out.Stdout)
 	}
 	var listing struct {
 		Command string          `json:"COMMAND"`
@@ -52,17 +52,17 @@ func parseQueue(out scheduler.Output) ([]scheduler.Status, error) {
 		Records []record        `json:"RECORDS"`
 	}
 	if err := json.Unmarshal(out.Stdout[at[0]:], &listing); err != nil { // so is anything after its end
-		return nil, garbled("that cannot be read ("+err.Error()+")", out.Stdout[at[0]:])
+		return nil, product.Garbled("that cannot be read ("+err.Error()+")", out.Stdout[at[0]:])
 	}
 	jobs, err := strconv.Atoi(strings.Trim(string(listing.Jobs), `"`))
 	if listing.Command != "bjobs" || err != nil || jobs != len(listing.Records) || listing.Records == nil {
-		return nil, garbled("without all its jobs", out.Stdout)
+		return nil, product.Garbled("without all its jobs", out.Stdout)
 	}
 	list := make([]scheduler.Status, 0, jobs)
 	for _, r := range listing.Records {
 		ref, ok := reference(r.ID, r.Index, r.Name)
 		if !ok || r.Error != "" {
-			return nil, garbled("with a record that is no job", []byte(r.ID+" "+r.Error+" "+r.Name))
+			return nil, product.Garbled("with a record that is no job", []byte(r.ID+" "+r.Error+" "+r.Name))
 		}
 		st := scheduler.Status{Ref: ref, Native: r.State, Nodes: hosts(r.Hosts), Submitted: moment(r.Submitted)}
 		queueMeaning(&st, r)

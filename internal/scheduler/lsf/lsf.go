@@ -31,6 +31,9 @@ import (
 // Driver is the LSF driver. The zero value works.
 type Driver struct{}
 
+// product is what users call it.
+const product = scheduler.Product("LSF")
+
 // System returns "lsf".
 func (Driver) System() string { return "lsf" }
 
@@ -110,30 +113,14 @@ func parseAct(out scheduler.Output) (struct{}, error) {
 			case gone.Match(line):
 				said = true
 			case out.Exit != 0:
-				return struct{}{}, failed(scheduler.Output{Stderr: line, Exit: out.Exit})
+				return struct{}{}, product.Failed(scheduler.Output{Stderr: line, Exit: out.Exit})
 			}
 		}
 	}
 	if out.Exit != 0 && !said {
-		return struct{}{}, failed(out)
+		return struct{}{}, product.Failed(out)
 	}
 	return struct{}{}, nil
-}
-
-// failed is the error of a command that did not do its work.
-func failed(out scheduler.Output) error {
-	said := scheduler.FirstLine(out.Stderr)
-	if said == "" {
-		said = scheduler.FirstLine(out.Stdout)
-	}
-	if said == "" {
-		said = fmt.Sprintf("it ended with status %d and said nothing", out.Exit)
-	}
-	return hpcsera.Errorf(hpcsera.Unavailable, "LSF: %s", said)
-}
-
-func garbled(how string, text []byte) error {
-	return hpcsera.Errorf(hpcsera.Unavailable, "LSF printed a listing %s: %q.", how, scheduler.FirstLine(text))
 }
 
 // only reports whether a command said this and nothing else. LSF's commands do

@@ -36,19 +36,19 @@ var (
 // parseID reads lsid. The first line names product and version.
 func parseID(out scheduler.Output) (hpcsera.Facts, error) {
 	if out.Exit != 0 {
-		return hpcsera.Facts{}, failed(out)
+		return hpcsera.Facts{}, product.Failed(out)
 	}
 	name := cluster.FindSubmatch(out.Stdout)
 	version := release.FindStringSubmatch(scheduler.FirstLine(out.Stdout))
 	if name == nil || version == nil {
-		return hpcsera.Facts{}, garbled("without version and cluster", out.Stdout)
+		return hpcsera.Facts{}, product.Garbled("without version and cluster", out.Stdout)
 	}
 	return hpcsera.Facts{Version: version[1], Cluster: string(name[1])}, nil
 }
 
 func countHosts(out scheduler.Output) (int, error) {
 	if out.Exit != 0 {
-		return 0, failed(out)
+		return 0, product.Failed(out)
 	}
 	n, headed := 0, false
 	for line := range bytes.Lines(out.Stdout) {
@@ -61,7 +61,7 @@ func countHosts(out scheduler.Output) (int, error) {
 		}
 	}
 	if n == 0 {
-		return 0, garbled("without a host", out.Stdout)
+		return 0, product.Garbled("without a host", out.Stdout)
 	}
 	return n, nil
 }
@@ -72,7 +72,7 @@ var minutes = regexp.MustCompile(`^\s*(\d+(?:\.\d+)?) min\b`)
 // under DEFAULT LIMITS is not the queue's limit.
 func parseQueues(out scheduler.Output, hosts int) (hpcsera.Facts, error) {
 	if out.Exit != 0 {
-		return hpcsera.Facts{}, failed(out)
+		return hpcsera.Facts{}, product.Failed(out)
 	}
 	var f hpcsera.Facts
 	var q *hpcsera.Queue
@@ -104,7 +104,7 @@ func parseQueues(out scheduler.Output, hosts int) (hpcsera.Facts, error) {
 		before = line
 	}
 	if len(f.Queues) == 0 {
-		return hpcsera.Facts{}, garbled("without a queue", out.Stdout)
+		return hpcsera.Facts{}, product.Garbled("without a queue", out.Stdout)
 	}
 	return f, nil
 }

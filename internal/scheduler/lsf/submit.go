@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"unicode"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
@@ -70,7 +69,7 @@ func options(s scheduler.Submission) ([]string, error) {
 		name = fmt.Sprintf("%s[1-%d]", s.Tag, s.Size)
 	}
 	argv := []string{"-J", name, "-cwd", s.Directory, "-o", s.Output}
-	if comment := printable(s.Comment); comment != "" {
+	if comment := strings.TrimLeft(scheduler.Printable(s.Comment, ""), " -"); comment != "" {
 		argv = append(argv, "-Jd", comment)
 	}
 	if s.Requeue {
@@ -96,22 +95,6 @@ func options(s scheduler.Submission) ([]string, error) {
 	return append(argv, more...), nil
 }
 
-// printable makes the comment short and without what would spoil the listings
-// of other tools, or be taken for an option.
-func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar {
-			return ' '
-		}
-		return r
-	}, s)
-	s = strings.TrimLeft(s, " -")
-	for len(s) > 250 {
-		s = strings.ToValidUTF8(s[:250], "")
-	}
-	return strings.TrimSpace(s)
-}
-
 var submitted = regexp.MustCompile(`(?m)^Job <([1-9]\d{0,17})> is submitted(?: to (?:default )?queue <[^<>\n]*>)?\.?\r?$`)
 
 // parseSubmit reads the sentence with the id, which stands on a line of its
@@ -123,9 +106,9 @@ func parseSubmit(out scheduler.Output) (string, error) {
 	case len(ids) == 0 && out.Exit != 0 && !bytes.Contains(out.Stdout, []byte("is submitted")):
 		return "", refusal(out)
 	case out.Exit != 0:
-		return "", failed(out)
+		return "", product.Failed(out)
 	case len(ids) != 1:
-		return "", garbled(fmt.Sprintf("with %d job ids", len(ids)), out.Stdout)
+		return "", product.Garbled(fmt.Sprintf("with %d job ids", len(ids)), out.Stdout)
 	}
 	return string(ids[0][1]), nil
 }
@@ -153,11 +136,11 @@ func refusal(out scheduler.Output) error {
 	text := string(out.Stderr) + "\n" + string(out.Stdout)
 	switch {
 	case !not.MatchString(text):
-		return failed(out)
+		return product.Failed(out)
 	case early.MatchString(text):
 		return refused(text, true)
 	case unsure.MatchString(text):
-		return failed(out)
+		return product.Failed(out)
 	}
 	return refused(text, unreached.MatchString(text))
 }

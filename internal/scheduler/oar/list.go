@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
@@ -39,7 +38,7 @@ type event struct {
 // to skip a row would make its job vanish.
 func parseListing(out scheduler.Output) ([]scheduler.Status, error) {
 	if out.Exit != 0 {
-		return nil, failed(out)
+		return nil, product.Failed(out)
 	}
 	jobs, err := parseJobs(out.Stdout)
 	if err != nil {
@@ -58,7 +57,7 @@ func parseQueue(out scheduler.Output) ([]scheduler.Status, error) {
 func parseJobs(text []byte) ([]job, error) {
 	c, ok := payload(text)
 	if !ok {
-		return nil, garbled("without a job", text)
+		return nil, product.Garbled("without a job", text)
 	}
 	var jobs []job
 	err := c.object(func(key []byte) error {
@@ -74,11 +73,11 @@ func parseJobs(text []byte) ([]job, error) {
 	})
 	switch {
 	case err != nil:
-		return nil, garbled("that cannot be read: "+err.Error(), c.text[min(c.at, len(c.text)):])
+		return nil, product.Garbled("that cannot be read: "+err.Error(), c.text[min(c.at, len(c.text)):])
 	case c.next() != 0 || c.at < len(c.text):
-		return nil, garbled("with more behind it", c.text[c.at:])
+		return nil, product.Garbled("with more behind it", c.text[c.at:])
 	case len(jobs) == 0:
-		return nil, garbled("without a job", text)
+		return nil, product.Garbled("without a job", text)
 	}
 	return jobs, nil
 }
@@ -202,8 +201,4 @@ func moment(n int64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(n, 0).UTC()
-}
-
-func garbled(how string, text []byte) error {
-	return hpcsera.Errorf(hpcsera.Unavailable, "OAR printed a listing %s: %q.", how, scheduler.FirstLine(text))
 }

@@ -23,11 +23,8 @@
 package oar
 
 import (
-	"bytes"
-	"fmt"
 	"regexp"
 
-	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
@@ -35,6 +32,9 @@ import (
 type Driver struct {
 	User string // login name of whoever runs the agent; "" lists all users' jobs that can be HPCSerA's
 }
+
+// product is what users call it.
+const product = scheduler.Product("OAR")
 
 // System returns "oar".
 func (Driver) System() string { return "oar" }
@@ -75,28 +75,5 @@ func (d Driver) Act(action scheduler.Action, refs []scheduler.Ref) scheduler.Cal
 var gone = regexp.MustCompile(`: the job is not in the (right state|Hold or Suspended state)|; This job was already killed\.$`)
 
 func parseAct(out scheduler.Output) (struct{}, error) {
-	if out.Exit == 0 {
-		return struct{}{}, nil
-	}
-	said := false
-	for line := range bytes.Lines(out.Stderr) {
-		if line = bytes.TrimSpace(line); len(line) == 0 || gone.Match(line) {
-			said = said || len(line) > 0
-			continue
-		}
-		return struct{}{}, failed(scheduler.Output{Stderr: line, Exit: out.Exit})
-	}
-	if !said {
-		return struct{}{}, failed(out)
-	}
-	return struct{}{}, nil
-}
-
-// failed is the error of a command that did not do its work.
-func failed(out scheduler.Output) error {
-	said := scheduler.FirstLine(out.Stderr)
-	if said == "" {
-		said = fmt.Sprintf("it ended with status %d and said nothing", out.Exit)
-	}
-	return hpcsera.Errorf(hpcsera.Unavailable, "OAR: %s", said)
+	return struct{}{}, product.Acted(out, gone)
 }

@@ -20,7 +20,7 @@ var version = regexp.MustCompile(`(?m)^OAR version : (\d[\w.+-]*)`)
 func parseVersion(out scheduler.Output) (hpcsera.Facts, error) {
 	m := version.FindSubmatch(out.Stdout)
 	if out.Exit != 0 || m == nil {
-		return hpcsera.Facts{}, failed(out)
+		return hpcsera.Facts{}, product.Failed(out)
 	}
 	return hpcsera.Facts{Version: string(m[1])}, nil
 }
@@ -30,11 +30,11 @@ func parseVersion(out scheduler.Output) (hpcsera.Facts, error) {
 // and jobs of all queues share the nodes.
 func parseNodes(out scheduler.Output) (hpcsera.Facts, error) {
 	if out.Exit != 0 {
-		return hpcsera.Facts{}, failed(out)
+		return hpcsera.Facts{}, product.Failed(out)
 	}
 	c, ok := payload(out.Stdout)
 	if !ok {
-		return hpcsera.Facts{}, garbled("without a resource", out.Stdout)
+		return hpcsera.Facts{}, product.Garbled("without a resource", out.Stdout)
 	}
 	hosts := map[string]bool{}
 	err := c.object(func([]byte) error {
@@ -58,7 +58,7 @@ func parseNodes(out scheduler.Output) (hpcsera.Facts, error) {
 		return err
 	})
 	if err != nil || len(hosts) == 0 {
-		return hpcsera.Facts{}, garbled("without a node", out.Stdout)
+		return hpcsera.Facts{}, product.Garbled("without a node", out.Stdout)
 	}
 	return hpcsera.Facts{Queues: []hpcsera.Queue{{Name: "default", Default: true, State: "up", Nodes: len(hosts)}}}, nil
 }

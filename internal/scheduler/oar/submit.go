@@ -108,9 +108,9 @@ func parseSubmit(out scheduler.Output, size int) ([]scheduler.Ref, error) {
 	case len(ids) == 0 && out.Exit != 0:
 		return nil, refusal(out, refused)
 	case out.Exit != 0:
-		return nil, failed(out)
+		return nil, product.Failed(out)
 	case refused || len(ids) != size || slices.ContainsFunc(ids, func(id string) bool { return !positive.MatchString(id) }):
-		return nil, garbled(fmt.Sprintf("with the ids %.200q for %d jobs", ids, size), out.Stdout)
+		return nil, product.Garbled(fmt.Sprintf("with the ids %.200q for %d jobs", ids, size), out.Stdout)
 	}
 	array := ids[0]
 	if m := arrayLine.FindAllSubmatch(out.Stdout, -1); len(m) > 0 {
@@ -120,7 +120,7 @@ func parseSubmit(out scheduler.Output, size int) ([]scheduler.Ref, error) {
 	}
 	n, err := strconv.ParseInt(array, 10, 64)
 	if err != nil || n <= 0 {
-		return nil, garbled("without the array's id", out.Stdout)
+		return nil, product.Garbled("without the array's id", out.Stdout)
 	}
 	refs := make([]scheduler.Ref, size)
 	for i := range refs {
@@ -154,7 +154,7 @@ func refusal(out scheduler.Output, certain bool) error {
 	case certain && message != "", own.Match(out.Stderr):
 		return &scheduler.Refused{Message: message, Throttled: later.MatchString(message)}
 	}
-	return failed(out)
+	return product.Failed(out)
 }
 
 // said tells OAR's own sentences: what stands on standard error, or else the

@@ -15,22 +15,22 @@ import (
 // but not beside other text, which could be the jobs for people.
 func (d Driver) parseListing(out scheduler.Output) ([]scheduler.Status, error) {
 	if out.Exit != 0 {
-		return nil, failed(out)
+		return nil, product.Failed(out)
 	}
 	text := out.Stdout
 	at := 0
 	if !bytes.HasPrefix(text, []byte("{")) {
 		if at = bytes.Index(text, []byte("\n{")) + 1; at == 0 {
-			return nil, garbled("without its document", text)
+			return nil, product.Garbled("without its document", text)
 		}
 	}
 	s := scanner{text: text, at: at}
 	rows, known, jobs, err := s.document(d.User)
 	switch {
 	case err != nil:
-		return nil, garbled("that cannot be read ("+err.Error()+" at byte "+strconv.Itoa(s.at)+")", text[min(s.at, len(text)):])
+		return nil, product.Garbled("that cannot be read ("+err.Error()+" at byte "+strconv.Itoa(s.at)+")", text[min(s.at, len(text)):])
 	case !known || !jobs && len(bytes.TrimSpace(text[:at])) > 0:
-		return nil, garbled("that is none of jobs", text)
+		return nil, product.Garbled("that is none of jobs", text)
 	}
 	return statuses(rows)
 }

@@ -38,11 +38,11 @@ func (d Driver) parseNamed(out scheduler.Output, ask []string, refs []scheduler.
 		}
 	}
 	if out.Exit != 0 && !absent {
-		return nil, failed(out)
+		return nil, product.Failed(out)
 	}
 	for _, id := range ask {
 		if !told[key(id)] {
-			return nil, garbled("that says nothing of job "+id, append(bytes.Clone(out.Stderr), out.Stdout...))
+			return nil, product.Garbled("that says nothing of job "+id, append(bytes.Clone(out.Stderr), out.Stdout...))
 		}
 	}
 	list, err := statuses(rows)
@@ -86,17 +86,17 @@ func table(out scheduler.Output) ([]row, error) {
 		rest, found := bytes.CutPrefix(line, rowStart)
 		if !found {
 			if len(rows) > 0 {
-				return nil, garbled("with a line that is no job", line)
+				return nil, product.Garbled("with a line that is no job", line)
 			}
 			continue
 		}
 		rest, whole := bytes.CutSuffix(rest, []byte("\n"))
 		if !whole {
-			return nil, garbled("that breaks off", line)
+			return nil, product.Garbled("that breaks off", line)
 		}
 		r, ok := parseRow(string(rest))
 		if !ok || seen[r.id] {
-			return nil, garbled("with a line that is no job", line)
+			return nil, product.Garbled("with a line that is no job", line)
 		}
 		seen[r.id] = true
 		rows = append(rows, r)

@@ -25,7 +25,6 @@ import (
 	"regexp"
 	"slices"
 
-	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
@@ -35,6 +34,9 @@ type Driver struct {
 	// jobs; empty takes all, of which the Scheduler finds its own by their tags.
 	User string
 }
+
+// product is what users call it.
+const product = scheduler.Product("PBS")
 
 // System returns "pbs".
 func (Driver) System() string { return "pbs" }
@@ -137,40 +139,11 @@ func (Driver) Act(action scheduler.Action, refs []scheduler.Ref) scheduler.Call[
 var gone = regexp.MustCompile(`Unknown Job Id|Job has finished|Request invalid for (finished array subjob|state of job)|Delete already in progress`)
 
 func parseAct(out scheduler.Output) (struct{}, error) {
-	if out.Exit == 0 {
-		return struct{}{}, nil
-	}
-	said := false
-	for line := range bytes.Lines(out.Stderr) {
-		if line = bytes.TrimSpace(line); len(line) == 0 {
-			continue
-		}
-		if !gone.Match(line) {
-			return struct{}{}, failed(scheduler.Output{Stderr: line, Exit: out.Exit})
-		}
-		said = true
-	}
-	if !said {
-		return struct{}{}, failed(out)
-	}
-	return struct{}{}, nil
+	return struct{}{}, product.Acted(out, gone)
 }
 
 // noHistory matches the words of a site that keeps none. qstat says them with
 // exit status 0.
 func noHistory(out scheduler.Output) bool {
 	return bytes.Contains(out.Stderr, []byte("not configured to maintain job history")) || bytes.Contains(out.Stderr, []byte("job_history_enable is set to false"))
-}
-
-// failed is the error of a command that did not do its work.
-func failed(out scheduler.Output) error {
-	said := scheduler.FirstLine(out.Stderr)
-	if said == "" {
-		said = fmt.Sprintf("it ended with status %d and said nothing", out.Exit)
-	}
-	return hpcsera.Errorf(hpcsera.Unavailable, "PBS: %s", said)
-}
-
-func garbled(how string, text []byte) error {
-	return hpcsera.Errorf(hpcsera.Unavailable, "PBS printed a listing %s: %q.", how, scheduler.FirstLine(text))
 }

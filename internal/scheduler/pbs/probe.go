@@ -51,14 +51,14 @@ func (a attributes) group(name string) attributes {
 // objects reads a document and the objects of one kind in it, in their order.
 func objects(out scheduler.Output, kind string) (doc attributes, names []string, list map[string]attributes, err error) {
 	if out.Exit != 0 {
-		return nil, nil, nil, failed(out)
+		return nil, nil, nil, product.Failed(out)
 	}
 	text := out.Stdout
 	if i := bytes.Index(text, []byte("\n{")); !bytes.HasPrefix(text, []byte("{")) && i >= 0 {
 		text = text[i+1:]
 	}
 	if json.Unmarshal(text, &doc) != nil || json.Unmarshal(doc[kind], &list) != nil || len(list) == 0 || doc.text("pbs_version") == "" {
-		return nil, nil, nil, garbled("without "+kind, out.Stdout)
+		return nil, nil, nil, product.Garbled("without "+kind, out.Stdout)
 	}
 	for name := range list {
 		names = append(names, name)

@@ -1,7 +1,6 @@
 package pbs
 
 import (
-	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -106,7 +105,7 @@ func statuses(rows []row) ([]scheduler.Status, error) {
 		}
 		waiting, ok := indices(r.remaining)
 		if !ok {
-			return nil, garbled("with an array whose members cannot be told", []byte(r.id+": "+r.remaining))
+			return nil, product.Garbled("with an array whose members cannot be told", []byte(r.id+": "+r.remaining))
 		}
 		for _, index := range waiting {
 			if id := member(r.id, index); !told[id] {
@@ -141,26 +140,7 @@ func indices(text string) (list []int, ok bool) {
 	if text == "" || text == "-" {
 		return nil, true
 	}
-	for part := range strings.SplitSeq(text, ",") {
-		span, stepText, hasStep := strings.Cut(part, ":")
-		first, last, isSpan := strings.Cut(span, "-")
-		if !isSpan {
-			last = first
-		}
-		if !hasStep {
-			stepText = "1"
-		}
-		from, err1 := strconv.ParseUint(first, 10, 31)
-		to, err2 := strconv.ParseUint(last, 10, 31)
-		step, err3 := strconv.ParseUint(stepText, 10, 31)
-		if errors.Join(err1, err2, err3) != nil || step == 0 || to < from || (to-from)/step+uint64(len(list)) >= maxMembers {
-			return nil, false
-		}
-		for i := from; i <= to; i += step {
-			list = append(list, int(i))
-		}
-	}
-	return list, true
+	return scheduler.Indices(text, maxMembers)
 }
 
 // moment reads a time as PBS writes it, here in UTC, or seconds since the epoch.

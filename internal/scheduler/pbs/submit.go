@@ -172,16 +172,16 @@ func parseSubmit(out scheduler.Output, size int) ([]scheduler.Ref, error) {
 	case len(found) == 0 && out.Exit != 0:
 		return nil, refusal(out)
 	case out.Exit != 0:
-		return nil, failed(out)
+		return nil, product.Failed(out)
 	case len(found) != 1:
-		return nil, garbled(fmt.Sprintf("with %d job ids", len(found)), out.Stdout)
+		return nil, product.Garbled(fmt.Sprintf("with %d job ids", len(found)), out.Stdout)
 	}
 	number, brackets, server := found[0][1], found[0][2], found[0][3]
 	switch {
 	case size == 1 && brackets == "":
 		return []scheduler.Ref{{ID: number + server}}, nil
 	case size == 1 || brackets != "[]":
-		return nil, garbled("with an id of another kind than asked for", out.Stdout)
+		return nil, product.Garbled("with an id of another kind than asked for", out.Stdout)
 	}
 	refs := make([]scheduler.Ref, size)
 	for i := range refs {
@@ -213,7 +213,7 @@ func refusal(out scheduler.Output) error {
 	case unreached.Match(text):
 		return refused(text, true)
 	case unsure.Match(text) || !own.Match(text) && !usage.Match(text):
-		return failed(out)
+		return product.Failed(out)
 	}
 	return refused(text, false)
 }

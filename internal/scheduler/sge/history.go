@@ -27,7 +27,7 @@ func parseHistory(out scheduler.Output) ([]scheduler.Status, error) {
 	if out.Exit != 0 {
 		switch {
 		case len(bytes.TrimSpace(out.Stdout)) > 0 && !noFile.Match(out.Stdout):
-			return nil, failed(out)
+			return nil, product.Failed(out)
 		case nothing.Match(out.Stderr):
 			return nil, nil
 		case noFile.Match(out.Stdout) || noFile.Match(out.Stderr):
@@ -38,21 +38,21 @@ func parseHistory(out scheduler.Output) ([]scheduler.Status, error) {
 				return nil, scheduler.ErrNoHistory // only the site's own people may read it
 			}
 		}
-		return nil, failed(out)
+		return nil, product.Failed(out)
 	}
 	text := string(out.Stdout)
 	at := strings.Index(text, rule+"\n")
 	if at < 0 || at > 0 && text[at-1] != '\n' {
-		return nil, garbled("without a record", out.Stdout)
+		return nil, product.Garbled("without a record", out.Stdout)
 	}
 	if !strings.HasSuffix(text, "\n") {
-		return nil, garbled("that breaks off", out.Stdout[bytes.LastIndexByte(out.Stdout, '\n')+1:])
+		return nil, product.Garbled("that breaks off", out.Stdout[bytes.LastIndexByte(out.Stdout, '\n')+1:])
 	}
 	var list []scheduler.Status
 	for record := range strings.SplitSeq(text[at+len(rule)+1:], rule+"\n") {
 		st, ok := readRecord(record)
 		if !ok {
-			return nil, garbled("with a record that cannot be read", []byte(record))
+			return nil, product.Garbled("with a record that cannot be read", []byte(record))
 		}
 		list = append(list, st)
 	}

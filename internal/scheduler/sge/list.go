@@ -21,7 +21,7 @@ var jobID = regexp.MustCompile(`^\d{1,18}$`)
 // is not whole is an error: to skip a row would make its job vanish.
 func parseQueue(out scheduler.Output) ([]scheduler.Status, error) {
 	if out.Exit != 0 {
-		return nil, failed(out)
+		return nil, product.Failed(out)
 	}
 	var list []scheduler.Status
 	err := eachRow(out.Stdout, nil, func(row map[string]string) error {
@@ -30,7 +30,7 @@ func parseQueue(out scheduler.Output) ([]scheduler.Status, error) {
 		return err
 	})
 	if err != nil {
-		return nil, garbled("that cannot be read", out.Stdout)
+		return nil, product.Garbled("that cannot be read", out.Stdout)
 	}
 	return list, nil
 }
@@ -129,9 +129,9 @@ func statuses(row map[string]string) ([]scheduler.Status, error) {
 	if !array {
 		return []scheduler.Status{st}, nil
 	}
-	members, err := expand(tasks)
-	if err != nil {
-		return nil, err
+	members, ok := scheduler.Indices(tasks, maxMembers)
+	if !ok || members[0] < 1 {
+		return nil, fmt.Errorf("the members %q of an array: %w", tasks, errXML)
 	}
 	list := make([]scheduler.Status, len(members))
 	for i, n := range members {
@@ -139,31 +139,6 @@ func statuses(row map[string]string) ([]scheduler.Status, error) {
 		list[i].ID, list[i].Member = id+"."+strconv.Itoa(n), n-1
 	}
 	return list, nil
-}
-
-// expand reads a list of indices: 2,3,5-9:2.
-func expand(list string) ([]int, error) {
-	var all []int
-	for part := range strings.SplitSeq(list, ",") {
-		span, step, stepped := strings.Cut(part, ":")
-		first, last, isRange := strings.Cut(span, "-")
-		if !isRange {
-			last = first
-		}
-		if !stepped {
-			step = "1"
-		}
-		from, err1 := strconv.Atoi(first)
-		to, err2 := strconv.Atoi(last)
-		by, err3 := strconv.Atoi(step)
-		if err1 != nil || err2 != nil || err3 != nil || from < 1 || to < from || by < 1 || to > maxMembers || len(all)+(to-from)/by > maxMembers {
-			return nil, fmt.Errorf("the members %q of an array: %w", part, errXML)
-		}
-		for n := from; n <= to; n += by {
-			all = append(all, n)
-		}
-	}
-	return all, nil
 }
 
 // moment reads a time, which the commands were told to print in UTC.

@@ -160,14 +160,25 @@ func TestStatesAreKnownByTheirLetters(t *testing.T) {
 }
 
 func TestMembersAreCountedFromTheirRanges(t *testing.T) {
-	for list, want := range map[string][]int{"3": {3}, "1,3,5": {1, 3, 5}, "2-4:1,9": {2, 3, 4, 9}, "1-7:3": {1, 4, 7}, "5-6": {5, 6}} {
-		if got, err := expand(list); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%q: got %v, %v, want %v", list, got, err, want)
+	row := func(tasks string) ([]scheduler.Status, error) {
+		return statuses(map[string]string{"JB_job_number": "9", "JB_name": "a", "state": "qw", "tasks": tasks})
+	}
+	for tasks, want := range map[string][]int{"3": {3}, "1,3,5": {1, 3, 5}, "2-4:1,9": {2, 3, 4, 9}, "1-7:3": {1, 4, 7}, "5-6": {5, 6}} {
+		var got []int
+		list, err := row(tasks)
+		for _, st := range list {
+			if st.ID != fmt.Sprintf("9.%d", st.Member+1) {
+				t.Errorf("%q: member %d has the id %s", tasks, st.Member, st.ID)
+			}
+			got = append(got, st.Member+1)
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: got %v, %v, want %v", tasks, got, err, want)
 		}
 	}
-	for _, list := range []string{"", ",", "0", "-1", "3-1", "1-2:0", "1-2:-1", "undefined", "1...", "1-10000001", "1,2,"} {
-		if got, err := expand(list); err == nil {
-			t.Errorf("%q: got %v, want an error", list, got)
+	for _, tasks := range []string{"", ",", "0", "-1", "3-1", "1-2:0", "1-2:-1", "undefined", "1...", "1-10000001", "1,2,"} {
+		if got, err := row(tasks); err == nil {
+			t.Errorf("%q: got %v, want an error", tasks, got)
 		}
 	}
 }

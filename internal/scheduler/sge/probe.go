@@ -24,9 +24,9 @@ func parseVersion(out scheduler.Output) (hpcsera.Facts, error) {
 		}
 	}
 	if out.Exit != 0 {
-		return hpcsera.Facts{}, failed(out)
+		return hpcsera.Facts{}, product.Failed(out)
 	}
-	return hpcsera.Facts{}, garbled("without its version", out.Stdout)
+	return hpcsera.Facts{}, product.Garbled("without its version", out.Stdout)
 }
 
 // closed are the letters of a queue's state on a node that starts nothing
@@ -38,7 +38,7 @@ const closed = "acdDEosSCAu"
 // each queue, and makes one of each queue.
 func parseQueues(out scheduler.Output) (hpcsera.Facts, error) {
 	if out.Exit != 0 {
-		return hpcsera.Facts{}, failed(out)
+		return hpcsera.Facts{}, product.Failed(out)
 	}
 	var f hpcsera.Facts
 	at, unlimited := map[string]int{}, map[string]bool{}
@@ -65,7 +65,7 @@ func parseQueues(out scheduler.Output) (hpcsera.Facts, error) {
 		return nil
 	}, func(map[string]string) error { return nil })
 	if err != nil || len(f.Queues) == 0 {
-		return hpcsera.Facts{}, garbled("without a queue", out.Stdout)
+		return hpcsera.Facts{}, product.Garbled("without a queue", out.Stdout)
 	}
 	return f, nil
 }

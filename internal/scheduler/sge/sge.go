@@ -43,6 +43,9 @@ type Driver struct {
 	Memory string
 }
 
+// product is what users call it.
+const product = scheduler.Product("Grid Engine")
+
 // System returns "sge".
 func (Driver) System() string { return "sge" }
 
@@ -143,11 +146,11 @@ func parseAct(out scheduler.Output) (struct{}, error) {
 		case acted.Match(line), gone.Match(line):
 			said = true
 		default:
-			return struct{}{}, failed(scheduler.Output{Stderr: line, Exit: out.Exit})
+			return struct{}{}, product.Failed(scheduler.Output{Stderr: line, Exit: out.Exit})
 		}
 	}
 	if !said {
-		return struct{}{}, failed(out)
+		return struct{}{}, product.Failed(out)
 	}
 	return struct{}{}, nil
 }
@@ -163,20 +166,4 @@ func (d Driver) Probe() []scheduler.Call[hpcsera.Facts] {
 		{Argv: []string{"qstat", "-help"}, Parse: parseVersion},
 		{Argv: list, Parse: parseQueues},
 	}
-}
-
-// failed is the error of a command that did not do its work.
-func failed(out scheduler.Output) error {
-	said := scheduler.FirstLine(out.Stderr)
-	if said == "" {
-		said = scheduler.FirstLine(out.Stdout)
-	}
-	if said == "" {
-		said = fmt.Sprintf("it ended with status %d and said nothing", out.Exit)
-	}
-	return hpcsera.Errorf(hpcsera.Unavailable, "Grid Engine: %s", said)
-}
-
-func garbled(how string, text []byte) error {
-	return hpcsera.Errorf(hpcsera.Unavailable, "Grid Engine printed a listing %s: %q.", how, scheduler.FirstLine(text))
 }

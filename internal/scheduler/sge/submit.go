@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
@@ -34,7 +33,7 @@ func (d Driver) Submit(s scheduler.Submission) scheduler.Call[[]scheduler.Ref] {
 		return refuse(fmt.Errorf("Grid Engine cannot use a path with a dollar, or write to one with a comma: %s, %s", s.Directory, s.Output))
 	}
 	argv := []string{"qsub", "-terse", "-b", "y", "-shell", "n", "-sync", "n", "-now", "n", "-N", s.Tag, "-wd", s.Directory, "-o", ":" + s.Output, "-j", "y"}
-	if comment := printable(s.Comment); comment != "" {
+	if comment := scheduler.Printable(s.Comment, ",="); comment != "" {
 		argv = append(argv, "-ac", "hpcsera="+comment)
 	}
 	if s.Requeue {
@@ -63,20 +62,6 @@ func (d Driver) Submit(s scheduler.Submission) scheduler.Call[[]scheduler.Ref] {
 	}
 }
 
-// printable makes of the comment one value of a list of NAME=VALUE.
-func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == ',' || r == '=' || r == unicode.ReplacementChar {
-			return ' '
-		}
-		return r
-	}, s)
-	for len(s) > 250 {
-		s = strings.ToValidUTF8(s[:250], "")
-	}
-	return strings.TrimSpace(s)
-}
-
 var submitted = regexp.MustCompile(`^(\d{1,18})(?:\.1-(\d{1,9}):1)?$`)
 
 // parseSubmit reads ID or ID.1-SIZE:1, which stands on a line of its own;
@@ -93,16 +78,16 @@ func parseSubmit(out scheduler.Output, size int) ([]scheduler.Ref, error) {
 	case len(found) == 0 && out.Exit != 0:
 		return nil, refusal(out)
 	case out.Exit != 0:
-		return nil, failed(out)
+		return nil, product.Failed(out)
 	case len(found) != 1:
-		return nil, garbled(fmt.Sprintf("with %d job ids", len(found)), out.Stdout)
+		return nil, product.Garbled(fmt.Sprintf("with %d job ids", len(found)), out.Stdout)
 	}
 	id, members := string(found[0][1]), string(found[0][2])
 	switch {
 	case size <= 1 && members == "":
 		return []scheduler.Ref{{ID: id}}, nil
 	case size <= 1 || members != strconv.Itoa(size):
-		return nil, garbled(fmt.Sprintf("with an array that is not of %d members", size), found[0][0])
+		return nil, product.Garbled(fmt.Sprintf("with an array that is not of %d members", size), found[0][0])
 	}
 	refs := make([]scheduler.Ref, size)
 	for i := range refs {
@@ -137,15 +122,15 @@ func refusal(out scheduler.Output) error {
 	text := out.Stderr
 	switch {
 	case !asked.Match(text) && !own.Match(text):
-		return failed(out)
+		return product.Failed(out)
 	case unreached.Match(text):
 		return refused(text, true, true)
 	case unsure.Match(text):
-		return failed(out)
+		return product.Failed(out)
 	}
 	r := refused(text, later.Match(text) || out.Exit == doAgain, false)
 	if r.Message == "" { // no reason was given after all
-		return failed(out)
+		return product.Failed(out)
 	}
 	return r
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
@@ -26,33 +25,29 @@ var jobID = regexp.MustCompile(`^\d+[0-9_+\[\]%:,.-]*$`)
 // skip a row would make its job vanish.
 func table(out scheduler.Output, header string, n int) ([][]string, error) {
 	if out.Exit != 0 {
-		return nil, failed(out)
+		return nil, product.Failed(out)
 	}
 	text := out.Stdout
 	at := bytes.Index(text, []byte(header+separator))
 	if at < 0 || at > 0 && text[at-1] != '\n' {
-		return nil, garbled("without its header", text)
+		return nil, product.Garbled("without its header", text)
 	}
 	rows := strings.Split(string(text[at:]), separator+"\n")
 	if rest := rows[len(rows)-1]; rest != "" {
-		return nil, garbled("that breaks off", []byte(rest))
+		return nil, product.Garbled("that breaks off", []byte(rest))
 	}
 	if strings.Count(rows[0], separator) != n-1 {
-		return nil, garbled("with other columns than asked for", []byte(rows[0]))
+		return nil, product.Garbled("with other columns than asked for", []byte(rows[0]))
 	}
 	var result [][]string
 	for _, row := range rows[1 : len(rows)-1] {
 		fields := strings.SplitN(row, separator, n)
 		if len(fields) != n || !jobID.MatchString(fields[0]) {
-			return nil, garbled("with a line that is no job", []byte(row))
+			return nil, product.Garbled("with a line that is no job", []byte(row))
 		}
 		result = append(result, fields)
 	}
 	return result, nil
-}
-
-func garbled(how string, text []byte) error {
-	return hpcsera.Errorf(hpcsera.Unavailable, "Slurm printed a listing %s: %q.", how, scheduler.FirstLine(text))
 }
 
 func parseQueue(out scheduler.Output) ([]scheduler.Status, error) {
@@ -116,24 +111,14 @@ func members(st scheduler.Status) []scheduler.Status {
 	if m == nil {
 		return []scheduler.Status{st}
 	}
-	var list []scheduler.Status
-	for part := range strings.SplitSeq(m[2], ",") {
-		span, stepText, _ := strings.Cut(part, ":")
-		from, to, isSpan := strings.Cut(span, "-")
-		if !isSpan {
-			to = from
-		}
-		first, err1 := strconv.Atoi(from)
-		last, err2 := strconv.Atoi(to)
-		step, _ := strconv.Atoi(stepText)
-		if err1 != nil || err2 != nil || last-first > mostMembers {
-			return []scheduler.Status{st} // nobody's
-		}
-		for i := first; i <= last; i += max(step, 1) {
-			one := st
-			one.ID, one.Member = m[1]+"_"+strconv.Itoa(i), i
-			list = append(list, one)
-		}
+	indices, ok := scheduler.Indices(m[2], mostMembers)
+	if !ok {
+		return []scheduler.Status{st} // nobody's
+	}
+	list := make([]scheduler.Status, len(indices))
+	for i, index := range indices {
+		list[i] = st
+		list[i].ID, list[i].Member = m[1]+"_"+strconv.Itoa(index), index
 	}
 	return list
 }

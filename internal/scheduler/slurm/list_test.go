@@ -326,7 +326,7 @@ func FuzzListings(f *testing.F) {
 func TestARowForSeveralMembersIsARowForEach(t *testing.T) {
 	for id, want := range map[string][]int{
 		"18_[0-2]": {0, 1, 2}, "18_[1,4-6%2]": {1, 4, 5, 6}, "18_[0-8:4]": {0, 4, 8}, "18_[7]": {7},
-		"18_3": {3}, "18": {0}, "18_[x]": {-1}, "18_[0-99999999]": {-1}, "18+1": {0},
+		"18_3": {3}, "18": {0}, "18_[x]": {-1}, "18_[0-99999999]": {-1}, "18_[5-3]": {-1}, "18_[1-3:0]": {-1}, "18+1": {0},
 	} {
 		st := scheduler.Status{Ref: scheduler.Ref{ID: id, Tag: tag(1), Member: member(id)}, Native: "CANCELLED"}
 		var got []int

@@ -16,7 +16,7 @@ var setting = regexp.MustCompile(`^(\w+) += (.*)$`)
 // parseConfig reads version and cluster from scontrol show config.
 func parseConfig(out scheduler.Output) (hpcsera.Facts, error) {
 	if out.Exit != 0 {
-		return hpcsera.Facts{}, failed(out)
+		return hpcsera.Facts{}, product.Failed(out)
 	}
 	var f hpcsera.Facts
 	for line := range bytes.Lines(out.Stdout) {
@@ -32,7 +32,7 @@ func parseConfig(out scheduler.Output) (hpcsera.Facts, error) {
 		}
 	}
 	if f.Version == "" || f.Cluster == "" {
-		return hpcsera.Facts{}, garbled("without version and cluster", out.Stdout)
+		return hpcsera.Facts{}, product.Garbled("without version and cluster", out.Stdout)
 	}
 	return f, nil
 }
@@ -40,7 +40,7 @@ func parseConfig(out scheduler.Output) (hpcsera.Facts, error) {
 // parsePartitions reads scontrol --oneliner show partition: KEY=VALUE words.
 func parsePartitions(out scheduler.Output) (hpcsera.Facts, error) {
 	if out.Exit != 0 {
-		return hpcsera.Facts{}, failed(out)
+		return hpcsera.Facts{}, product.Failed(out)
 	}
 	var f hpcsera.Facts
 	for line := range bytes.Lines(out.Stdout) {
@@ -59,7 +59,7 @@ func parsePartitions(out scheduler.Output) (hpcsera.Facts, error) {
 		})
 	}
 	if len(f.Queues) == 0 {
-		return hpcsera.Facts{}, garbled("without a partition", out.Stdout)
+		return hpcsera.Facts{}, product.Garbled("without a partition", out.Stdout)
 	}
 	return f, nil
 }

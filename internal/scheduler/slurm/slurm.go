@@ -16,8 +16,6 @@
 package slurm
 
 import (
-	"bytes"
-	"fmt"
 	"regexp"
 	"strings"
 
@@ -27,6 +25,9 @@ import (
 
 // Driver is the Slurm driver. The zero value works.
 type Driver struct{}
+
+// product is what users call it.
+const product = scheduler.Product("Slurm")
 
 // System returns "slurm".
 func (Driver) System() string { return "slurm" }
@@ -92,22 +93,7 @@ func (Driver) Act(action scheduler.Action, refs []scheduler.Ref) scheduler.Call[
 var gone = regexp.MustCompile(`(?i)invalid job id|already (finished|completing)|no longer pending|not pending nor running`)
 
 func parseAct(out scheduler.Output) (struct{}, error) {
-	if out.Exit == 0 {
-		return struct{}{}, nil
-	}
-	said := false
-	for line := range bytes.Lines(out.Stderr) {
-		// scontrol adds a summary line in which it repeats the last job's error.
-		if line = bytes.TrimSpace(line); len(line) == 0 || gone.Match(line) {
-			said = said || len(line) > 0
-			continue
-		}
-		return struct{}{}, failed(scheduler.Output{Stderr: line, Exit: out.Exit})
-	}
-	if !said {
-		return struct{}{}, failed(out)
-	}
-	return struct{}{}, nil
+	return struct{}{}, product.Acted(out, gone)
 }
 
 // Probe asks for the configuration and the partitions. Partitions hidden from
@@ -133,13 +119,4 @@ func tags(refs []scheduler.Ref) []string {
 		list = append(list, r.Tag)
 	}
 	return list
-}
-
-// failed is the error of a command that did not do its work.
-func failed(out scheduler.Output) error {
-	said := scheduler.FirstLine(out.Stderr)
-	if said == "" {
-		said = fmt.Sprintf("it ended with status %d and said nothing", out.Exit)
-	}
-	return hpcsera.Errorf(hpcsera.Unavailable, "Slurm: %s", said)
 }

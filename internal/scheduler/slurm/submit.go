@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
@@ -36,7 +35,7 @@ func (Driver) Submit(s scheduler.Submission) scheduler.Call[[]scheduler.Ref] {
 	output := strings.ReplaceAll(s.Output, "%", "%%")
 	argv := []string{"sbatch", "--parsable", "--export=ALL", "--job-name=" + s.Tag, "--chdir=" + s.Directory,
 		"--output=" + output, "--error=" + output, "--open-mode=append"}
-	if comment := printable(s.Comment); comment != "" {
+	if comment := scheduler.Printable(s.Comment, ""); comment != "" {
 		argv = append(argv, "--comment="+comment)
 	}
 	if s.Requeue {
@@ -68,21 +67,6 @@ func (Driver) Submit(s scheduler.Submission) scheduler.Call[[]scheduler.Ref] {
 		}
 		return refs, nil
 	}}
-}
-
-// printable cuts the comment to what Slurm takes: 1 024 bytes at most, and
-// nothing that would spoil the listings of other tools.
-func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s)
-	for len(s) > 250 {
-		s = strings.ToValidUTF8(s[:250], "")
-	}
-	return s
 }
 
 func resources(r hpcsera.Resources) []string {
@@ -141,9 +125,9 @@ func parseSubmit(out scheduler.Output) (scheduler.Ref, error) {
 	case len(refs) == 0 && out.Exit != 0:
 		return scheduler.Ref{}, refusal(out)
 	case out.Exit != 0:
-		return scheduler.Ref{}, failed(out)
+		return scheduler.Ref{}, product.Failed(out)
 	case len(refs) != 1:
-		return scheduler.Ref{}, garbled(fmt.Sprintf("with %d job ids", len(refs)), out.Stdout)
+		return scheduler.Ref{}, product.Garbled(fmt.Sprintf("with %d job ids", len(refs)), out.Stdout)
 	}
 	return refs[0], nil
 }
@@ -176,13 +160,13 @@ func refusal(out scheduler.Output) error {
 		case unreached.Match(text):
 			return refused(text, true)
 		case unsure.Match(reason):
-			return failed(scheduler.Output{Stderr: reason, Exit: out.Exit})
+			return product.Failed(scheduler.Output{Stderr: reason, Exit: out.Exit})
 		}
 		return refused(text, false)
 	}
 	switch {
 	case unsure.Match(text) || !own.Match(text):
-		return failed(out)
+		return product.Failed(out)
 	case unreached.Match(text):
 		return refused(text, true)
 	}
