@@ -16,7 +16,6 @@ import (
 	"github.com/hpcsera/hpcsera/cmd/internal/command"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/backup"
-	"github.com/hpcsera/hpcsera/internal/operator"
 	"github.com/hpcsera/hpcsera/internal/server"
 	"github.com/hpcsera/hpcsera/internal/settings"
 	authstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/auth"
@@ -38,16 +37,9 @@ func (p *program) backupCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			folder, err := filepath.Abs(args[0])
+			folder, err := command.Backup(c.Context(), cfg.AdminSocket, authapp.OpBackup, args[0], p.stdout)
 			if err != nil {
 				return err
-			}
-			made, err := operator.Wait[backup.Made](c.Context(), cfg.AdminSocket, authapp.OpBackup, backup.Request{Folder: folder})
-			if err != nil {
-				return err
-			}
-			for _, file := range made.Files {
-				fmt.Fprintf(p.stdout, "copied   %s\n", file)
 			}
 			_, err = fmt.Fprintf(p.stdout, "Not in it, keep a copy elsewhere: %s\nTo put it back: hpcsera-auth restore %s\n", cfg.KeyFile, folder)
 			return err

@@ -14,7 +14,6 @@ import (
 	"github.com/hpcsera/hpcsera/internal/admin"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/backup"
-	"github.com/hpcsera/hpcsera/internal/operator"
 	"github.com/hpcsera/hpcsera/internal/settings"
 	"github.com/hpcsera/hpcsera/internal/store"
 	authstore "github.com/hpcsera/hpcsera/internal/store/sqlstore/auth"
@@ -39,19 +38,9 @@ func (p *program) backupCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			folder, err := filepath.Abs(args[0])
+			folder, err := command.Backup(c.Context(), cfg.AdminSocket, admin.OpBackup, args[0], p.stdout)
 			if err != nil {
 				return err
-			}
-			made, err := operator.Wait[backup.Made](c.Context(), cfg.AdminSocket, admin.OpBackup, backup.Request{Folder: folder})
-			if err != nil {
-				return err
-			}
-			for _, file := range made.Files {
-				fmt.Fprintf(p.stdout, "copied   %s\n", file)
-			}
-			for _, command := range made.Elsewhere {
-				fmt.Fprintf(p.stdout, "missing  a database in PostgreSQL. Type: %s\n", command)
 			}
 			_, err = fmt.Fprintf(p.stdout, "Not in it, copy them now: %s\nTo put it back: hpcserad restore %s\n", strings.Join(cfg.besideDatabases(), ", "), folder)
 			return err
