@@ -50,7 +50,9 @@ func run(ctx context.Context) error {
 		run  func(context.Context) ([]result, error)
 	}{
 		{"rates", func(ctx context.Context) ([]result, error) { return b.rates(ctx, time.Duration(*seconds)*time.Second) }},
-		{"share", func(ctx context.Context) ([]result, error) { return b.share(ctx, 3*time.Duration(*seconds)*time.Second) }}, // as long as a rate
+		{"share", func(ctx context.Context) ([]result, error) {
+			return b.share(ctx, 3*time.Duration(*seconds)*time.Second)
+		}}, // as long as a rate
 		{"verify", b.verification},
 		{"bulk", b.bulk},
 		{"latency", b.latency},
