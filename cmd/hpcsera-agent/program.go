@@ -21,6 +21,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/client"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/agent"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/agent/syslog"
@@ -44,18 +45,14 @@ func (p *program) execute(ctx context.Context, args []string) int {
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	if err := root.ExecuteContext(ctx); err != nil {
-		var usage *usageError
 		fmt.Fprintln(p.stderr, "hpcsera-agent:", err)
-		if errors.As(err, &usage) {
+		if errors.As(err, new(usage.Error)) {
 			return 2
 		}
 		return 1
 	}
 	return 0
 }
-
-// usageError is a wrong command line: exit status 2.
-type usageError struct{ error }
 
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
@@ -74,7 +71,7 @@ First steps:
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w. See: %s --help", err, c.CommandPath())}
+		return usage.Error{Err: fmt.Errorf("%w. See: %s --help", err, c.CommandPath())}
 	})
 	standard := p.getenv("HPCSERA_AGENT_CONFIG")
 	if standard == "" {
@@ -94,13 +91,7 @@ func strict(c *cobra.Command) {
 		strict(sub)
 	}
 	if !c.HasSubCommands() {
-		allowed := c.Args
-		c.Args = func(c *cobra.Command, args []string) error {
-			if allowed != nil && allowed(c, args) != nil {
-				return &usageError{fmt.Errorf("usage: %s", c.UseLine())}
-			}
-			return nil
-		}
+		c.Args = usage.Line(c.Args)
 		return
 	}
 	c.Args = cobra.ArbitraryArgs
@@ -108,12 +99,7 @@ func strict(c *cobra.Command) {
 		if len(args) == 0 {
 			return c.Help()
 		}
-		c.SuggestionsMinimumDistance = 2
-		meant := ""
-		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-			meant = fmt.Sprintf(" Did you mean %s?", strings.Join(near, ", "))
-		}
-		return &usageError{fmt.Errorf("%s has no command %q.%s See: %s --help", c.CommandPath(), args[0], meant, c.CommandPath())}
+		return usage.Unknown(c, args[0])
 	}
 }
 
@@ -328,7 +314,7 @@ func (p *program) printStatus(s agent.Status, alive, known bool) {
 	fmt.Fprintf(p.stdout, "jobs        %d unfinished, %d reports to be delivered\n", s.Jobs, s.Unsent)
 	if c := s.Commands; c != nil {
 		fmt.Fprintf(p.stdout, "commands    %d of the batch system since the start (%d submits, %d queries)", c.Total().Runs, c.Submit.Runs, c.Queue.Runs+c.History.Runs)
-		if c.Jobs > 0 {
+		if c.Jobs >= 100 { // of fewer it says nothing
 			fmt.Fprintf(p.stdout, ", %d for each 1000 of its %d jobs", (1000*c.Total().Runs+c.Jobs-1)/c.Jobs, c.Jobs)
 		}
 		fmt.Fprintln(p.stdout)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 )
 
@@ -85,7 +86,7 @@ and asks for each key. It never takes a line with options, and says what it left
 			if authorized {
 				// Whoever restricts must not be left with keys that are not.
 				if flag := others(cmd.Flags()); flag != "" {
-					return &usageError{fmt.Errorf("--%s is for one key: leave it out, or add the keys one by one", flag)}
+					return usage.Error{Err: fmt.Errorf("--%s is for one key: leave it out, or add the keys one by one", flag)}
 				}
 				file := filepath.Join(p.getenv("HOME"), ".ssh", "authorized_keys")
 				if len(args) > 0 {
@@ -94,7 +95,7 @@ and asks for each key. It never takes a line with options, and says what it left
 				return t.AddAuthorized(file)
 			}
 			if len(args) == 0 {
-				return &usageError{errors.New("which key? Name its file, or - for the standard input")}
+				return usage.Error{Err: errors.New("which key? Name its file, or - for the standard input")}
 			}
 			o.File = args[0]
 			if end != "" {
@@ -109,7 +110,7 @@ and asks for each key. It never takes a line with options, and says what it left
 				return err
 			}
 			if o.Runs < 1 && cmd.Flags().Changed("runs") {
-				return &usageError{fmt.Errorf("--runs is at least 1, not %d", o.Runs)}
+				return usage.Error{Err: fmt.Errorf("--runs is at least 1, not %d", o.Runs)}
 			}
 			return t.Add(o)
 		},
@@ -171,7 +172,7 @@ func (c *caps) policy(given *pflag.FlagSet) (*policy.Caps, error) {
 		"nodes": c.nodes < 1, "duration": limits.Duration < 1, "memory": limits.Memory < 1, "queue": len(c.queues) == 0, "account": len(c.accounts) == 0,
 	} {
 		if given.Changed(name) && empty {
-			return nil, &usageError{fmt.Errorf("--%s limits nothing", name)}
+			return nil, usage.Error{Err: fmt.Errorf("--%s limits nothing", name)}
 		}
 		any = any || given.Changed(name)
 	}
@@ -246,7 +247,7 @@ without a status list again.`,
 			var fingerprint string
 			if len(args) == 1 {
 				if fingerprint = args[0]; fingerprint == "" {
-					return &usageError{errors.New("which key? See hpcsera-agent trust list")}
+					return usage.Error{Err: errors.New("which key? See hpcsera-agent trust list")}
 				}
 			}
 			return t.Unpin(fingerprint)

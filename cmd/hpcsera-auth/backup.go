@@ -14,6 +14,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/backup"
 	"github.com/hpcsera/hpcsera/internal/server"
@@ -27,7 +28,7 @@ const copyName = "auth.db"
 
 func (p *program) backupCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "backup FOLDER", Short: "Copy the database of the running program into a new folder", Args: command.Exactly(1),
+		Use: "backup FOLDER", Short: "Copy the database of the running program into a new folder", Args: usage.Exactly(1),
 		Long: "Makes FOLDER with a consistent copy of the SQLite database while the program goes on. PostgreSQL is\n" +
 			"copied by pg_dump; the command is printed. The key file is not in it: without it the copy opens no\n" +
 			"sealed secret, so keep the two apart.",
@@ -58,7 +59,7 @@ func databases(cfg config, db *authstore.Store) []backup.Database {
 func (p *program) restoreCommand() *cobra.Command {
 	var force, inPlace bool
 	c := &cobra.Command{
-		Use: "restore FOLDER", Short: "Put a backup in the place of the database; the program must not run", Args: command.AtMost(1),
+		Use: "restore FOLDER", Short: "Put a backup in the place of the database; the program must not run", Args: usage.AtMost(1),
 		Long: "Puts the database of a backup in place, in which before all sessions, one-time links and open requests\n" +
 			"are dropped; accounts, factors and approvals stay. A database that is there is kept under another name,\n" +
 			"and only with --force. With --in-place it does the same in a database that is back already: in\n" +
@@ -66,7 +67,7 @@ func (p *program) restoreCommand() *cobra.Command {
 		Example: "  hpcsera-auth restore /srv/hpcsera-auth/backups/monday --force\n  hpcsera-auth restore --in-place",
 		RunE: func(c *cobra.Command, args []string) error {
 			if (len(args) == 1) == inPlace {
-				return command.UsageError{Err: errors.New("name the backup's FOLDER, or say --in-place")}
+				return usage.Error{Err: errors.New("name the backup's FOLDER, or say --in-place")}
 			}
 			cfg, err := p.loadConfig()
 			if err != nil {

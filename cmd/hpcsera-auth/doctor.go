@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/operator"
 	"github.com/hpcsera/hpcsera/internal/settings"
@@ -20,7 +20,7 @@ import (
 
 func (p *program) doctorCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "doctor", Short: "Check the configuration and the running program", Args: command.Exactly(0),
+		Use: "doctor", Short: "Check the configuration and the running program", Args: usage.Exactly(0),
 		Long:    "Checks settings, key file and mail, and that the running program answers on its socket and under its public URL.",
 		Example: "  hpcsera-auth doctor",
 		RunE:    func(c *cobra.Command, _ []string) error { return p.examine(c.Context()) },

@@ -5,14 +5,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/consent"
 	"github.com/hpcsera/hpcsera/internal/settings"
 )
 
 func (p *program) keyCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "key [FILE]", Short: "Print what agents pin: of the key file, or of another that is to follow it", Args: command.AtMost(1),
+		Use: "key [FILE]", Short: "Print what agents pin: of the key file, or of another that is to follow it", Args: usage.AtMost(1),
 		Long: "Prints the line that agents pin (hpcsera-agent trust pin) and its fingerprint, of the configured key\n" +
 			"file or of FILE, which is made where there is none. To change the key without a gap: make the next one,\n" +
 			"give its line to the users, who pin it beside the present one; then make it key_file, and the present\n" +

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/consent"
 	"github.com/hpcsera/hpcsera/internal/operator"
@@ -21,7 +22,7 @@ import (
 // ask sends one operation to the running program and shows the answer.
 func ask[Ans any](p *program, c *cobra.Command, op string, request any, show func(io.Writer, Ans) error) error {
 	if p.output != "table" && p.output != "json" {
-		return command.UsageError{Err: fmt.Errorf("--output is table or json, not %q", p.output)}
+		return usage.Error{Err: fmt.Errorf("--output is table or json, not %q", p.output)}
 	}
 	cfg, err := p.loadConfig()
 	if err != nil {
@@ -47,7 +48,7 @@ func (p *program) group(use, short string, commands ...*cobra.Command) *cobra.Co
 	// A group without one of its commands is a mistake, not a question.
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return command.Unknown(c, args[0])
+			return usage.Unknown(c, args[0])
 		}
 		return c.Help()
 	}
@@ -89,7 +90,7 @@ func showInvitation(w io.Writer, i authapp.Invitation) error {
 func (p *program) userCommand() *cobra.Command {
 	invite := func(use, short string, n *authapp.NewUser) *cobra.Command {
 		c := &cobra.Command{
-			Use: use + " NAME", Short: short, Args: command.Exactly(1), Example: "  hpcsera-auth user " + use + " alice --mail alice@example.org",
+			Use: use + " NAME", Short: short, Args: usage.Exactly(1), Example: "  hpcsera-auth user " + use + " alice --mail alice@example.org",
 			RunE: func(c *cobra.Command, args []string) error {
 				n.Name = args[0]
 				return ask(p, c, authapp.OpInvite, *n, showInvitation)
@@ -100,14 +101,14 @@ func (p *program) userCommand() *cobra.Command {
 		return c
 	}
 	list := &cobra.Command{
-		Use: "list", Short: "List users", Args: command.Exactly(0), Example: "  hpcsera-auth user list -o json",
+		Use: "list", Short: "List users", Args: usage.Exactly(0), Example: "  hpcsera-auth user list -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return ask(p, c, authapp.OpUsers, authapp.None{}, showUsers)
 		},
 	}
 	set := func(verb, short string, disabled bool) *cobra.Command {
 		return &cobra.Command{
-			Use: verb + " NAME", Short: short, Args: command.Exactly(1), Example: "  hpcsera-auth user " + verb + " alice",
+			Use: verb + " NAME", Short: short, Args: usage.Exactly(1), Example: "  hpcsera-auth user " + verb + " alice",
 			RunE: func(c *cobra.Command, args []string) error {
 				return ask(p, c, authapp.OpSetUser, authapp.Switch{Name: args[0], Disabled: disabled},
 					func(w io.Writer, u authapp.User) error { return showUsers(w, []authapp.User{u}) })
@@ -131,7 +132,7 @@ func showDeployments(w io.Writer, all []authapp.Deployment) error {
 func (p *program) deploymentCommand() *cobra.Command {
 	var address, file string
 	add := &cobra.Command{
-		Use: "add NAME", Short: "Register an API server, or another key of one", Args: command.Exactly(1),
+		Use: "add NAME", Short: "Register an API server, or another key of one", Args: usage.Exactly(1),
 		Long: "Registers an API server under the name that users will see. Its key is the public one, as JWK, that\n" +
 			"hpcserad auth key prints. Adding another key keeps the one before, so that keys change without a gap.",
 		Example: "  hpcsera-auth deployment add hpc --url https://hpc.example.org --key hpc.jwk",
@@ -150,13 +151,13 @@ func (p *program) deploymentCommand() *cobra.Command {
 		_ = add.MarkFlagRequired(name) // it exists: it was made above
 	}
 	list := &cobra.Command{
-		Use: "list", Short: "List API servers", Args: command.Exactly(0), Example: "  hpcsera-auth deployment list",
+		Use: "list", Short: "List API servers", Args: usage.Exactly(0), Example: "  hpcsera-auth deployment list",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return ask(p, c, authapp.OpDeployments, authapp.None{}, showDeployments)
 		},
 	}
 	remove := &cobra.Command{
-		Use: "remove NAME", Short: "Take a registration back, with all that waits", Args: command.Exactly(1), Example: "  hpcsera-auth deployment remove hpc",
+		Use: "remove NAME", Short: "Take a registration back, with all that waits", Args: usage.Exactly(1), Example: "  hpcsera-auth deployment remove hpc",
 		RunE: func(c *cobra.Command, args []string) error {
 			return ask(p, c, authapp.OpRemoveDeployment, authapp.Named{Name: args[0]}, func(w io.Writer, n authapp.Named) error {
 				_, err := fmt.Fprintf(w, "removed %s\n", n.Name)
@@ -173,7 +174,7 @@ const auditPage = 1000
 func (p *program) auditCommand() *cobra.Command {
 	var heads []string
 	verify := &cobra.Command{
-		Use: "verify", Short: "Check that the audit log was not changed", Args: command.Exactly(0),
+		Use: "verify", Short: "Check that the audit log was not changed", Args: usage.Exactly(0),
 		Long:    "Reads the whole audit log and checks its chain. A head that was kept earlier (syslog has one an hour) shows\nwhether something was cut off or written anew; the whole line, which is signed, also that nobody else wrote it.",
 		Example: "  hpcsera-auth audit verify --head 4711:5ae3…",
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -192,7 +193,7 @@ func (p *program) auditCommand() *cobra.Command {
 	verify.Flags().StringArrayVar(&heads, "head", nil, "NUMBER:HASH or the whole line that was kept; may be given often")
 	var after int64
 	export := &cobra.Command{
-		Use: "export", Short: "Write the audit log as JSON lines", Args: command.Exactly(0),
+		Use: "export", Short: "Write the audit log as JSON lines", Args: usage.Exactly(0),
 		Example: "  hpcsera-auth audit export > audit.jsonl\n  hpcsera-auth audit export --after 4711",
 		RunE:    func(c *cobra.Command, _ []string) error { return p.exportAudit(c, after) },
 	}

@@ -20,7 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hpcsera/hpcsera"
-	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/settings"
@@ -206,7 +206,7 @@ func TestFromInitToAnInvitationAndADeploymentAcrossARestart(t *testing.T) {
 	if out := s.must("audit", "export", "--after", "1"); strings.Count(out, "\n") != len(actions)-1 {
 		t.Errorf("audit export --after 1: got %s, want all but the first line of %s", out, actions)
 	}
-	if out, err := s.do("audit", "verify", "--head", ""); !errors.As(err, new(command.UsageError)) {
+	if out, err := s.do("audit", "verify", "--head", ""); !errors.As(err, new(usage.Error)) {
 		t.Errorf("an empty head: got %q, %v, want a usage error", out, err)
 	}
 	out, err := s.do("doctor")
@@ -221,7 +221,7 @@ func TestFromInitToAnInvitationAndADeploymentAcrossARestart(t *testing.T) {
 
 func TestACommandThatCannotBeMeantSaysHow(t *testing.T) {
 	for _, args := range [][]string{{"user", "ad", "alice"}, {"user", "add"}, {"serv"}, {"init", "a", "b"}, {"user", "list", "--output", "xml"}, {"deployment", "add", "hpc"}} {
-		if err := run(t.Context(), args, nil, io.Discard, io.Discard); !errors.As(err, new(command.UsageError)) {
+		if err := run(t.Context(), args, nil, io.Discard, io.Discard); !errors.As(err, new(usage.Error)) {
 			t.Errorf("%v: got %v, want a usage error", args, err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/records"
 	"github.com/hpcsera/hpcsera/internal/server"
@@ -31,7 +32,7 @@ func (p *program) serveCommand() *cobra.Command {
 		Long:  "Runs the Auth app. SIGTERM and Ctrl-C stop it: requests in flight finish.",
 		Example: "  hpcsera-auth serve --config /srv/hpcsera-auth/hpcsera-auth.yaml\n" +
 			"  HPCSERA_AUTH_LISTEN=127.0.0.1:0 hpcsera-auth serve --address-file /run/hpcsera-auth.url",
-		Args: command.Exactly(0),
+		Args: usage.Exactly(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := p.loadConfig()
 			if err != nil {

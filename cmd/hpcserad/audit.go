@@ -8,6 +8,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/admin"
 	"github.com/hpcsera/hpcsera/internal/audit"
 	"github.com/hpcsera/hpcsera/internal/authapp"
@@ -23,7 +24,7 @@ func (p *program) verifyCommand() *cobra.Command {
 	var check audit.Verification
 	var inside bool
 	c := &cobra.Command{
-		Use: "verify", Short: "Check that no line of the audit log was changed, dropped or made anew", Args: command.Exactly(0),
+		Use: "verify", Short: "Check that no line of the audit log was changed, dropped or made anew", Args: usage.Exactly(0),
 		Long: "Checks the whole chain. A chain that was made anew as a whole is consistent: give a head\n" +
 			"that went to syslog, and the log must hold it. Heads are signed by the key that hpcserad auth key\n" +
 			"prints; the whole line shows also that nobody else wrote it. Where there is no syslog, the line\n" +
@@ -91,7 +92,7 @@ func (p *program) exportCommand() *cobra.Command {
 	var after int64
 	var inside bool
 	c := &cobra.Command{
-		Use: "export", Short: "Print the audit log, one JSON object per line", Args: command.Exactly(0),
+		Use: "export", Short: "Print the audit log, one JSON object per line", Args: usage.Exactly(0),
 		Example: "  hpcserad audit export > audit.jsonl\n  hpcserad audit export --after 4711\n  hpcserad audit export --auth > auth.jsonl",
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := p.loadConfig()

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera"
-	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/authapp"
 	"github.com/hpcsera/hpcsera/internal/consent"
@@ -199,7 +199,7 @@ func deploymentKey(cfg config) (decision.Key, error) {
 
 func (p *program) authCommand() *cobra.Command {
 	show := &cobra.Command{
-		Use: "key", Short: "Print this server's public key, for the operator of the Auth app", Args: command.Exactly(0),
+		Use: "key", Short: "Print this server's public key, for the operator of the Auth app", Args: usage.Exactly(0),
 		Long: "Prints the public key by which the Auth app knows this server, as JWK. Its operator registers\n" +
 			"it together with auth.name and the public URL. The key is made where there is none.",
 		Example: "  hpcserad auth key > deployment.jwk",

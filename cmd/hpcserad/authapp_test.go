@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
-	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/server"
 )
@@ -145,7 +145,7 @@ func TestBothAuditLogsAreVerifiedByTheLinesOfTheServersOwnLog(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{{"--head", ""}, {"--auth", "--head", " "}} {
-		if out, err := s.do(append([]string{"audit", "verify"}, args...)...); !errors.As(err, new(command.UsageError)) {
+		if out, err := s.do(append([]string{"audit", "verify"}, args...)...); !errors.As(err, new(usage.Error)) {
 			t.Errorf("%q: got %q, %v, want a usage error", args, out, err)
 		}
 	}

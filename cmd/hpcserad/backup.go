@@ -11,6 +11,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/admin"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/backup"
@@ -28,7 +29,7 @@ const (
 
 func (p *program) backupCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "backup FOLDER", Short: "Copy the database of the running server into a new folder", Args: command.Exactly(1),
+		Use: "backup FOLDER", Short: "Copy the database of the running server into a new folder", Args: usage.Exactly(1),
 		Long: "Makes FOLDER with a consistent copy of the SQLite database, and of the Auth app's where it runs\n" +
 			"inside the server, while the server goes on. PostgreSQL is copied by pg_dump; the command is printed.\n" +
 			"Keys and data/files are not in it: copy files after the database.",

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera"
-	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/admin"
 )
@@ -15,7 +15,7 @@ import (
 func (p *program) agentCommand() *cobra.Command {
 	var r access.NewAgent
 	create := &cobra.Command{
-		Use: "create", Short: "Enrol a user's agent at a site, for the key whose thumbprint it printed", Args: command.Exactly(0),
+		Use: "create", Short: "Enrol a user's agent at a site, for the key whose thumbprint it printed", Args: usage.Exactly(0),
 		Long: "Makes the credential of an agent. It works only together with the key that the agent made:\n" +
 			"hpcsera-agent status prints the key's thumbprint. The credential is shown once and kept nowhere.",
 		Example: "  hpcserad agent create --user alice --site gwdg --project cfd --thumbprint NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
@@ -33,7 +33,7 @@ func (p *program) agentCommand() *cobra.Command {
 
 	var removal access.Removal
 	remove := &cobra.Command{
-		Use: "remove ID", Short: "End an enrolment", Args: command.Exactly(1), Example: "  hpcserad agent remove ag_8f2k4m6p8r0t2v4x6z8a",
+		Use: "remove ID", Short: "End an enrolment", Args: usage.Exactly(1), Example: "  hpcserad agent remove ag_8f2k4m6p8r0t2v4x6z8a",
 		RunE: func(c *cobra.Command, args []string) error {
 			removal.ID = args[0]
 			return ask(p, c, admin.OpRemoveAgent, removal, showAgent)
@@ -43,7 +43,7 @@ func (p *program) agentCommand() *cobra.Command {
 
 	var filter access.Filter
 	list := &cobra.Command{
-		Use: "list", Short: "List agents", Args: command.Exactly(0), Example: "  hpcserad agent list --user alice",
+		Use: "list", Short: "List agents", Args: usage.Exactly(0), Example: "  hpcserad agent list --user alice",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return ask(p, c, admin.OpAgents, filter, each(showAgent))
 		},
@@ -57,7 +57,7 @@ func (p *program) tokenCommand() *cobra.Command {
 	var r access.NewToken
 	var scope, from string
 	create := &cobra.Command{
-		Use: "create", Short: "Make a token for a user, a project and a client", Args: command.Exactly(0),
+		Use: "create", Short: "Make a token for a user, a project and a client", Args: usage.Exactly(0),
 		Long: "Makes a token. Its text is shown once and kept nowhere; it approves no code.",
 		Example: `  hpcserad token create --user alice --project cfd --client gitlab --for ci
   hpcserad token create --user alice --project cfd --client cli --roles 1,4,5,6,7,8 --days 7
@@ -67,7 +67,7 @@ func (p *program) tokenCommand() *cobra.Command {
 			if from != "" {
 				var err error
 				if r.NotBefore, err = time.Parse(time.RFC3339, from); err != nil {
-					return command.UsageError{Err: fmt.Errorf("--not-before takes a time like 2026-11-22T08:00:00Z, not %q", from)}
+					return usage.Error{Err: fmt.Errorf("--not-before takes a time like 2026-11-22T08:00:00Z, not %q", from)}
 				}
 			}
 			return ask(p, c, admin.OpCreateToken, r, showTokenMade)
@@ -87,7 +87,7 @@ func (p *program) tokenCommand() *cobra.Command {
 
 	var filter access.Filter
 	list := &cobra.Command{
-		Use: "list", Short: "List tokens, without their texts, which nobody has", Args: command.Exactly(0), Example: "  hpcserad token list --user alice",
+		Use: "list", Short: "List tokens, without their texts, which nobody has", Args: usage.Exactly(0), Example: "  hpcserad token list --user alice",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return ask(p, c, admin.OpTokens, filter, each(showToken))
 		},
@@ -107,7 +107,7 @@ func (p *program) revokeCommand() *cobra.Command {
 			if len(args) == 1 && many.User == "" && many.Client == "" || len(args) == 0 && many.User != "" {
 				return nil
 			}
-			return command.UsageError{Err: fmt.Errorf("usage: %s", c.UseLine())}
+			return usage.Error{Err: fmt.Errorf("usage: %s", c.UseLine())}
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -127,7 +127,7 @@ func required(c *cobra.Command, flags ...string) {
 	c.PreRunE = func(c *cobra.Command, _ []string) error {
 		for _, name := range flags {
 			if !c.Flags().Changed(name) {
-				return command.UsageError{Err: errMissing{name, c.CommandPath()}}
+				return usage.Error{Err: errMissing{name, c.CommandPath()}}
 			}
 		}
 		return nil

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 )
 
 // template is the configuration that init writes: each setting with its
@@ -113,7 +114,7 @@ func (p *program) initCommand() *cobra.Command {
 		Long: "Makes hpcserad.yaml, the data folder and the server's key in FOLDER (default: here).\n" +
 			"What exists already is left as it is.",
 		Example: "  hpcserad init /srv/hpcsera",
-		Args:    command.AtMost(1),
+		Args:    usage.AtMost(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir := "."
 			if len(args) == 1 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/admin"
 	"github.com/hpcsera/hpcsera/internal/operator"
@@ -24,7 +25,7 @@ func (p *program) operatorCommands() []*cobra.Command {
 		// A group without one of its commands is a mistake, not a question.
 		c.RunE = func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return command.Unknown(c, args[0])
+				return usage.Unknown(c, args[0])
 			}
 			return c.Help()
 		}
@@ -35,7 +36,7 @@ func (p *program) operatorCommands() []*cobra.Command {
 // ask sends one operation to the server and shows the answer.
 func ask[Ans any](p *program, c *cobra.Command, op string, request any, show func(Ans) table) error {
 	if p.output != "table" && p.output != "json" {
-		return command.UsageError{Err: fmt.Errorf("--output is table or json, not %q", p.output)}
+		return usage.Error{Err: fmt.Errorf("--output is table or json, not %q", p.output)}
 	}
 	cfg, err := p.loadConfig()
 	if err != nil {
@@ -73,7 +74,7 @@ var (
 func switches[Ans any](p *program, kind, like string, v verbs, effect string, op string, show func(Ans) table) []*cobra.Command {
 	one := func(verb, what string, disabled bool) *cobra.Command {
 		return &cobra.Command{
-			Use: verb + " NAME", Short: strings.ToUpper(verb[:1]) + verb[1:] + " a " + kind + what, Args: command.Exactly(1),
+			Use: verb + " NAME", Short: strings.ToUpper(verb[:1]) + verb[1:] + " a " + kind + what, Args: usage.Exactly(1),
 			Example: "  hpcserad " + kind + " " + verb + " " + like,
 			RunE: func(c *cobra.Command, args []string) error {
 				return ask(p, c, op, access.Switch{Name: args[0], Disabled: disabled}, show)
@@ -89,14 +90,14 @@ func switches[Ans any](p *program, kind, like string, v verbs, effect string, op
 func (p *program) userCommand() *cobra.Command {
 	var operator bool
 	add := &cobra.Command{
-		Use: "add NAME", Short: "Make a user", Args: command.Exactly(1), Example: "  hpcserad user add alice",
+		Use: "add NAME", Short: "Make a user", Args: usage.Exactly(1), Example: "  hpcserad user add alice",
 		RunE: func(c *cobra.Command, args []string) error {
 			return ask(p, c, admin.OpCreateUser, access.NewUser{Name: args[0], Operator: operator}, showUser)
 		},
 	}
 	add.Flags().BoolVar(&operator, "operator", false, "manages the service; never reads logs or runs code")
 	list := &cobra.Command{
-		Use: "list", Short: "List users", Args: command.Exactly(0), Example: "  hpcserad user list -o json",
+		Use: "list", Short: "List users", Args: usage.Exactly(0), Example: "  hpcserad user list -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return ask(p, c, admin.OpUsers, access.Filter{}, each(showUser))
 		},
@@ -109,13 +110,13 @@ func (p *program) userCommand() *cobra.Command {
 func (p *program) projectCommand() *cobra.Command {
 	var members []string
 	add := &cobra.Command{
-		Use: "add NAME", Short: "Make a project", Args: command.Exactly(1), Example: "  hpcserad project add cfd --member alice=owner --member bob=member",
+		Use: "add NAME", Short: "Make a project", Args: usage.Exactly(1), Example: "  hpcserad project add cfd --member alice=owner --member bob=member",
 		RunE: func(c *cobra.Command, args []string) error {
 			r := access.NewProject{Name: args[0], Members: map[string]hpcsera.MemberRole{}}
 			for _, m := range members {
 				user, role, ok := strings.Cut(m, "=")
 				if !ok {
-					return command.UsageError{Err: fmt.Errorf("--member is USER=ROLE, such as alice=owner, not %q", m)}
+					return usage.Error{Err: fmt.Errorf("--member is USER=ROLE, such as alice=owner, not %q", m)}
 				}
 				r.Members[user] = hpcsera.MemberRole(role)
 			}
@@ -124,7 +125,7 @@ func (p *program) projectCommand() *cobra.Command {
 	}
 	add.Flags().StringArrayVar(&members, "member", nil, "USER=viewer, member or owner; may be given often")
 	member := &cobra.Command{
-		Use: "member PROJECT USER ROLE", Short: "Set what a user is in a project: viewer, member, owner, or none", Args: command.Exactly(3),
+		Use: "member PROJECT USER ROLE", Short: "Set what a user is in a project: viewer, member, owner, or none", Args: usage.Exactly(3),
 		Example: "  hpcserad project member cfd bob member\n  hpcserad project member cfd bob none",
 		RunE: func(c *cobra.Command, args []string) error {
 			r := access.NewMember{Project: args[0], User: args[1], Role: hpcsera.MemberRole(args[2])}
@@ -135,7 +136,7 @@ func (p *program) projectCommand() *cobra.Command {
 		},
 	}
 	list := &cobra.Command{
-		Use: "list", Short: "List projects and their members", Args: command.Exactly(0), Example: "  hpcserad project list",
+		Use: "list", Short: "List projects and their members", Args: usage.Exactly(0), Example: "  hpcserad project list",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return ask(p, c, admin.OpProjects, access.Filter{}, each(showProject))
 		},
@@ -145,13 +146,13 @@ func (p *program) projectCommand() *cobra.Command {
 
 func (p *program) clientCommand() *cobra.Command {
 	add := &cobra.Command{
-		Use: "add NAME", Short: "Register an external service, or the command line", Args: command.Exactly(1), Example: "  hpcserad client add gitlab",
+		Use: "add NAME", Short: "Register an external service, or the command line", Args: usage.Exactly(1), Example: "  hpcserad client add gitlab",
 		RunE: func(c *cobra.Command, args []string) error {
 			return ask(p, c, admin.OpCreateClient, access.Named{Name: args[0]}, showClient)
 		},
 	}
 	list := &cobra.Command{
-		Use: "list", Short: "List clients", Args: command.Exactly(0), Example: "  hpcserad client list",
+		Use: "list", Short: "List clients", Args: usage.Exactly(0), Example: "  hpcserad client list",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return ask(p, c, admin.OpClients, access.Filter{}, each(showClient))
 		},
@@ -167,7 +168,7 @@ func (p *program) registerCommand() *cobra.Command {
 	var r access.NewRegistration
 	var method, ciba, keys string
 	c := &cobra.Command{
-		Use: "register NAME", Short: "Let a client ask users for tokens when it needs them", Args: command.Exactly(1),
+		Use: "register NAME", Short: "Let a client ask users for tokens when it needs them", Args: usage.Exactly(1),
 		Long: "Sets how a client authenticates when it asks users for tokens on demand, in place of what was set\n" +
 			"before. A client that proves nothing (method none) shows its user a code to type; one with a secret\n" +
 			"or a key may also ask users who enabled it by their name (--ciba).",
@@ -175,7 +176,7 @@ func (p *program) registerCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			r.Client, r.Method, r.CIBA = args[0], hpcsera.ClientMethod(method), hpcsera.CIBAMode(ciba)
 			if r.Method == hpcsera.KeyClient && keys == "" {
-				return command.UsageError{Err: fmt.Errorf("--jwks is missing: the file with the public keys of a client of %s. See: %s --help", method, c.CommandPath())}
+				return usage.Error{Err: fmt.Errorf("--jwks is missing: the file with the public keys of a client of %s. See: %s --help", method, c.CommandPath())}
 			}
 			if keys != "" {
 				text, err := os.ReadFile(keys)
@@ -198,13 +199,13 @@ func (p *program) registerCommand() *cobra.Command {
 
 func (p *program) siteCommand() *cobra.Command {
 	add := &cobra.Command{
-		Use: "add NAME", Short: "Register an HPC system", Args: command.Exactly(1), Example: "  hpcserad site add gwdg",
+		Use: "add NAME", Short: "Register an HPC system", Args: usage.Exactly(1), Example: "  hpcserad site add gwdg",
 		RunE: func(c *cobra.Command, args []string) error {
 			return ask(p, c, admin.OpCreateSite, access.Named{Name: args[0]}, showSite)
 		},
 	}
 	list := &cobra.Command{
-		Use: "list", Short: "List sites", Args: command.Exactly(0), Example: "  hpcserad site list",
+		Use: "list", Short: "List sites", Args: usage.Exactly(0), Example: "  hpcserad site list",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return ask(p, c, admin.OpSites, access.Filter{}, each(showSite))
 		},

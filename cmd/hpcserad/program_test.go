@@ -19,7 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hpcsera/hpcsera"
-	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -217,7 +217,7 @@ func TestTokensOfAUserAreRevokedTogetherWithTheirJobs(t *testing.T) {
 		jobs[name] = s.job(http.MethodPost, "", text, `{"name":"a","script":"#!/bin/sh\ntrue\n","site":"lab"}`).ID
 	}
 	for _, args := range [][]string{{}, {"--client", "gitlab"}, {"t_8f2k4m6p8r0t2v4x6z8a", "--user", "alice"}, {"--user", "alice", "--stop", "x"}} {
-		var usage command.UsageError
+		var usage usage.Error
 		if out, err := s.do(append([]string{"token", "revoke"}, args...)...); !errors.As(err, &usage) {
 			t.Errorf("token revoke %v: got %q, %v, want a usage error", args, out, err)
 		}
@@ -323,12 +323,12 @@ func TestMistakesOnTheCommandLineAreUsageErrorsAndOthersAreNot(t *testing.T) {
 		{"nonsense"}, {"user", "nonsense"}, {"user", "add"}, {"user", "add", "a", "b"}, {"user", "list", "--all"},
 		{"serv"}, {"init", "a", "b"}, {"restore", "a", "b"}, {"token", "create", "--user", "alice"}, {"user", "list", "--output", "xml"}, {"project", "add", "p", "--member", "alice"}, {"site", "disable", "lab"}, {"site", "drain"},
 	} {
-		if _, err := s.do(args...); !errors.As(err, new(command.UsageError)) {
+		if _, err := s.do(args...); !errors.As(err, new(usage.Error)) {
 			t.Errorf("hpcserad %v: got %v, want a usage error", args, err)
 		}
 	}
 	for _, args := range [][]string{{"user", "add", "Alice"}, {"user", "disable", "nobody"}, {"site", "drain", "nowhere"}, {"agent", "create", "--user", "a", "--site", "b", "--project", "c", "--thumbprint", "d"}} {
-		if _, err := s.do(args...); err == nil || errors.As(err, new(command.UsageError)) {
+		if _, err := s.do(args...); err == nil || errors.As(err, new(usage.Error)) {
 			t.Errorf("hpcserad %v: got %v, want the server's refusal", args, err)
 		}
 	}

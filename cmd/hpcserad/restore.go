@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera"
-	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/authapp"
@@ -31,7 +31,7 @@ import (
 func (p *program) restoreCommand() *cobra.Command {
 	var force, inPlace bool
 	c := &cobra.Command{
-		Use: "restore FOLDER", Short: "Put a backup in the place of the database; the server must not run", Args: command.AtMost(1),
+		Use: "restore FOLDER", Short: "Put a backup in the place of the database; the server must not run", Args: usage.AtMost(1),
 		Long: "Puts the databases of a backup in place, in which before all client tokens are revoked, all sessions\n" +
 			"and open requests dropped, and the sequence lifted into a new epoch: nobody knows what was revoked, used\n" +
 			"or run since the backup. Agents keep their credentials. A database that is there is kept under another\n" +
@@ -40,7 +40,7 @@ func (p *program) restoreCommand() *cobra.Command {
 		Example: "  hpcserad restore /srv/hpcsera/backups/monday --force\n  hpcserad restore --in-place",
 		RunE: func(c *cobra.Command, args []string) error {
 			if (len(args) == 1) == inPlace {
-				return command.UsageError{Err: errors.New("name the backup's FOLDER, or say --in-place")}
+				return usage.Error{Err: errors.New("name the backup's FOLDER, or say --in-place")}
 			}
 			cfg, err := p.loadConfig()
 			if err != nil {

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hpcsera/hpcsera"
-	"github.com/hpcsera/hpcsera/cmd/internal/command"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/admin"
 	"github.com/hpcsera/hpcsera/internal/audit"
@@ -46,7 +46,7 @@ func (p *program) serveCommand() *cobra.Command {
 		Long: "Runs the API server. SIGTERM and Ctrl-C stop it: requests in flight finish, agents and\n" +
 			"streams are told to come back.",
 		Example: "  hpcserad serve --config /srv/hpcsera/hpcserad.yaml\n  HPCSERAD_LISTEN=127.0.0.1:0 hpcserad serve --address-file /run/hpcserad.url",
-		Args:    command.Exactly(0),
+		Args:    usage.Exactly(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := p.loadConfig()
 			if err != nil {

@@ -19,11 +19,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/settings"
 )
 
 // Main is a program: it runs until it has ended or is told to by SIGINT or
-// SIGTERM, and returns its exit status: 0, 1, or 2 for a [UsageError].
+// SIGTERM, and returns its exit status: 0, 1, or 2 for a [usage.Error].
 func Main(name string, run func(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -32,26 +33,18 @@ func Main(name string, run func(ctx context.Context, args, environ []string, std
 		return 0
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
-	if errors.As(err, new(UsageError)) {
+	if errors.As(err, new(usage.Error)) {
 		return 2
 	}
 	return 1
 }
-
-// UsageError is a command line that cannot be meant.
-type UsageError struct{ Err error }
-
-func (e UsageError) Error() string { return e.Err.Error() }
-
-// Unwrap returns the error itself.
-func (e UsageError) Unwrap() error { return e.Err }
 
 // Run runs the command line args of root, until it has ended or ctx does.
 func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr io.Writer) error {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return UsageError{Err: fmt.Errorf("%w. See: %s --help", err, c.CommandPath())}
+		return usage.Error{Err: fmt.Errorf("%w. See: %s --help", err, c.CommandPath())}
 	})
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -62,37 +55,12 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr
 	}
 	var word string
 	if _, failed := fmt.Sscanf(err.Error(), "unknown command %q", &word); failed == nil {
-		return Unknown(root, word)
+		return usage.Unknown(root, word)
 	}
 	if strings.HasPrefix(err.Error(), "required flag") {
-		return UsageError{Err: fmt.Errorf("%w. See: %s --help", err, root.Name())}
+		return usage.Error{Err: fmt.Errorf("%w. See: %s --help", err, root.Name())}
 	}
 	return err
-}
-
-// Unknown refuses a word in the place of one of c's commands, and names those
-// that it looks like.
-func Unknown(c *cobra.Command, word string) error {
-	text := fmt.Sprintf("%s has no command %q.", c.CommandPath(), word)
-	if c.SuggestionsMinimumDistance = 2; len(c.SuggestionsFor(word)) > 0 {
-		text += " Did you mean " + strings.Join(c.SuggestionsFor(word), " or ") + "?"
-	}
-	return UsageError{Err: fmt.Errorf("%s See: %s --help", text, c.CommandPath())}
-}
-
-// Exactly is cobra.ExactArgs with a usage error that shows the usage line.
-func Exactly(n int) cobra.PositionalArgs { return between(n, n) }
-
-// AtMost is cobra.MaximumNArgs with a usage error that shows the usage line.
-func AtMost(n int) cobra.PositionalArgs { return between(0, n) }
-
-func between(least, most int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) < least || len(args) > most {
-			return UsageError{Err: fmt.Errorf("usage: %s", c.UseLine())}
-		}
-		return nil
-	}
 }
 
 // Heads refuses heads of an audit log that are empty, as what a search that
@@ -100,7 +68,7 @@ func between(least, most int) cobra.PositionalArgs {
 func Heads(heads ...string) error {
 	for _, head := range heads {
 		if strings.TrimSpace(head) == "" {
-			return UsageError{Err: errors.New("--head is empty, so nothing would be compared. Did what was to find it in the host's log find nothing?")}
+			return usage.Error{Err: errors.New("--head is empty, so nothing would be compared. Did what was to find it in the host's log find nothing?")}
 		}
 	}
 	return nil
