@@ -145,14 +145,11 @@ type state struct {
 // update locks the state, changes it and, if change succeeds, writes it back
 // whole.
 func (c *command) update(change func(*state) error) error {
-	lock, err := os.OpenFile(c.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := lock(c.dir)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return err
-	}
 	var s state
 	text, err := os.ReadFile(c.path("state.json"))
 	if err == nil {
@@ -173,6 +170,19 @@ func (c *command) update(change func(*state) error) error {
 	return os.Rename(c.path("state.new"), c.path("state.json"))
 }
 
+// lock keeps the cluster in dir to the caller until it closes the file.
+func lock(dir string) (*os.File, error) {
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
 // Controller stops and starts the controller of a cluster.
 type Controller struct{ Dir string }
 
@@ -183,6 +193,11 @@ func (c Controller) Kill() error { return os.WriteFile(c.file("down"), nil, 0o60
 
 // KillAndRemember does so and keeps a copy of what it knew.
 func (c Controller) KillAndRemember() error {
+	lock, err := lock(c.Dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	text, err := os.ReadFile(c.file("state.json"))
 	return errors.Join(err, c.Kill(), os.WriteFile(c.file("copy.json"), text, 0o600))
 }
@@ -190,8 +205,15 @@ func (c Controller) KillAndRemember() error {
 // Start brings it back.
 func (c Controller) Start() error { return os.Remove(c.file("down")) }
 
-// StartFromCopy brings it back with what it knew when it was remembered.
+// StartFromCopy brings it back with what it knew when it was remembered. A job
+// that ends meanwhile says so to the old or to the new knowledge, and never
+// writes the old one back.
 func (c Controller) StartFromCopy() error {
+	lock, err := lock(c.Dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	return errors.Join(os.Rename(c.file("copy.json"), c.file("state.json")), c.Start())
 }
 
