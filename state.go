@@ -84,6 +84,9 @@ const (
 	DesiredCancel Desired = "cancel"
 )
 
+// Desires lists what may be wanted.
+var Desires = []Desired{DesiredRun, DesiredHold, DesiredCancel}
+
 // Reason says why a job is in its state: a closed list for programs. The
 // batch system's own words are in the job's message.
 type Reason string

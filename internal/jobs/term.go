@@ -49,7 +49,7 @@ func (s *Service) grant(row *store.Agent, r hpcsera.WorkRequest) (next *store.Ag
 	case holder && r.Stopping && (r.Term == 0 || r.Term == row.Term):
 		// It may say so twice: the first answer was lost.
 	case r.Term > row.Term:
-		return nil, false, restored("term", "the term %d was never given by this database", r.Term)
+		return nil, false, unknownTerm(r.Term)
 	case r.Term != 0 && (!holder || r.Term != row.Term):
 		return nil, false, stale(row, r.Term)
 	case !holder && r.Stopping:
@@ -104,20 +104,13 @@ func stale(row *store.Agent, term int64) error {
 		Hint("Another instance of this agent took over. Stop; facts in the journal are reported by it.")
 }
 
-// restored refuses what can only come from before a backup was restored. The
-// replay of journals, which would mend it, has its place here.
-func restored(field, format string, args ...any) error {
-	return hpcsera.Errorf(hpcsera.Conflict, format+": its database is an older one.", args...).At(field).
-		Hint("After a restored backup agents with nothing unfinished go on by themselves; for others see doc/operating.md. Jobs in the batch system are not touched.")
-}
-
 // fence refuses a sender that does not hold the term.
 func fence(row *store.Agent, instance string, term int64) error {
 	if row.Removed {
 		return hpcsera.Errorf(hpcsera.TokenInvalid, "the agent was removed.")
 	}
 	if term > row.Term {
-		return restored("term", "the term %d was never given by this database", term)
+		return unknownTerm(term)
 	}
 	if row.Instance != instance || row.Term != term || term == 0 {
 		return stale(row, term)

@@ -301,24 +301,6 @@ func TestALostGrantIsRepeated(t *testing.T) {
 	}
 }
 
-func TestFactsOfARestoredPastAreRefused(t *testing.T) {
-	w := newWorld(t)
-	w.ready(w.token("alice"))
-	a := w.agentOf("alice", "gwdg", "cfd")
-	a.work(1)
-	for name, edit := range map[string]func(*hpcsera.WorkRequest){
-		"a term from the future":  func(r *hpcsera.WorkRequest) { r.Term += 5 },
-		"another epoch":           func(r *hpcsera.WorkRequest) { r.Epoch++ },
-		"orders from the future":  func(r *hpcsera.WorkRequest) { r.Acked = w.jobs.Cursor(a.id, a.epoch, 1<<40) },
-		"orders of a later epoch": func(r *hpcsera.WorkRequest) { r.Acked = w.jobs.Cursor(a.id, a.epoch+1, 1) },
-	} {
-		r := a.request(1)
-		edit(&r)
-		_, err := w.jobs.Work(t.Context(), a.principal(), a.id, r)
-		expect(t, name, err, hpcsera.Conflict)
-	}
-}
-
 func TestACursorThatIsNotOursCountsAsNone(t *testing.T) {
 	w := newWorld(t)
 	j := w.ready(w.token("alice"))
