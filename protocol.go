@@ -124,6 +124,8 @@ type Read struct {
 type ReportRequest struct {
 	Instance string   `json:"instance"`
 	Term     int64    `json:"term"`
+	Epoch    int64    `json:"epoch"`
+	Acked    string   `json:"acked"` // the newest cursor: facts are not for a database that is older
 	Reports  []Report `json:"reports"`
 }
 

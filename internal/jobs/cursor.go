@@ -5,8 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-
-	"github.com/hpcsera/hpcsera"
 )
 
 // cursors makes the cursors of orders. An agent gives back the last one that
@@ -62,11 +60,11 @@ func (c cursors) mac(agent string, b []byte) []byte {
 // acked returns the position up to which the agent has journalled its orders.
 // A cursor that is not ours counts as none: the agent then gets again what it
 // has, and knows it by the revision.
-func (s *Service) acked(agent string, r hpcsera.WorkRequest) position {
-	if r.Acked == "" {
+func (s *Service) acked(agent, cursor string) position {
+	if cursor == "" {
 		return position{}
 	}
-	p, ok := s.cursors.read(agent, r.Acked)
+	p, ok := s.cursors.read(agent, cursor)
 	if !ok {
 		s.cfg.Log.Warn("an agent sent a cursor that is not ours; its orders are repeated", "agent", agent)
 	}

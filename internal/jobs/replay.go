@@ -42,6 +42,29 @@ func (w *poll) sameLife(epoch, last int64) (replay bool, err error) {
 	return w.epoch != epoch, nil
 }
 
+// current refuses facts that were meant for another epoch, or for a database that
+// knew more. They are told again in the replay.
+func (s *Service) current(r store.Reader, agent string, acked position, epoch int64) error {
+	ours, err := r.Epoch()
+	if err != nil {
+		return err
+	}
+	last, err := r.LastSeq()
+	if err != nil {
+		return err
+	}
+	row, err := r.Agent(agent)
+	switch {
+	case err != nil:
+		return err
+	case acked.beyond(ours, last, row.Term):
+		return errPutBack
+	case epoch != ours:
+		return otherEpoch(epoch, ours)
+	}
+	return nil
+}
+
 // outlived returns why an instance that was refused its term cannot have one:
 // it serves in an epoch that is over. nil when that is not the reason.
 func (s *Service) outlived(ctx context.Context, agent *store.Agent, acked position, r hpcsera.WorkRequest) error {

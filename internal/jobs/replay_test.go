@@ -60,12 +60,13 @@ func (l lost) tells(job string, state hpcsera.State, edit ...func(*hpcsera.Repor
 // meets polls as a fresh instance that has served in another epoch.
 func (l lost) meets() hpcsera.WorkAnswer {
 	l.t.Helper()
+	l.pass(2 * time.Minute) // the instance of before may not know yet
 	r := l.agent.request(10)
 	answer, err := l.jobs.Work(l.t.Context(), l.agent.principal(), l.agent.id, r)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.agent.term = answer.Term
+	l.agent.term, l.agent.epoch = answer.Term, answer.Epoch
 	return answer
 }
 

@@ -34,8 +34,11 @@ func (s *Service) Reports(ctx context.Context, p *auth.Principal, agent string, 
 	if len(r.Reports) > maxReports {
 		return answer, hpcsera.Errorf(hpcsera.InvalidField, "%d reports in one request.", len(r.Reports)).At("reports").Hint("Send at most %d.", maxReports)
 	}
-	now := s.now()
+	now, acked := s.now(), s.acked(agent, r.Acked)
 	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+		if err := s.current(tx, agent, acked, r.Epoch); err != nil {
+			return err
+		}
 		ledger, err := store.NewLedger(tx, now)
 		if err != nil {
 			return err
@@ -62,6 +65,9 @@ func (s *Service) Reports(ctx context.Context, p *auth.Principal, agent string, 
 		row.AppliedSeq = highest
 		return tx.UpdateAgent(*row)
 	})
+	if errors.Is(err, errPutBack) {
+		err = s.begin(ctx, agent, acked)
+	}
 	if err == nil {
 		s.cfg.Sightings.Seen(agent)
 	}

@@ -21,10 +21,19 @@ import (
 //	                 │       the same host and names the holder's dead process
 //	                 ▼
 //	               its work and reports carry the term; an older one is stale_term
+//
+// A database that was put back does not know who holds the last term of its lost
+// hours. So no instance of that life gets one in the new epoch before it is
+// certain that the holder decides nothing any more.
 
 // claim returns the agent with the term given to r's instance, or the error
 // that refuses it. It writes only when something changes.
 func (s *Service) claim(ctx context.Context, row *store.Agent, r hpcsera.WorkRequest) (*store.Agent, error) {
+	if r.Term == 0 {
+		if err := s.lingers(ctx, r); err != nil {
+			return nil, err
+		}
+	}
 	next, changed, err := s.grant(row, r)
 	if err != nil || !changed {
 		return next, err
@@ -85,6 +94,28 @@ func (s *Service) free(row *store.Agent, r hpcsera.WorkRequest) bool {
 		since = *last
 	}
 	return s.cfg.Now().Sub(since) >= s.cfg.SilentAfter
+}
+
+// lingers refuses an instance of another epoch while one that held a term there
+// may not know yet that the epoch is over.
+func (s *Service) lingers(ctx context.Context, r hpcsera.WorkRequest) error {
+	var epoch int64
+	err := s.cfg.Store.Read(ctx, func(read store.Reader) (err error) {
+		epoch, err = read.Epoch()
+		return err
+	})
+	if err != nil || r.Epoch == 0 || r.Epoch == epoch || r.Takeover != "" || r.Stopping {
+		return store.Failed("read the epoch", err)
+	}
+	now, since := s.cfg.Now(), s.started
+	if began := time.Unix(epoch, 0); began.After(since) && !began.After(now) {
+		since = began // epochs are the times of their begin, where the clock was right
+	}
+	if now.Sub(since) >= s.cfg.SilentAfter {
+		return nil
+	}
+	return hpcsera.Errorf(hpcsera.AgentActive, "the server was put back from a backup at %s, and another instance of this agent may not know yet.", since.UTC().Format(time.RFC3339)).
+		Hint("Wait: it goes on by itself within %v.", s.cfg.SilentAfter)
 }
 
 func (s *Service) active(row *store.Agent) error {

@@ -32,7 +32,7 @@ func (s *Service) Work(ctx context.Context, p *auth.Principal, agent string, r h
 	if err := checkWork(r); err != nil {
 		return hpcsera.WorkAnswer{}, err
 	}
-	acked := s.acked(agent, r)
+	acked := s.acked(agent, r.Acked)
 	row, err := s.claim(ctx, p.Agent, r)
 	if err != nil {
 		// A database that was put back gives old terms again.

@@ -244,7 +244,7 @@ func TestATermHasOneHolder(t *testing.T) {
 	}
 	_, err = a.poll(1)
 	expect(t, "the old holder's work", err, hpcsera.StaleTerm)
-	_, err = w.jobs.Reports(t.Context(), a.principal(), a.id, hpcsera.ReportRequest{Instance: a.instance, Term: a.term})
+	_, err = w.jobs.Reports(t.Context(), a.principal(), a.id, hpcsera.ReportRequest{Instance: a.instance, Term: a.term, Epoch: a.epoch})
 	expect(t, "the old holder's reports", err, hpcsera.StaleTerm)
 	a.term = 0
 	_, err = a.poll(1)

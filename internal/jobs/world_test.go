@@ -358,7 +358,7 @@ func (a *agentWorld) report(job string, state hpcsera.State, edit ...func(*hpcse
 
 func (a *agentWorld) send(reports ...hpcsera.Report) []hpcsera.Outcome {
 	a.w.t.Helper()
-	answer, err := a.jobs.Reports(a.w.t.Context(), a.principal(), a.id, hpcsera.ReportRequest{Instance: a.instance, Term: a.term, Reports: reports})
+	answer, err := a.jobs.Reports(a.w.t.Context(), a.principal(), a.id, hpcsera.ReportRequest{Instance: a.instance, Term: a.term, Epoch: a.epoch, Acked: a.acked, Reports: reports})
 	if err != nil {
 		a.w.t.Fatalf("reports: %v", err)
 	}
