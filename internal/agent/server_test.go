@@ -338,14 +338,14 @@ func (s *server) grant(r hpcsera.WorkRequest) *hpcsera.Error {
 func (s *server) work(req *http.Request, i *instance, r hpcsera.WorkRequest) (hpcsera.WorkAnswer, *hpcsera.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.Term != 0 && r.Epoch != s.epoch {
+	if r.Term != 0 && r.Epoch != 0 && r.Epoch != s.epoch {
 		return hpcsera.WorkAnswer{}, hpcsera.Errorf(hpcsera.Conflict, "the agent is in epoch %d, the server in %d", r.Epoch, s.epoch).At("epoch")
 	}
 	if err := s.grant(r); err != nil {
 		return hpcsera.WorkAnswer{}, err
 	}
 	term, epoch := s.term, s.epoch
-	if r.Epoch != epoch {
+	if r.Epoch != 0 && r.Epoch != epoch {
 		return hpcsera.WorkAnswer{Epoch: epoch, Term: term, AppliedSeq: s.applied, Replay: true, Orders: []hpcsera.Order{}, Reads: []hpcsera.Read{}}, nil
 	}
 	s.replayed = true

@@ -34,12 +34,12 @@ func (w *poll) sameLife(epoch, last int64) (replay bool, err error) {
 	switch {
 	case w.acked.beyond(epoch, last, w.term):
 		return false, errPutBack
-	case w.epoch == epoch && w.acked.epoch < epoch:
-		w.acked = position{} // what it acknowledged then, the restored database may order again
-	case w.epoch != epoch && !w.fresh:
+	case w.epoch != 0 && w.epoch != epoch && !w.fresh:
 		return false, otherEpoch(w.epoch, epoch)
+	case w.acked.epoch < epoch:
+		w.acked = position{} // what it acknowledged then, the restored database may order again
 	}
-	return w.epoch != epoch, nil
+	return w.epoch != 0 && w.epoch != epoch, nil // an agent without an epoch has nothing to tell
 }
 
 // current refuses facts that were meant for another epoch, or for a database that
