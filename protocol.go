@@ -49,6 +49,9 @@ type WorkAnswer struct {
 	Orders     []Order `json:"orders"`
 	Reads      []Read  `json:"reads"`
 	Stopping   bool    `json:"stopping,omitempty"` // the server stops: come back at once
+	// Replay asks for what the agent's journal knows and this server may have
+	// forgotten, before there are any orders: see ReportRequest.
+	Replay bool `json:"replay,omitempty"`
 	// StatusList is the Auth app's newest list of what was withdrawn, as the
 	// server got it. An agent believes it by the key that its user pinned.
 	StatusList string `json:"status_list,omitempty"`
@@ -114,10 +117,15 @@ type Read struct {
 	Length int64  `json:"length"`
 }
 
-// ReportRequest carries facts, oldest first: POST /agents/{id}/reports.
+// ReportRequest carries facts, oldest first: POST /agents/{id}/reports. In a
+// replay, which an agent begins when the server's database is an older one than
+// it knew, there is one for each job, its newest, with Spec and Desired; the
+// server adopts jobs that it does not know.
 type ReportRequest struct {
 	Instance string   `json:"instance"`
 	Term     int64    `json:"term"`
+	Epoch    int64    `json:"epoch"`
+	Acked    string   `json:"acked"` // the newest cursor: facts are not for a database that is older
 	Reports  []Report `json:"reports"`
 }
 
@@ -143,6 +151,10 @@ type Report struct {
 	Warning   string          `json:"warning,omitempty"`
 	Result    json.RawMessage `json:"result,omitempty"`
 	Artifacts []Artifact      `json:"artifacts,omitempty"`
+	// In a replay: what the job is, and what was wanted of it last. Seq is 0 there
+	// for a job of which nothing was reported yet.
+	Spec    *OrderSpec `json:"spec,omitempty"`
+	Desired Desired    `json:"desired,omitempty"`
 }
 
 // Outcome is what the server did with one report.
@@ -155,6 +167,7 @@ const (
 	Stale      Outcome = "stale"       // an older attempt or seq than what is known
 	UnknownJob Outcome = "unknown_job" //
 	Illegal    Outcome = "illegal"     // breaks CanFollow, or the job belongs to another agent
+	CalledOff  Outcome = "called_off"  // in a replay: the user has cancelled the job meanwhile, and to the server it is over
 )
 
 // ReportAnswer has one outcome per report, in order.

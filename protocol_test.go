@@ -38,7 +38,7 @@ func TestTheServerTellsAnAgentThisAndNothingElse(t *testing.T) {
 		told any
 		want string
 	}{
-		"the answer": {hpcsera.WorkAnswer{}, "applied_seq cursor epoch orders reads status_list stopping term"},
+		"the answer": {hpcsera.WorkAnswer{}, "applied_seq cursor epoch orders reads replay status_list stopping term"},
 		"an order":   {hpcsera.Order{}, "attempt desired job_id revision spec"},
 		"a read":     {hpcsera.Read{}, "id job_id length offset path"},
 		"a spec":     {hpcsera.OrderSpec{}, "client created digest idempotency manifest name project run run_fault signature site statement submitter user"},

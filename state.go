@@ -33,7 +33,8 @@ var transitions = map[State][]State{
 	Held:    {Pending, Staging, Queued, Running, Finishing, Succeeded, Failed, Cancelled},
 	// held: a hold while staging acts before the next step.
 	Staging: {Held, Queued, Running, Finishing, Succeeded, Failed, Cancelled},
-	Queued:  {Held, Running, Finishing, Succeeded, Failed, Cancelled},
+	// staging: a login step after this one, which was not seen running.
+	Queued: {Held, Staging, Running, Finishing, Succeeded, Failed, Cancelled},
 	// queued: a second batch step; staging: a login step between two batch steps.
 	Running:   {Held, Staging, Queued, Finishing, Succeeded, Failed, Cancelled},
 	Finishing: {Succeeded, Failed, Cancelled},
@@ -62,7 +63,7 @@ func CanFollow(from, to Position, requeue bool) bool {
 	if to.State == from.State {
 		return true // new reason, message or times
 	}
-	if from.State == Running && (to.State == Queued || to.State == Staging || to.State == Held) {
+	if from.State == Running && (to.State == Queued || to.State == Staging || to.State == Held) || from.State == Queued && to.State == Staging {
 		return to.Step > from.Step
 	}
 	for _, s := range transitions[from.State] {
@@ -83,6 +84,9 @@ const (
 	DesiredHold   Desired = "hold"
 	DesiredCancel Desired = "cancel"
 )
+
+// Desires lists what may be wanted.
+var Desires = []Desired{DesiredRun, DesiredHold, DesiredCancel}
 
 // Reason says why a job is in its state: a closed list for programs. The
 // batch system's own words are in the job's message.

@@ -48,6 +48,8 @@ func TestASecondStepMayGoBackToTheQueue(t *testing.T) {
 		{at("running", 0, 1), at("queued", 1, 1), true},
 		{at("running", 0, 1), at("staging", 1, 1), true},
 		{at("running", 0, 1), at("held", 1, 1), true},
+		{at("queued", 0, 1), at("staging", 1, 1), true},
+		{at("queued", 0, 1), at("staging", 0, 1), false},
 		{at("running", 0, 1), at("queued", 0, 1), false},
 		{at("running", 1, 1), at("queued", 0, 1), false},
 		{at("running", 1, 1), at("finishing", 0, 1), false},

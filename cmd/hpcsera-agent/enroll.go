@@ -78,9 +78,6 @@ input instead.`,
 		if err != nil {
 			return err
 		}
-		if err := p.setAside(c, api.ID()); err != nil {
-			return err
-		}
 		if err := keepCredential(c, text); err != nil {
 			return err
 		}
@@ -91,20 +88,6 @@ input instead.`,
 		return nil
 	}
 	return cmd
-}
-
-// setAside begins another journal where the server has forgotten the agent whose
-// it is: another one was enrolled in its place.
-func (p *program) setAside(c agent.Config, id string) error {
-	old, err := readCredential(c)
-	if before, _, _ := hpcsera.ParseSecret(old); err != nil || before == id {
-		return nil
-	}
-	kept, err := agent.SetAside(c.StateDir, time.Now())
-	if kept != "" {
-		fmt.Fprintf(p.stdout, "The old agent's journal is kept as %s. What it ran is not run again, and its runs count.\n", kept)
-	}
-	return err
 }
 
 // next says what to do after the enrolment. Whose signatures count comes first:

@@ -22,7 +22,6 @@ import (
 	"github.com/hpcsera/hpcsera/client"
 	"github.com/hpcsera/hpcsera/internal/access"
 	"github.com/hpcsera/hpcsera/internal/agent"
-	"github.com/hpcsera/hpcsera/internal/agent/journal"
 	"github.com/hpcsera/hpcsera/internal/auth"
 	"github.com/hpcsera/hpcsera/internal/decision"
 	"github.com/hpcsera/hpcsera/internal/httpapi"
@@ -208,47 +207,6 @@ func TestAnEnrolmentThatCannotBeIsRefusedWithItsReason(t *testing.T) {
 	enrolled, err := os.ReadFile(filepath.Join(home, ".hpcsera", "enrolled.json"))
 	if err != nil || !strings.Contains(string(enrolled), `"user":"alice","site":"gwdg","projects":["cfd"]`) {
 		t.Errorf("what was granted is kept as %s, %v", enrolled, err)
-	}
-}
-
-func TestAnEnrolmentAfterARestoreSetsTheJournalAside(t *testing.T) {
-	s := newSite(t)
-	s.says = true
-	home := s.home()
-	enroll := func() string {
-		t.Helper()
-		code, printed := s.types(home, "", "enroll", "--replace")
-		if code != 0 {
-			t.Fatalf("got %d %s", code, printed)
-		}
-		return printed
-	}
-	enroll()
-	state := filepath.Join(home, ".hpcsera")
-	past, err := journal.Open(filepath.Join(state, "journal"), journal.Entry{Instance: hpcsera.NewID("i"), At: time.Now()}, func(journal.Entry) {})
-	s.must(err)
-	approval := hpcsera.NewID("ap")
-	s.must(errors.Join(past.Append(journal.Entry{Kind: journal.KindRun, Approval: approval}), past.Close()))
-	s.must(os.WriteFile(filepath.Join(state, "status.json"), []byte(`{"restored":true,"server":"it was put back"}`), 0o600))
-	if code, printed := s.types(home, "", "status"); code != 0 || !strings.Contains(printed, "TROUBLE     server: it was put back") {
-		t.Errorf("status: got %d %s, want the trouble told", code, printed)
-	}
-	if printed := enroll(); strings.Contains(printed, "aside") {
-		t.Errorf("the same agent again: got %s, want its journal left alone", printed)
-	}
-	removed, _ := hpcsera.NewSecret(hpcsera.NewID("ag"))
-	s.must(os.WriteFile(filepath.Join(state, "credential"), []byte(removed), 0o600))
-	if printed := enroll(); !strings.Contains(printed, "journal.aside-") {
-		t.Errorf("another agent: got %s, want the journal under another name", printed)
-	}
-	runs := 0
-	_, err = journal.Replay(filepath.Join(state, "journal"), func(e journal.Entry) {
-		if e.Kind == journal.KindRun && e.Approval == approval {
-			runs++
-		}
-	})
-	if err != nil || runs != 1 {
-		t.Errorf("the new journal has %d runs of the approval, %v, want the one of the old", runs, err)
 	}
 }
 

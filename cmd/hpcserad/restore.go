@@ -261,8 +261,7 @@ func (r *restoring) told() string {
   2. Start it: hpcserad serve
   3. Users sign in again (hpcsera login), make new tokens for their services, look at hpcsera list, release what is
      held or submit again what is missing; it may have run in the lost hours.
-  4. Agents with nothing unfinished go on by themselves; what they ran is not run again. Others stay away, and say so
-     in hpcsera-agent status: when their jobs have left the batch system, type hpcserad agent remove ID --abandon,
-     and have their users type hpcsera-agent enroll --replace.
+  4. Agents go on by themselves within two minutes, and tell of jobs that this database does not know; what they ran
+     is not run again.
 `
 }

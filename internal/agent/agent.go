@@ -76,7 +76,6 @@ type Agent struct {
 	granted  atomic.Int64 // this instance's term; 0 before
 	facts    atomic.Pointer[hpcsera.Facts]
 	lastList string // the status list that was last looked at; the work loop's own
-	anew     bool   // it may begin in a new epoch of the server's; the work loop's own
 	patience patience
 
 	spoolFailing atomic.Bool
@@ -121,9 +120,6 @@ func New(d Deps) (*Agent, error) {
 	a.takeover = deadInstance(d.Config.StateDir, host)
 	a.facts.Store(&hpcsera.Facts{Version: d.Version, Host: host, System: d.Batch.System(), FromCron: d.Config.once})
 	a.engine = newEngine(a)
-	if err := finishAside(a.journalDir()); err != nil {
-		return nil, err
-	}
 	head := journal.Entry{Instance: a.instance, Host: host, At: time.Now().UTC()}
 	if a.journal, err = journal.Open(a.journalDir(), head, a.engine.fold); err != nil {
 		return nil, err
@@ -283,7 +279,7 @@ func (a *Agent) sayGoodbye() {
 	if err != nil {
 		a.log.Warn("the server was not told that this agent stops", "error", err)
 	}
-	removeInstance(a.config.StateDir, a.instance)
+	endInstance(a.config.StateDir, a.instance)
 }
 
 // factsLoop asks the batch system what the site offers, until it has

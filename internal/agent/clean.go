@@ -58,7 +58,7 @@ func (a *Agent) clean(ctx context.Context) error {
 		if err := os.RemoveAll(a.jobDir(id)); err != nil {
 			return err
 		}
-		if err := a.spool.Remove(id, slices.DeleteFunc(slices.Clone(j.Tags), func(tag string) bool { return needed[tag] })); err != nil {
+		if err := a.spool.Remove(id, slices.DeleteFunc(slices.Clone(j.tags), func(tag string) bool { return needed[tag] })); err != nil {
 			return err
 		}
 		if err := a.engine.call(ctx, func() { a.engine.write(journal.Entry{Kind: journal.KindForgotten, Job: id}) }); err != nil {
@@ -80,9 +80,9 @@ func (a *Agent) clean(ctx context.Context) error {
 }
 
 func keepFor(j ended) time.Duration {
-	keep, standard := j.Keep.Failed, keepFailed
+	keep, standard := j.keep.Failed, keepFailed
 	if j.state == hpcsera.Succeeded {
-		keep, standard = j.Keep.Succeeded, keepSucceeded
+		keep, standard = j.keep.Succeeded, keepSucceeded
 	}
 	if keep > 0 {
 		return time.Duration(keep)

@@ -48,7 +48,7 @@ type Doctor struct {
 // whether all were OK.
 func (d *Doctor) Examine(ctx context.Context) bool {
 	all := true
-	for _, check := range []func(context.Context) Finding{d.state, d.server, d.credential, d.enrolment, d.lastWord, d.trust, d.site, d.hostLog, d.batch, d.spoolSpeed, d.spoolShared} {
+	for _, check := range []func(context.Context) Finding{d.state, d.server, d.credential, d.enrolment, d.trust, d.site, d.hostLog, d.batch, d.spoolSpeed, d.spoolShared} {
 		f := check(ctx)
 		if f.Check == "" {
 			continue
@@ -142,14 +142,6 @@ func (d *Doctor) enrolment(context.Context) Finding {
 		return Finding{} // an operator made it
 	}
 	return Finding{Check: "enrolment", OK: true, Found: fmt.Sprintf("for %s at %s, projects %s", e.User, e.Site, strings.Join(e.Projects, ", "))}
-}
-
-// lastWord tells what the agent itself could not go on from.
-func (d *Doctor) lastWord(context.Context) Finding {
-	if s, _, known, err := ReadStatus(d.Config.StateDir); err == nil && known && s.Restored {
-		return bad("agent", restoredAdvice, errors.New(s.Server))
-	}
-	return Finding{}
 }
 
 // trust says whose signature could make anything run.

@@ -139,7 +139,6 @@ func TestTheDoctorFindsWhatIsWrong(t *testing.T) {
 		{"the site forbids the server", &ward{rules: "servers: [{url: \"https://other.example\"}]\n"}, "site policy", "does not allow the server"},
 		{"the site forbids the account", &ward{rules: "users: [bob]\n"}, "site policy", "account alice01"},
 		{"the site forbids the version", &ward{rules: "min_agent_version: 2.0.0\n"}, "site policy", "2.0.0 at least"},
-		{"the server was restored", &ward{status: `{"restored":true,"server":"it is in epoch 2"}`}, "agent", "hpcserad agent remove"},
 		{"the key is another one", &ward{answer: 401, says: `DPoP algs="EdDSA ES256", error="invalid_dpop_proof"`}, "credential", "public_url"},
 		{"the scheduler is dead", &ward{dead: errors.New("Unable to contact slurm controller")}, "scheduler", "Unable to contact slurm controller"},
 		{"the scheduler takes no job", &ward{submit: &scheduler.Refused{Message: "Invalid account"}}, "spool shared", "Invalid account"},

@@ -39,50 +39,34 @@ func newEngine(a *Agent) *engine {
 	return &engine{agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}), memory: newMemory(), touched: map[string]*job{}, gates: map[string]*gate{}}
 }
 
-// take makes this instance the one that acts, or returns an error when its
-// journal is not the one that this agent wrote last: going on could run jobs
-// twice. The journal is read again, since another instance may have written
-// until now. again says that it had: then the answer was made for an older
-// cursor. anew says that it may begin in a new epoch, see restored.go.
-func (e *engine) take(answer hpcsera.WorkAnswer, anew bool) (again bool, err error) {
-	if !e.granted {
-		m, ungranted, err := e.replay(anew)
-		if err == nil && !anew && m.epoch != 0 && answer.Epoch > m.epoch {
-			// The server did not refuse this instance, which had seen no epoch yet.
-			anew = true
-			m, ungranted, err = e.replay(anew)
-		}
-		if err != nil {
-			return false, err
-		}
-		anew = anew && answer.Epoch > m.epoch
-		if anew && m.unsettled() > 0 {
-			return false, errOpen
-		}
-		// Each instance gets at most one term, so a term that no instance of the
-		// journal can have been given went to one that is missing here.
-		// A new epoch counts terms from an older number.
-		if answer.AppliedSeq > m.seq || !anew && answer.Term-m.term > int64(ungranted) {
-			return false, errBehind
-		}
-		if again = m.cursor != e.cursor; anew {
-			m.cursor = "" // the server is to say all that it wants
-		}
-		e.memory, e.safe, e.granted = m, m.cursor, true
-		e.touched = map[string]*job{}
-		for _, j := range e.jobs {
-			e.touch(j)
-		}
+// take makes this instance the one that acts, with what recall found in the
+// journal. The user has cancelled calledOff in a life of the server's that this
+// agent had not heard of. again says that the answer was made for an older cursor.
+func (e *engine) take(m memory, answer hpcsera.WorkAnswer, calledOff []string) (again bool) {
+	again = m.retell || answer.Replay || m.cursor != e.cursor
+	if m.retell {
+		m.cursor = "" // the server is to say all that it wants
+	}
+	m.retell = false
+	e.memory, e.safe, e.granted = m, m.cursor, true
+	e.touched = map[string]*job{}
+	for _, j := range e.jobs {
+		e.touch(j)
 	}
 	// Seq and cursor stand in this file too, so that older ones can go.
 	e.write(journal.Entry{Kind: journal.KindTerm, Term: answer.Term, Epoch: answer.Epoch, Seq: e.seq})
 	e.write(journal.Entry{Kind: journal.KindCursor, Cursor: e.cursor})
+	for _, id := range calledOff {
+		if j := e.jobs[id]; j != nil {
+			e.write(journal.Entry{Kind: journal.KindOrder, Order: &hpcsera.Order{JobID: id, Revision: j.order.Revision + 1, Desired: hpcsera.DesiredCancel}})
+		}
+	}
 	for _, j := range e.jobs {
 		if j.late {
 			e.fact(j.last)
 		}
 	}
-	return again, nil
+	return again
 }
 
 // trusted is how long this instance leads after it sent a request that the

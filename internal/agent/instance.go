@@ -29,9 +29,16 @@ func writeInstance(dir, instance, host string) error {
 	return replaceFile(instancePath(dir), b, 0o600)
 }
 
-func removeInstance(dir, instance string) {
-	if f, ok := readInstance(dir); ok && f.Instance == instance {
-		_ = os.Remove(instancePath(dir))
+// endInstance says that an instance runs no more, so that the next one on this
+// host need not wait for its silence.
+func endInstance(dir, instance string) {
+	f, ok := readInstance(dir)
+	if !ok || f.Instance != instance {
+		return
+	}
+	f.PID = 0
+	if b, err := json.Marshal(f); err == nil {
+		_ = replaceFile(instancePath(dir), b, 0o600) // else the server waits
 	}
 }
 
@@ -52,7 +59,7 @@ func deadInstance(dir, host string) string {
 }
 
 func (f instanceFile) alive() bool {
-	return syscall.Kill(f.PID, 0) != syscall.ESRCH && processStart(f.PID) == f.Started
+	return f.PID != 0 && syscall.Kill(f.PID, 0) != syscall.ESRCH && processStart(f.PID) == f.Started
 }
 
 func bootID() string {

@@ -24,26 +24,30 @@ type memory struct {
 	term     int64
 	first    int64 // the oldest epoch that the journal knows
 	remember bool  // the server was put back from a backup, and may order what ended before
+	retell   bool  // it is to be told what came after the fact numbered heard
+	heard    int64
 }
 
 func newMemory() memory {
 	return memory{jobs: map[string]*job{}, ended: map[string]ended{}, gone: map[string]ended{}, runs: map[string]int{}, leftover: map[place]leftover{}}
 }
 
-// overBefore is the first epoch of a journal that took over from another one:
-// none that a server has.
-const overBefore = -1
-
 // ended is what is kept of a job whose end was reported.
 type ended struct {
-	journal.Over
-	state hpcsera.State
-	at    time.Time
+	digest  string // of its code
+	run     string // digest of its run part
+	created time.Time
+	tags    []string // of its submissions
+	keep    hpcsera.Keep
 
-	epoch         int64 // in which the server was last told
+	state         hpcsera.State
 	reason        hpcsera.Reason
+	at            time.Time
 	exit          *hpcsera.Exit
 	step, attempt int
+
+	epoch   int64           // in which the server was last told
+	unheard *hpcsera.Report // for a server that has forgotten it: its end, and what it was
 }
 
 // fold applies an entry to the memory, at the replay and when it is written.
@@ -70,24 +74,16 @@ func (m *memory) fold(entry journal.Entry) {
 		m.foldSent(entry.Seq)
 	case journal.KindForgotten:
 		if o, known := m.ended[entry.Job]; known && m.remember {
-			o.Tags = nil
+			o.tags = nil
 			m.gone[entry.Job] = o
 		}
 		delete(m.ended, entry.Job)
-	case journal.KindOver:
-		r := entry.Fact
-		m.first = overBefore
-		o := endOf(*r)
-		if entry.Over != nil {
-			o.Over = *entry.Over
-		}
-		m.ended[r.JobID] = o
 	case journal.KindFact:
 		m.seq = max(m.seq, entry.Fact.Seq)
 		m.unsent = append(m.unsent, *entry.Fact)
 		m.told(entry.Fact.JobID, entry.Created)
 	}
-	past, over := m.over(entry.About())
+	past, over := m.past(entry.About())
 	if over && entry.Kind == journal.KindOrder && past.another(*entry.Order, m.epoch) {
 		over = false
 		delete(m.ended, entry.About())
@@ -129,9 +125,7 @@ func (m *memory) foldSent(seq int64) {
 			continue
 		}
 		if j := m.jobs[r.JobID]; j != nil && j.final && j.last.Seq == r.Seq {
-			o := endOf(r)
-			o.Over, o.epoch = j.over(), m.epoch
-			m.ended[j.id] = o
+			m.ended[j.id] = m.over(j, r)
 			delete(m.jobs, j.id)
 		}
 	}

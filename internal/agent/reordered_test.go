@@ -1,9 +1,6 @@
 package agent
 
 import (
-	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -36,80 +33,6 @@ func TestTheEndOfOtherCodeIsNotToldOfAJobUnderItsID(t *testing.T) {
 		last := w.server.job(job).last
 		if last.State != hpcsera.Failed || !strings.Contains(last.Message, "with a new key") || len(w.ran(job)) != 1 {
 			t.Errorf("of code that never ran it tells %s %q, after %d runs", last.State, last.Message, len(w.ran(job)))
-		}
-	})
-}
-
-// A known end is set aside as unknown.
-func TestAKnownEndIsStillKnownAfterTheJournalIsSetAside(t *testing.T) {
-	inWorld(t, 4, func(t *testing.T, w *world) {
-		signed := w.sign(10, hpcsera.BatchStep)
-		w.batch.tune(func(f *clusterFaults) { f.queue = time.Second })
-		restore := w.server.backup()
-		job := w.submits(signed)
-		w.planned(job, program{run: 10 * time.Minute})
-		i := w.start()
-		w.until("it runs", time.Hour, func() bool { return len(w.ran(job)) == 1 })
-		time.Sleep(9*time.Minute + 45*time.Second)
-		i.cut.Store(true)
-		time.Sleep(20 * time.Second)
-		time.Sleep(10 * time.Second)
-		i.stop()
-		i.cut.Store(false)
-		restore()
-		i = w.start()
-		time.Sleep(10 * time.Minute)
-		i.stop()
-		state := filepath.Join(w.real, "state")
-		if _, err := SetAside(state, time.Now()); err != nil {
-			t.Fatal(err)
-		}
-		w.server.mu.Lock()
-		w.server.applied = 0
-		w.server.jobs[job] = &served{id: job, spec: signed.spec, desired: hpcsera.DesiredRun, revision: 1, at: hpcsera.Position{State: hpcsera.Pending, Attempt: 1}}
-		w.server.list = append(w.server.list, job)
-		w.server.mu.Unlock()
-		w.start()
-		w.until("end", time.Hour, func() bool { return w.server.isFinal(job) })
-		last := w.server.job(job).last
-		if last.State != hpcsera.Succeeded {
-			t.Errorf("told %s %s, the journal knew success", last.State, last.Reason)
-		}
-	})
-}
-
-// What the user wants kept is not for a new journal to remove.
-func TestADirectoryThatIsToStayStaysAfterTheJournalIsSetAside(t *testing.T) {
-	inWorld(t, 4, func(t *testing.T, w *world) {
-		signed := w.sign(10, hpcsera.BatchStep)
-		signed.spec.Run.Keep = hpcsera.Keep{Succeeded: hpcsera.Duration(60 * 24 * time.Hour), Failed: hpcsera.Duration(50 * 24 * time.Hour)}
-		w.batch.tune(func(f *clusterFaults) { f.queue = time.Second })
-		restore := w.server.backup()
-		job := w.submits(signed)
-		i := w.start()
-		w.ends(job, hpcsera.Succeeded, "")
-		open := w.submits(signed)
-		w.planned(open, program{run: 3 * time.Hour})
-		w.until("it runs", time.Hour, func() bool { return len(w.ran(open)) == 1 })
-		i.stop()
-		restore()
-		i = w.start()
-		time.Sleep(10 * time.Minute)
-		i.stop()
-		if _, err := SetAside(filepath.Join(w.real, "state"), time.Now()); err != nil {
-			t.Fatal(err)
-		}
-		w.server.mu.Lock()
-		w.server.applied = 0
-		w.server.mu.Unlock()
-		i = w.start()
-		time.Sleep(10 * time.Minute)
-		i.stop()
-		for id, want := range map[string]hpcsera.Duration{job: signed.spec.Run.Keep.Succeeded, open: signed.spec.Run.Keep.Failed} {
-			o := i.agent.engine.ended[id]
-			if got := keepFor(o); got != time.Duration(want) || len(o.Tags) != 1 {
-				t.Errorf("job %s stays for %v, with the submissions %v, want %v and one", id, got, o.Tags, time.Duration(want))
-			}
 		}
 	})
 }
@@ -213,81 +136,6 @@ func TestACursorEndsWithItsEpoch(t *testing.T) {
 	}
 }
 
-// The operator puts back the database that the agent knows.
-func TestAnAgentGoesOnOnceTheServerIsPutRight(t *testing.T) {
-	inWorld(t, 5, func(t *testing.T, w *world) {
-		signed := w.sign(10, hpcsera.BatchStep)
-		job := w.submits(signed)
-		restore := w.server.backup()
-		i := w.start()
-		w.ends(job, hpcsera.Succeeded, "")
-		i.stop()
-		right := w.server.backup()
-		restore()
-		w.server.mu.Lock()
-		w.server.taken = func(a *hpcsera.WorkAnswer) { a.Epoch = 1 }
-		w.server.mu.Unlock()
-		w.start()
-		time.Sleep(10 * time.Minute)
-		right()
-		w.server.mu.Lock()
-		w.server.taken, w.server.epoch = nil, 1
-		w.server.mu.Unlock()
-		w.ends(w.submits(signed), hpcsera.Succeeded, "")
-	})
-}
-
-func TestTheJournalOfAnAgentThatRunsElsewhereIsNotSetAside(t *testing.T) {
-	now := time.Now()
-	host, _ := os.Hostname()
-	for name, c := range map[string]struct {
-		status  Status
-		refused bool
-	}{
-		"it wrote lately on another host":        {Status{Host: "elsewhere", At: now.Add(-10 * time.Second)}, true},
-		"... by a clock that is ahead":           {Status{Host: "elsewhere", At: now.Add(10 * time.Second)}, true},
-		"it was stopped there":                   {Status{Host: "elsewhere", At: now, Ended: now}, false},
-		"it has been silent for long":            {Status{Host: "elsewhere", At: now.Add(-time.Hour)}, false},
-		"it was killed here, as anybody can see": {Status{Host: host, PID: 1 << 30, At: now}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := newBoard(t.TempDir())
-			dir := filepath.Dir(b.path)
-			if err := os.Mkdir(filepath.Join(dir, "journal"), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			b.now = c.status
-			b.now.Restored = true
-			if err := b.write(); err != nil {
-				t.Fatal(err)
-			}
-			kept, err := SetAside(dir, now)
-			if refused := hpcsera.CodeOf(err) == hpcsera.Conflict; refused != c.refused || (kept == "") != c.refused {
-				t.Errorf("got %q, %v, want it refused %t", kept, err, c.refused)
-			}
-		})
-	}
-}
-
-func TestAJournalThatIsSetAsideKeepsAnEndThatNobodyHeard(t *testing.T) {
-	w := hpcsera.NewID("j")
-	now := time.Now()
-	failed := hpcsera.Report{JobID: w, Seq: 1, State: hpcsera.Failed, Reason: hpcsera.ExitNonzero, Exit: &hpcsera.Exit{Code: 3}, At: now.Add(-time.Hour), Attempt: 2}
-	m := newMemory()
-	m.fold(journal.Entry{Kind: journal.KindOrder, Order: &hpcsera.Order{JobID: w, Attempt: 1, Revision: 1, Spec: &hpcsera.OrderSpec{Digest: "d", Manifest: []byte("{}")}}})
-	m.fold(journal.Entry{Kind: journal.KindFact, Fact: &failed})
-	list := m.remains(now)
-	if len(list) != 1 {
-		t.Fatalf("got %d entries, want one", len(list))
-	}
-	next := newMemory()
-	next.fold(list[0])
-	o := next.ended[w]
-	if o.state != hpcsera.Failed || o.reason != hpcsera.ExitNonzero || !o.at.Equal(failed.At) || o.exit == nil || o.exit.Code != 3 || o.attempt != 2 || o.Digest != "d" {
-		t.Errorf("got %+v, want what the fact says", o)
-	}
-}
-
 // Until the server has heard an end it may repeat the order, also to an instance
 // that only reads the journal.
 func TestARepeatedOrderIsNotForAnotherJob(t *testing.T) {
@@ -309,7 +157,7 @@ func TestARepeatedOrderIsNotForAnotherJob(t *testing.T) {
 	} {
 		m.fold(e)
 	}
-	o, known := m.over(job)
+	o, known := m.past(job)
 	if !known {
 		t.Fatal("it is forgotten")
 	}
@@ -321,32 +169,4 @@ func TestARepeatedOrderIsNotForAnotherJob(t *testing.T) {
 			t.Errorf("%s: got another %t, want %t", name, got, c.want)
 		}
 	}
-}
-
-func TestAnInstanceWithoutATermStaysAwayFromARestoredServerWhereJobsAreOpen(t *testing.T) {
-	inWorld(t, 4, func(t *testing.T, w *world) {
-		signed := w.sign(10, hpcsera.BatchStep)
-		w.batch.tune(func(f *clusterFaults) { f.queue = time.Second })
-		restore := w.server.backup()
-		job := w.submits(signed)
-		w.planned(job, program{run: 3 * time.Hour})
-		first, second := w.start(), w.start()
-		w.until("it runs", time.Hour, func() bool { return len(w.ran(job)) == 1 })
-		if second.agent.granted.Load() != 0 {
-			first, second = second, first
-		}
-		first.kill(false)
-		restore()
-		w.until("it ends", time.Hour, func() bool {
-			select {
-			case <-second.done:
-				return true
-			default:
-				return false
-			}
-		})
-		if s, _ := w.told(); !errors.Is(second.err, errOpen) || !s.Restored {
-			t.Errorf("it ended with %v and the status %+v, want the restored server in both", second.err, s)
-		}
-	})
 }

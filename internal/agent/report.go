@@ -56,19 +56,24 @@ func (a *Agent) reportLoop(ctx context.Context) error {
 
 // sendReports sends one batch and tells whether there is more.
 func (a *Agent) sendReports(ctx context.Context) (more bool, err error) {
-	var batch []hpcsera.Report
+	req := hpcsera.ReportRequest{Instance: a.instance}
 	err = a.engine.call(ctx, func() {
-		if a.granted.Load() != 0 {
-			batch = append(batch, a.engine.unsent[:min(len(a.engine.unsent), reportsAtOnce)]...)
+		if e := a.engine; a.granted.Load() != 0 {
+			req.Term, req.Epoch, req.Acked = a.granted.Load(), e.epoch, e.safe
+			req.Reports = append(req.Reports, e.unsent[:min(len(e.unsent), reportsAtOnce)]...)
 		}
 	})
+	batch := req.Reports
 	if err != nil || len(batch) == 0 {
 		return false, err
 	}
 	hitReports("agent.before-report", batch)
-	answer, err := a.api.Report(ctx, hpcsera.ReportRequest{Instance: a.instance, Term: a.granted.Load(), Reports: batch})
+	answer, err := a.api.Report(ctx, req)
 	hitReports("agent.after-report", batch)
 	if err != nil {
+		if otherEpoch(err) {
+			return false, errors.Join(errStopped, ErrRestored)
+		}
 		if hpcsera.CodeOf(err) == hpcsera.StaleTerm {
 			return false, errors.Join(errStopped, err)
 		}

@@ -1,10 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,85 +20,122 @@ import (
 // that the backup has as unfinished, and those that clients hand in once more,
 // which get the same ids.
 //
-// An agent that has nothing open goes on by itself. Its journal stays, and with
-// it the count of runs of each approval. A job that ended in an older epoch is
-// never started again: the agent tells its end once more when it is ordered, and
-// refuses other code under its id. For that the journal counts as far as it
-// reaches (keepJournal), longer than any approval holds. Within one epoch a
-// server that lets go of a job may make another one with its id, which runs
-// where nothing stands of the old one.
+// So an instance that serves in the old epoch ends, and the next one tells the
+// server what the journal knows before it gets orders: every job that is open,
+// and every one that ended by a fact that the database has not heard. The server
+// adopts those that it does not know. Nothing of this is written down: until the
+// journal has the new epoch, it can be told again.
 //
-// An agent with unfinished jobs, or with facts that no server has heard, stays
-// away: nobody knows what becomes of them in the new epoch.
+// A job that ended in an older epoch is never started again: the agent tells its
+// end once more when it is ordered, and refuses other code under its id. For that
+// the journal counts as far as it reaches (keepJournal), longer than any approval
+// holds. Within one epoch a server that lets go of a job may make another one
+// with its id, which runs where nothing stands of the old one.
 
 // ErrRestored is the error of Run when the server was put back from a backup and
-// another instance of this agent can go on in its new epoch.
+// another instance of this agent is to go on in its new epoch.
 var ErrRestored = errors.New("the server was put back from a backup")
 
-// errOpen says that the agent may not go on in a new epoch.
-var errOpen = errors.New("another instance of this agent has left jobs or reports that are not finished")
-
-// errByHand says that the server's database is older than this agent's journal,
-// in the same epoch.
-var errByHand = hpcsera.Errorf(hpcsera.Unavailable, "the server's database is older than what this agent knows, and nobody has said so to it.").
-	Hint("The operator stops the server and types: hpcserad restore --in-place")
-
-// restoredAdvice says what to do about a server whose database is older than
-// this agent's journal.
-const restoredAdvice = "Wait until this agent's jobs have left the batch system, or cancel them there; have the operator type hpcserad agent remove ID --abandon; then type hpcsera-agent enroll --replace."
-
-// restoredField returns by what the server noticed that the agent knows more
-// than its database; "" for other errors, and none.
-func restoredField(err error) string {
+// otherEpoch says whether the server refused an instance because it serves in an
+// epoch that is over.
+func otherEpoch(err error) bool {
 	var e *hpcsera.Error
-	if errors.As(err, &e) && e.Code == hpcsera.Conflict && slices.Contains([]string{"epoch", "acked", "term"}, e.Field) {
-		return e.Field
-	}
-	return ""
+	return errors.As(err, &e) && e.Code == hpcsera.Conflict && e.Field == "epoch"
 }
 
-// beginAnew decides what to do about it. again says that the agent may ask in
-// the new epoch; take looks once more whether it is idle, when nobody else can
-// write the journal.
-func (a *Agent) beginAnew(ctx context.Context, field string) (again bool, err error) {
-	var jobs, reports int
-	if err := a.engine.read(ctx, func() { jobs, reports = len(a.engine.jobs), len(a.engine.unsent) }); err != nil {
-		return false, err
-	}
-	if jobs+reports > 0 {
-		a.state.set(func(s *Status) { s.Restored = true })
-		return false, hpcsera.Errorf(hpcsera.Unavailable, "the server was put back from a backup, and this agent has %d unfinished jobs and %d reports that it may not know of.",
-			jobs, reports).Hint("%s", restoredAdvice)
-	}
-	if a.granted.Load() != 0 {
-		return false, fmt.Errorf("%w: %w", errStopped, ErrRestored) // no instance serves in two epochs
-	}
-	if field != "epoch" {
-		return false, errByHand
-	}
-	a.log.Warn("the server was put back from a backup; this agent has nothing unfinished and goes on in the new epoch")
-	a.anew = true
-	return true, nil
-}
-
-// unsettled counts what keeps an agent from a new epoch.
-func (m *memory) unsettled() int { return len(m.jobs) + len(m.unsent) }
-
-// replay reads the journal as it is now. What was forgotten is remembered where
-// the journal, or this beginning, has more than one epoch.
-func (e *engine) replay(anew bool) (m memory, ungranted int, err error) {
-	for remember := anew; ; remember = true {
+// recall reads the journal as it is now, since another instance may have written
+// until now. It is an error when the journal is not the one that this agent wrote
+// last: going on could run jobs twice.
+func (e *engine) recall(answer hpcsera.WorkAnswer) (memory, error) {
+	m := newMemory()
+	ungranted, err := journal.Replay(e.agent.journalDir(), m.fold)
+	forgot := m.epoch != 0 && (answer.Epoch != m.epoch || answer.AppliedSeq < m.sent)
+	if err == nil && (forgot || m.first != m.epoch) {
 		m = newMemory()
-		m.remember = remember
+		m.remember, m.retell, m.heard = true, forgot, answer.AppliedSeq
 		ungranted, err = journal.Replay(e.agent.journalDir(), m.fold)
-		if err != nil || remember || m.first == m.epoch {
-			return m, ungranted, err
+	}
+	if err != nil {
+		return m, err
+	}
+	// Each instance gets at most one term, so a term that no instance of the
+	// journal can have been given went to one that is missing here. A new epoch
+	// counts terms from an older number.
+	counts := m.epoch == 0 || answer.Epoch == m.epoch
+	if answer.AppliedSeq > m.seq || counts && answer.Term-m.term > int64(ungranted) {
+		return m, errBehind
+	}
+	return m, nil
+}
+
+// retold lists what a server is to hear that may have forgotten it: of each job
+// its newest fact, with what it is and what was wanted of it.
+func (m *memory) retold() (list []hpcsera.Report) {
+	if !m.retell {
+		return nil
+	}
+	for _, j := range m.jobs {
+		r := j.last
+		if r.Seq == 0 {
+			r = hpcsera.Report{JobID: j.id, Attempt: 1, State: hpcsera.Pending, At: j.spec.Created}
+		}
+		r.Spec, r.Desired, r.Revision = j.spec, j.order.Desired, max(j.order.Revision, 1)
+		list = append(list, r)
+	}
+	for _, over := range []map[string]ended{m.ended, m.gone} {
+		for id, o := range over {
+			if o.unheard != nil {
+				list = append(list, *o.unheard)
+				o.unheard = nil
+				over[id] = o
+			}
 		}
 	}
+	slices.SortFunc(list, func(a, b hpcsera.Report) int { return cmp.Or(cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.JobID, b.JobID)) })
+	return list
 }
 
-// over returns how a job ended that is not to run again.
-func (m *memory) over(job string) (ended, bool) {
+// The most of one request of a replay.
+const (
+	retoldAtOnce = 200
+	retoldBytes  = 1 << 20
+)
+
+// replay tells the server what it may have forgotten, and returns the jobs that
+// their user has cancelled since.
+func (a *Agent) replay(ctx context.Context, said hpcsera.WorkAnswer, list []hpcsera.Report) (calledOff []string, err error) {
+	a.log.Warn("the server's database is older than this agent's journal; it is told what it does not know", "jobs", len(list))
+	for len(list) > 0 {
+		n, size := 0, 0
+		for n < min(len(list), retoldAtOnce) && (n == 0 || size < retoldBytes) {
+			size += len(list[n].Spec.Manifest) + 2*len(list[n].Spec.Statement) + 8<<10
+			n++
+		}
+		part := list[:n]
+		list = list[n:]
+		answer, err := a.api.Report(ctx, hpcsera.ReportRequest{Instance: a.instance, Term: said.Term, Epoch: said.Epoch, Reports: part})
+		if hpcsera.CodeOf(err) == hpcsera.BodyTooLarge && n == 1 {
+			a.log.Error("a job is too large to be told of; the server will not know it", "job", part[0].JobID)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i, o := range answer.Outcomes {
+			switch o {
+			case hpcsera.Applied, hpcsera.Duplicate, hpcsera.Stale:
+			case hpcsera.CalledOff:
+				calledOff = append(calledOff, part[i].JobID)
+			default:
+				a.log.Warn("the server does not take a job that this agent has", "job", part[i].JobID, "state", string(part[i].State), "outcome", string(o))
+			}
+		}
+	}
+	return calledOff, nil
+}
+
+// past returns how a job ended that is not to run again.
+func (m *memory) past(job string) (ended, bool) {
 	o, known := m.ended[job]
 	if !known {
 		o, known = m.gone[job]
@@ -112,22 +149,25 @@ func (m *memory) told(job string, created time.Time) {
 	for _, list := range []map[string]ended{m.ended, m.gone} {
 		if o, known := list[job]; known {
 			o.epoch = m.epoch
-			if created.After(o.Created) {
-				o.Created = created
+			if created.After(o.created) {
+				o.created = created
 			}
 			list[job] = o
 		}
 	}
 }
 
-// endOf is the end that a final fact tells.
-func endOf(r hpcsera.Report) ended {
-	return ended{state: r.State, reason: r.Reason, at: r.At, exit: r.Exit, step: r.Step, attempt: r.Attempt}
-}
-
-// over is what stays known of a job besides its end.
-func (j *job) over() journal.Over {
-	return journal.Over{Digest: j.spec.Digest, Run: runDigest(j.spec.Run), Created: j.spec.Created, Tags: j.tags, Keep: j.spec.Run.Keep}
+// over is what stays known of a job whose end, r, the server has heard.
+func (m *memory) over(j *job, r hpcsera.Report) ended {
+	o := ended{
+		digest: j.spec.Digest, run: runDigest(j.spec.Run), created: j.spec.Created, tags: j.tags, keep: j.spec.Run.Keep,
+		state: r.State, reason: r.Reason, at: r.At, exit: r.Exit, step: r.Step, attempt: r.Attempt, epoch: m.epoch,
+	}
+	if m.retell && r.Seq > m.heard {
+		r.Spec, r.Desired, r.Revision = j.spec, j.order.Desired, max(j.order.Revision, 1)
+		o.unheard = &r
+	}
+	return o
 }
 
 // runDigest stands for a run part.
@@ -143,13 +183,13 @@ func runDigest(r hpcsera.RunPart) string {
 // more may come with another approval, and later. Older journals do not say
 // what ran.
 func (o ended) same(spec *hpcsera.OrderSpec) bool {
-	return spec == nil || o.Digest == "" || o.Digest == spec.Digest && o.Run == runDigest(spec.Run)
+	return spec == nil || o.digest == "" || o.digest == spec.Digest && o.run == runDigest(spec.Run)
 }
 
 // another says whether an order is for a job that was made after the one that is
 // over, under the same id: in one epoch the server repeats an order as it was.
 func (o ended) another(order hpcsera.Order, epoch int64) bool {
-	return order.Spec != nil && o.epoch == epoch && !o.Created.IsZero() && order.Spec.Created.After(o.Created)
+	return order.Spec != nil && o.epoch == epoch && !o.created.IsZero() && order.Spec.Created.After(o.created)
 }
 
 // repeated handles an order for a job that is over: the order was older than the

@@ -24,7 +24,10 @@ type server struct {
 
 	jobs     map[string]*served
 	list     []string
+	requeue  map[string]bool // which jobs may be, also of those that it has forgotten
 	epoch    int64
+	restored time.Time
+	replayed bool // since then
 	seq      int64
 	applied  int64
 	term     int64
@@ -63,11 +66,12 @@ type served struct {
 	last      hpcsera.Report // the newest that was applied
 	told      []hpcsera.Report
 	cancelled time.Time // when the user asked for it
+	calledOff bool      // it was over here when the agent told that it had it
 }
 
 func newServer(w *world) *server {
 	return &server{
-		w: w, epoch: 1, jobs: map[string]*served{}, news: make(chan struct{}), logs: map[string][]byte{}, blobs: map[string][]byte{}, requests: map[string]int{},
+		w: w, epoch: 1, jobs: map[string]*served{}, requeue: map[string]bool{}, news: make(chan struct{}), logs: map[string][]byte{}, blobs: map[string][]byte{}, requests: map[string]int{},
 	}
 }
 
@@ -96,6 +100,7 @@ func (s *server) backup() (restore func()) {
 		}
 		s.applied, s.term, s.holder, s.host, s.stopped, s.seen = applied, term, holder, host, stopped, time.Now()
 		s.epoch++
+		s.restored, s.replayed = time.Now(), false
 		s.seq += 1_000_000_000
 		s.changed()
 	}
@@ -113,7 +118,7 @@ func (s *server) submit(c code, requeue bool) string {
 	defer s.mu.Unlock()
 	j := &served{id: hpcsera.NewID("j"), spec: c.spec, desired: hpcsera.DesiredRun, revision: 1, at: hpcsera.Position{State: hpcsera.Pending, Attempt: 1}}
 	j.spec.Run.Requeue = requeue
-	s.jobs[j.id], s.list = j, append(s.list, j.id)
+	s.jobs[j.id], s.list, s.requeue[j.id] = j, append(s.list, j.id), requeue
 	s.w.say("job %s is accepted, requeue %v", j.id, requeue)
 	s.changed()
 	return j.id
@@ -124,7 +129,7 @@ func (s *server) want(id string, d hpcsera.Desired) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	j := s.jobs[id]
-	if j.at.State.Final() || j.desired == hpcsera.DesiredCancel {
+	if j == nil || j.at.State.Final() || j.desired == hpcsera.DesiredCancel {
 		return
 	}
 	s.w.say("job %s: the user wants %s", id, d)
@@ -148,7 +153,7 @@ func (s *server) want(id string, d hpcsera.Desired) {
 func (s *server) requeueable(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.jobs[id] != nil && s.jobs[id].spec.Run.Requeue
+	return s.requeue[id]
 }
 
 func (s *server) isFinal(id string) bool { return s.state(id).Final() }
@@ -167,6 +172,13 @@ func (s *server) job(id string) served {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return *s.jobs[id]
+}
+
+// heard says that an agent has told all that a restored server cannot know.
+func (s *server) heard() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.replayed
 }
 
 // unfinished lists the jobs that have not ended.
@@ -308,6 +320,8 @@ func (s *server) grant(r hpcsera.WorkRequest) *hpcsera.Error {
 		return hpcsera.Errorf(hpcsera.Conflict, "the term %d was never given by this database", r.Term).At("term")
 	case r.Term > s.term || r.Term != 0 && (!holder || r.Term != s.term):
 		return hpcsera.Errorf(hpcsera.StaleTerm, "the term %d is over; %d is the present one", r.Term, s.term)
+	case r.Term == 0 && r.Epoch != 0 && r.Epoch != s.epoch && r.Takeover == "" && !r.Stopping && time.Since(s.restored) < 90*time.Second:
+		return hpcsera.Errorf(hpcsera.AgentActive, "another instance of this agent may not know yet")
 	case !holder && s.holder != "" && !s.stopped && !silent && !takeover:
 		return hpcsera.Errorf(hpcsera.AgentActive, "the agent runs already")
 	case !holder:
@@ -324,13 +338,17 @@ func (s *server) grant(r hpcsera.WorkRequest) *hpcsera.Error {
 func (s *server) work(req *http.Request, i *instance, r hpcsera.WorkRequest) (hpcsera.WorkAnswer, *hpcsera.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if r.Term != 0 && r.Epoch != 0 && r.Epoch != s.epoch {
+		return hpcsera.WorkAnswer{}, hpcsera.Errorf(hpcsera.Conflict, "the agent is in epoch %d, the server in %d", r.Epoch, s.epoch).At("epoch")
+	}
 	if err := s.grant(r); err != nil {
 		return hpcsera.WorkAnswer{}, err
 	}
-	if r.Epoch != 0 && r.Epoch != s.epoch {
-		return hpcsera.WorkAnswer{}, hpcsera.Errorf(hpcsera.Conflict, "the agent is in epoch %d, the server in %d", r.Epoch, s.epoch).At("epoch")
-	}
 	term, epoch := s.term, s.epoch
+	if r.Epoch != 0 && r.Epoch != epoch {
+		return hpcsera.WorkAnswer{Epoch: epoch, Term: term, AppliedSeq: s.applied, Replay: true, Orders: []hpcsera.Order{}, Reads: []hpcsera.Read{}}, nil
+	}
+	s.replayed = true
 	acked, _ := strconv.ParseInt(r.Acked, 10, 64)
 	if acked > s.seq {
 		s.w.broken("instance %d acknowledged %d, which was never given", i.number, acked)
@@ -405,20 +423,70 @@ func (s *server) look(acked int64, free int) hpcsera.WorkAnswer {
 func (s *server) reports(r hpcsera.ReportRequest) (hpcsera.ReportAnswer, *hpcsera.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if r.Epoch != s.epoch {
+		return hpcsera.ReportAnswer{}, hpcsera.Errorf(hpcsera.Conflict, "the agent is in epoch %d, the server in %d", r.Epoch, s.epoch).At("epoch")
+	}
 	if r.Instance != s.holder || r.Term != s.term {
 		return hpcsera.ReportAnswer{}, hpcsera.Errorf(hpcsera.StaleTerm, "the term %d is over", r.Term)
 	}
 	s.seen = time.Now()
 	var answer hpcsera.ReportAnswer
 	for _, report := range r.Reports {
-		outcome := s.judge(report)
-		if outcome == hpcsera.Applied {
-			s.applied = max(s.applied, report.Seq)
+		outcome := s.adopt(report)
+		if outcome == "" {
+			outcome = s.judge(report)
 		}
+		s.applied = max(s.applied, report.Seq)
 		s.w.say("report %d: job %s step %d attempt %d %s %s %q: %s", report.Seq, report.JobID, report.Step, report.Attempt, report.State, report.Reason, report.Message, outcome)
 		answer.Outcomes = append(answer.Outcomes, outcome)
 	}
 	return answer, nil
+}
+
+// adopt takes a job of a replay; "" says that its fact is to be judged.
+func (s *server) adopt(r hpcsera.Report) hpcsera.Outcome {
+	if r.Spec == nil {
+		return ""
+	}
+	j := s.jobs[r.JobID]
+	if j == nil {
+		s.w.say("job %s is adopted", r.JobID)
+		j = &served{id: r.JobID, spec: *r.Spec, desired: r.Desired, revision: r.Revision, at: hpcsera.Position{State: hpcsera.Pending, Attempt: 1}}
+		s.jobs[j.id], s.list = j, append(s.list, j.id)
+	}
+	switch {
+	case j.at.State == hpcsera.Cancelled && !r.State.Final():
+		j.calledOff = true
+		return hpcsera.CalledOff
+	case j.at.State.Final():
+		j.calledOff = j.delivered == 0
+		return hpcsera.Stale
+	case j.spec.Digest != r.Spec.Digest:
+		if j.delivered != 0 {
+			s.w.broken("job %s is told as another one", r.JobID)
+		}
+		j.at.State, j.calledOff = hpcsera.Failed, true
+		j.last = hpcsera.Report{State: hpcsera.Failed, Reason: hpcsera.RejectedByPolicy, Message: "with a new key"}
+		return hpcsera.Illegal
+	}
+	j.spec = *r.Spec
+	if r.Desired == hpcsera.DesiredCancel && j.cancelled.IsZero() {
+		j.cancelled = time.Now()
+	}
+	if j.desired != hpcsera.DesiredCancel && (j.delivered == 0 || r.Revision >= j.revision) {
+		j.desired = r.Desired
+	}
+	if j.revision = max(j.revision, r.Revision); j.desired != r.Desired {
+		j.revision++
+	}
+	s.seq++
+	if j.orderSeq = s.seq; j.delivered == 0 {
+		j.delivered = s.seq
+	}
+	if r.Seq == 0 {
+		return hpcsera.Applied
+	}
+	return ""
 }
 
 func (s *server) judge(r hpcsera.Report) hpcsera.Outcome {
@@ -429,6 +497,8 @@ func (s *server) judge(r hpcsera.Report) hpcsera.Outcome {
 	}
 	to := hpcsera.Position{State: r.State, Step: r.Step, Attempt: r.Attempt}
 	switch {
+	case j.calledOff:
+		return hpcsera.Illegal
 	case j.delivered == 0:
 		s.w.broken("a report about %s, which was never delivered", r.JobID)
 		return hpcsera.Illegal

@@ -22,10 +22,9 @@ type Status struct {
 	Host     string    `json:"host"`
 	PID      int       `json:"pid"`
 	At       time.Time `json:"at"`
-	Ended    time.Time `json:"ended,omitzero"`     // when it stopped; zero while it runs, and after it was killed
-	Spoke    time.Time `json:"spoke"`              // last answer of the server
-	Server   string    `json:"server,omitempty"`   // what is wrong with it
-	Restored bool      `json:"restored,omitempty"` // that is a restored backup, which this agent knows more than
+	Ended    time.Time `json:"ended,omitzero"`   // when it stopped; zero while it runs, and after it was killed
+	Spoke    time.Time `json:"spoke"`            // last answer of the server
+	Server   string    `json:"server,omitempty"` // what is wrong with it
 	System   string    `json:"system"`
 	Batch    string    `json:"batch,omitempty"`   // what is wrong with the batch system
 	Journal  string    `json:"journal,omitempty"` // what is wrong with the journal

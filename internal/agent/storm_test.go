@@ -15,7 +15,8 @@ import (
 
 // TestEveryJobEndsOnceWhateverHappens lets an agent live through storms: its
 // processes are killed, stopped, cut off and replaced at any moment; server and
-// batch system lose requests, answers and jobs; users cancel, hold and release.
+// batch system lose requests, answers and jobs; the server is put back from a
+// backup; users cancel, hold and release.
 // Each seed is another storm. HPCSERA_STORMS runs more of them, from
 // HPCSERA_STORM on.
 func TestEveryJobEndsOnceWhateverHappens(t *testing.T) {
@@ -41,6 +42,7 @@ type storm struct {
 	of     map[string]code
 	cron   bool
 	living *instance
+	backup func() // restores it; nil while there is none
 }
 
 // weather draws how bad it will be.
@@ -77,8 +79,9 @@ func (s *storm) blow() {
 		time.Sleep(w.within(40 * time.Second))
 	}
 	s.clear()
-	for limit := time.Now().Add(time.Hour); len(w.server.unfinished()) > 0 && time.Now().Before(limit) && !w.t.Failed(); {
+	for limit := time.Now().Add(time.Hour); (len(w.server.unfinished()) > 0 || !w.server.heard()) && time.Now().Before(limit) && !w.t.Failed(); {
 		s.keepAlive()
+		s.release() // an agent may know of a hold that the server has forgotten
 		time.Sleep(time.Second)
 	}
 	for _, job := range w.server.unfinished() {
@@ -153,6 +156,13 @@ func (s *storm) event() {
 			s.living.stop()
 			s.living = nil
 		}
+	case 11:
+		if s.backup == nil {
+			s.backup = w.server.backup()
+		} else if w.chance(3) {
+			s.backup()
+			s.backup = nil
+		}
 	}
 	s.keepAlive()
 }
@@ -226,9 +236,13 @@ func (s *storm) clear() {
 	if s.living != nil {
 		s.living.cut.Store(false)
 	}
-	for _, job := range w.server.unfinished() {
-		if w.server.job(job).desired == hpcsera.DesiredHold {
-			w.server.want(job, hpcsera.DesiredRun)
+	s.release()
+}
+
+func (s *storm) release() {
+	for _, job := range s.w.server.unfinished() {
+		if s.w.server.job(job).desired == hpcsera.DesiredHold {
+			s.w.server.want(job, hpcsera.DesiredRun)
 		}
 	}
 }
@@ -236,7 +250,17 @@ func (s *storm) clear() {
 // judge compares what was told of a job with what happened.
 func (s *storm) judge(id string) {
 	w := s.w
+	if w.server.state(id) == "" {
+		// It was lost with the hours before a restore, and no agent had taken it.
+		if ran := w.ran(id); len(ran) > 0 {
+			w.broken("job %s is not known, and ran: %s", id, show(ran))
+		}
+		return
+	}
 	j := w.server.job(id)
+	if j.calledOff {
+		return // its end was told before it came
+	}
 	steps := len(planOf(w.t, j.spec))
 	runs := w.ran(id)
 	var last *run
@@ -347,7 +371,7 @@ func (s *storm) judgeRuns() {
 	}
 	jobs := map[string]int{}
 	for _, job := range s.jobs {
-		if w.server.job(job).delivered > 0 {
+		if w.server.state(job) != "" && (w.server.job(job).delivered > 0 || w.server.job(job).calledOff) {
 			jobs[s.of[job].approval]++
 		}
 	}

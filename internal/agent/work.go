@@ -65,18 +65,8 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	if facts {
 		req.Facts = a.facts.Load()
 	}
-	if a.anew {
-		req.Epoch, req.Acked = 0, ""
-	}
 	sent := time.Now()
 	answer, err := a.api.Work(ctx, req)
-	if field := restoredField(err); field != "" {
-		again, err := a.beginAnew(ctx, field)
-		if again {
-			return a.poll(ctx, wait, facts)
-		}
-		return a.refusedWork(err)
-	}
 	if err != nil {
 		return a.refusedWork(err)
 	}
@@ -84,11 +74,15 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 		return a.refusedWork(err)
 	}
 	if answer.Term != req.Term {
-		if again, err := a.grant(ctx, answer); err != nil || again {
+		again, err := a.grant(ctx, answer)
+		if err != nil {
 			return err
 		}
+		if again {
+			return a.poll(ctx, wait, false)
+		}
 	}
-	a.state.set(func(s *Status) { s.Server, s.Restored, s.Spoke = "", false, time.Now().UTC() })
+	a.state.set(func(s *Status) { s.Server, s.Spoke = "", time.Now().UTC() })
 	limited, cancel := context.WithTimeout(ctx, journalWait)
 	defer cancel()
 	err = a.engine.call(limited, func() { a.engine.takeOrders(answer, sent) })
@@ -105,6 +99,9 @@ const journalWait = 20 * time.Second
 // before the next answer.
 func (a *Agent) refusedWork(err error) error {
 	a.engine.do(func() { a.engine.cut = true })
+	if otherEpoch(err) {
+		return fmt.Errorf("%w: %w", errStopped, ErrRestored) // no instance serves in two epochs
+	}
 	switch hpcsera.CodeOf(err) {
 	case hpcsera.StaleTerm:
 		return fmt.Errorf("%w: another instance of this agent took over: %w", errStopped, err)
@@ -119,11 +116,17 @@ func (a *Agent) refusedWork(err error) error {
 // errBehind says that the journal is not the one that this agent wrote last.
 var errBehind = errors.New("the journal is not the one this agent wrote last (the server knows more of this agent than it does), so jobs could run twice")
 
-// grant records a term. again says that the answer was made for an older
-// cursor and does not count.
+// grant records a term, after the server has heard what it may have forgotten.
+// again says that the answer was made for an older cursor and does not count.
 func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again bool, err error) {
+	var m memory
+	var list []hpcsera.Report
 	var refused error
-	err = a.engine.call(ctx, func() { again, refused = a.engine.take(answer, a.anew) })
+	err = a.engine.read(ctx, func() {
+		if m, refused = a.engine.recall(answer); refused == nil {
+			list = m.retold()
+		}
+	})
 	if err != nil {
 		return false, err
 	}
@@ -131,15 +134,20 @@ func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again boo
 		return false, fmt.Errorf("%w: %w. Put the journal in %s back, or have the operator remove this agent (hpcserad agent remove --abandon) and enrol anew",
 			errStopped, refused, a.config.StateDir)
 	}
-	if errors.Is(refused, errOpen) {
-		a.state.set(func(s *Status) { s.Restored = true })
-		return false, fmt.Errorf("%w: the server was put back from a backup, and %w. %s", errStopped, refused, restoredAdvice)
-	}
 	if refused != nil {
 		return false, fmt.Errorf("%w: %w", errStopped, refused)
 	}
+	var calledOff []string
+	if m.retell {
+		if calledOff, err = a.replay(ctx, answer, list); err != nil {
+			return false, err
+		}
+	}
+	err = a.engine.call(ctx, func() { again = a.engine.take(m, answer, calledOff) })
+	if err != nil {
+		return false, err
+	}
 	a.granted.Store(answer.Term)
-	a.anew = false
 	a.report.wake() // for what was found before, by this instance or an earlier one
 	a.log.Info("connected", "agent", a.api.ID(), "term", answer.Term)
 	if err := writeInstance(a.config.StateDir, a.instance, a.host); err != nil {
@@ -154,10 +162,6 @@ func (a *Agent) suspect(known int64, answer hpcsera.WorkAnswer) error {
 	if answer.Epoch < known {
 		a.witness.alarm("the server's epoch went back, so it may repeat old orders; nothing of its answer counts", "epoch", answer.Epoch, "seen", known)
 		return hpcsera.Errorf(hpcsera.Unavailable, "the server is in epoch %d, and this agent has seen %d.", answer.Epoch, known)
-	}
-	if a.anew && answer.Epoch == known {
-		a.anew = false // it may be put right
-		return errByHand
 	}
 	if answer.StatusList == "" || answer.StatusList == a.lastList {
 		return nil
@@ -183,7 +187,7 @@ func (e *engine) takeOrders(answer hpcsera.WorkAnswer, sent time.Time) {
 	for i := range answer.Orders {
 		o := answer.Orders[i]
 		j := e.jobs[o.JobID]
-		past, over := e.over(o.JobID)
+		past, over := e.past(o.JobID)
 		switch {
 		case !hpcsera.ValidID("j", o.JobID):
 			e.agent.witness.alarm("order refused: not a job id", "job", o.JobID)
@@ -204,8 +208,14 @@ func (e *engine) takeOrders(answer hpcsera.WorkAnswer, sent time.Time) {
 			e.touch(e.jobs[o.JobID])
 		}
 	}
-	if answer.Cursor != e.cursor {
+	switch {
+	case answer.Cursor == e.cursor:
+	case len(answer.Orders) > 0 || e.cursor == "":
 		e.write(journal.Entry{Kind: journal.KindCursor, Cursor: answer.Cursor})
+	case len(e.entries) == 0:
+		// It acknowledges no more than the last one, but is the better proof of how
+		// far the server's life had come, for a server that is put back.
+		e.cursor, e.safe = answer.Cursor, answer.Cursor
 	}
 	for _, j := range e.jobs {
 		if j.tag == "" && j.outcome == nil {

@@ -219,7 +219,7 @@ func (h *hand) report(r hpcsera.Report) error {
 	if r.State.Final() {
 		r.Artifacts = h.artifacts
 	}
-	answer, err := h.api.Report(context.Background(), hpcsera.ReportRequest{Instance: h.instance, Term: h.term, Reports: []hpcsera.Report{r}})
+	answer, err := h.api.Report(context.Background(), hpcsera.ReportRequest{Instance: h.instance, Term: h.term, Epoch: h.epoch, Reports: []hpcsera.Report{r}})
 	if err == nil && answer.Outcomes[0] != hpcsera.Applied {
 		err = fmt.Errorf("the server answers %s", answer.Outcomes[0])
 	}

@@ -137,6 +137,7 @@ type run struct {
 	*client.Agent
 	instance string
 	term     int64
+	epoch    int64
 	seq      int64
 }
 
@@ -144,7 +145,7 @@ func (r *run) take(t *testing.T) hpcsera.Order {
 	t.Helper()
 	answer, err := r.Work(t.Context(), hpcsera.WorkRequest{Instance: r.instance, Term: r.term, Free: 10, Wait: 10})
 	must(t, err)
-	r.term = answer.Term
+	r.term, r.epoch = answer.Term, answer.Epoch
 	if len(answer.Orders) != 1 || answer.Orders[0].Spec == nil {
 		t.Fatalf("orders: got %+v, want one with a spec", answer.Orders)
 	}
@@ -155,7 +156,7 @@ func (r *run) report(t *testing.T, f hpcsera.Report) {
 	t.Helper()
 	r.seq++
 	f.Seq, f.Attempt, f.At = r.seq, 1, time.Now().UTC()
-	answer, err := r.Report(t.Context(), hpcsera.ReportRequest{Instance: r.instance, Term: r.term, Reports: []hpcsera.Report{f}})
+	answer, err := r.Report(t.Context(), hpcsera.ReportRequest{Instance: r.instance, Term: r.term, Epoch: r.epoch, Reports: []hpcsera.Report{f}})
 	must(t, err)
 	if answer.Outcomes[0] != hpcsera.Applied {
 		t.Fatalf("report %s: got %s, want applied", f.State, answer.Outcomes[0])

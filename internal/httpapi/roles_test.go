@@ -234,7 +234,7 @@ func newTargets(t *testing.T, d *deployment, own string, agent *enrolment) targe
 			"postApproval":    {body: hpcsera.ApprovalRequest{Statement: approval.Statement, Signature: approval.Signature}},
 			"listApprovals":   {shows: approval.ID},
 			"postWork":        {body: hpcsera.WorkRequest{Instance: run.instance, Term: run.term}},
-			"postReports":     {body: hpcsera.ReportRequest{Instance: hpcsera.NewID("i"), Term: run.term, Reports: []hpcsera.Report{}}},
+			"postReports":     {body: hpcsera.ReportRequest{Instance: hpcsera.NewID("i"), Term: run.term, Epoch: run.epoch, Reports: []hpcsera.Report{}}},
 			"listSites":       {shows: `"lab"`},
 			"listTokens":      {shows: idOf(own)},
 			"requestToken":    {body: `{"project":"cfd","client":"cli","for":"ci"}`},

@@ -120,11 +120,11 @@ func TestBodiesAreHeldAgainstTheContract(t *testing.T) {
 		{"POST /api/v1/agents/{id}/work", `{"instance":"i_x","term":"0","epoch":0,"acked":"","free":1,"wait":1}`, hpcsera.InvalidField, "term", "a whole number"},
 		{"POST /api/v1/agents/{id}/work", `{"instance":"i_x","term":0,"epoch":0,"acked":"","free":1,"wait":1,"more":1}`, hpcsera.UnknownField, "more", "more"},
 		{"POST /api/v1/agents/{id}/work", `{"instance":"i_x"} {}`, hpcsera.MalformedRequest, "", "behind"},
-		{"POST /api/v1/agents/{id}/reports", `{"instance":"i_x","term":1,"reports":[` + report + `,` + strings.Replace(report, "queued", "lost", 1) + `]}`,
+		{"POST /api/v1/agents/{id}/reports", `{"instance":"i_x","term":1,"epoch":1,"acked":"","reports":[` + report + `,` + strings.Replace(report, "queued", "lost", 1) + `]}`,
 			hpcsera.InvalidField, "reports[1].state", "running"},
-		{"POST /api/v1/agents/{id}/reports", `{"instance":"i_x","term":1,"reports":[` + strings.Replace(report, `"attempt":1`, `"attempt":0`, 1) + `]}`,
+		{"POST /api/v1/agents/{id}/reports", `{"instance":"i_x","term":1,"epoch":1,"acked":"","reports":[` + strings.Replace(report, `"attempt":1`, `"attempt":0`, 1) + `]}`,
 			hpcsera.InvalidField, "reports[0].attempt", "out of range"},
-		{"POST /api/v1/agents/{id}/reports", `{"instance":"i_x","term":1,"reports":[` + report + `]}`, "", "", ""},
+		{"POST /api/v1/agents/{id}/reports", `{"instance":"i_x","term":1,"epoch":1,"acked":"","reports":[` + report + `]}`, "", "", ""},
 		{"PATCH /api/v1/jobs/{id}", `{"hold":false,"labels":{},"resources":{"memory":"1GiB"},"values":{"x":null}}`, "", "", ""},
 	} {
 		t.Run(c.operation+" "+c.body, func(t *testing.T) {

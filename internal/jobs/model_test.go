@@ -226,7 +226,7 @@ func (m *model) send(rt *rapid.T) {
 }
 
 func (m *model) deliver(rt *rapid.T, batch []hpcsera.Report, lost bool) {
-	answer, err := m.agent.jobs.Reports(m.ctx, m.agent.principal(), m.agent.id, hpcsera.ReportRequest{Instance: m.agent.instance, Term: m.agent.term, Reports: batch})
+	answer, err := m.agent.jobs.Reports(m.ctx, m.agent.principal(), m.agent.id, hpcsera.ReportRequest{Instance: m.agent.instance, Term: m.agent.term, Epoch: m.agent.epoch, Acked: m.agent.acked, Reports: batch})
 	if hpcsera.CodeOf(err) == hpcsera.StaleTerm && m.agent.term == 0 {
 		return // restarted, and no work yet
 	}

@@ -34,8 +34,11 @@ func (s *Service) Reports(ctx context.Context, p *auth.Principal, agent string, 
 	if len(r.Reports) > maxReports {
 		return answer, hpcsera.Errorf(hpcsera.InvalidField, "%d reports in one request.", len(r.Reports)).At("reports").Hint("Send at most %d.", maxReports)
 	}
-	now := s.now()
+	now, acked := s.now(), s.acked(agent, r.Acked)
 	err := s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+		if err := s.current(tx, agent, acked, r.Epoch); err != nil {
+			return err
+		}
 		ledger, err := store.NewLedger(tx, now)
 		if err != nil {
 			return err
@@ -50,12 +53,10 @@ func (s *Service) Reports(ctx context.Context, p *auth.Principal, agent string, 
 		highest := row.AppliedSeq
 		outcomes := make([]hpcsera.Outcome, len(r.Reports))
 		for i, report := range r.Reports {
-			if outcomes[i], err = s.report(tx, ledger, agent, report); err != nil {
+			if outcomes[i], err = s.report(tx, ledger, row, report); err != nil {
 				return fmt.Errorf("apply a report about %s: %w", report.JobID, err)
 			}
-			if outcomes[i] == hpcsera.Applied {
-				highest = max(highest, report.Seq)
-			}
+			highest = max(highest, report.Seq) // whatever became of it, it was heard
 		}
 		answer.Outcomes = outcomes
 		if highest == row.AppliedSeq {
@@ -64,6 +65,9 @@ func (s *Service) Reports(ctx context.Context, p *auth.Principal, agent string, 
 		row.AppliedSeq = highest
 		return tx.UpdateAgent(*row)
 	})
+	if errors.Is(err, errPutBack) {
+		err = s.begin(ctx, agent, acked)
+	}
 	if err == nil {
 		s.cfg.Sightings.Seen(agent)
 	}
@@ -71,13 +75,21 @@ func (s *Service) Reports(ctx context.Context, p *auth.Principal, agent string, 
 }
 
 // report applies one fact.
-func (s *Service) report(tx store.Tx, ledger *store.Ledger, agent string, r hpcsera.Report) (hpcsera.Outcome, error) {
+func (s *Service) report(tx store.Tx, ledger *store.Ledger, agent *store.Agent, r hpcsera.Report) (hpcsera.Outcome, error) {
+	if r.Spec != nil {
+		return s.adopt(tx, ledger, agent, r)
+	}
 	j, err := tx.Job(r.JobID)
 	if errors.Is(err, store.ErrNotFound) {
 		return hpcsera.UnknownJob, nil
 	} else if err != nil {
 		return "", err
 	}
+	return s.fact(tx, ledger, agent.ID, j, r)
+}
+
+// fact applies one to its job, if it is news.
+func (s *Service) fact(tx store.Tx, ledger *store.Ledger, agent string, j *store.Job, r hpcsera.Report) (hpcsera.Outcome, error) {
 	if outcome := judge(j, agent, r); outcome != hpcsera.Applied {
 		if outcome == hpcsera.Illegal {
 			s.cfg.Log.Warn("an agent's report was illegal", "agent", agent, "job", r.JobID, "was", j.State, "reported", r.State)
@@ -92,9 +104,9 @@ func (s *Service) report(tx store.Tx, ledger *store.Ledger, agent string, r hpcs
 		return "", err
 	}
 	if j.State.Final() || !ran && j.Times.Running != nil {
-		err = s.ripple(tx, ledger, j.ID)
+		return hpcsera.Applied, s.ripple(tx, ledger, j.ID)
 	}
-	return hpcsera.Applied, err
+	return hpcsera.Applied, nil
 }
 
 // judge says what becomes of a fact. (Attempt, Seq) orders the facts of a job;

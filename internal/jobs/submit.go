@@ -199,18 +199,20 @@ func newJob(p *auth.Principal, run hpcsera.RunPart, part *hpcsera.CodePart) stor
 	if run.Hold {
 		desired = hpcsera.DesiredHold
 	}
-	run.Hold = false // Desired says it from here on
-	return store.Job{
-		Job: hpcsera.Job{
-			Name: part.Manifest.Name, Project: t.Project, User: t.User, Client: t.Client, Site: run.Site,
-			State: hpcsera.Pending, Attempt: 1, Desired: desired,
-			Code:   hpcsera.CodeRef{Digest: part.Digest, Name: part.Manifest.Name},
-			Values: run.Values, Resources: run.Resources, Attributes: run.Attributes, Requeue: run.Requeue,
-			Depends: run.Dependencies, Labels: orEmpty(run.Labels), Annotation: orEmpty(run.Annotations),
-			Warnings: []string{}, Keep: run.Keep,
-		},
-		Run: run, Token: t.ID, Revision: 1,
-	}
+	j := store.Job{Job: hpcsera.Job{
+		Project: t.Project, User: t.User, Client: t.Client, Site: run.Site,
+		State: hpcsera.Pending, Attempt: 1, Desired: desired, Depends: run.Dependencies, Warnings: []string{},
+	}, Token: t.ID, Revision: 1}
+	fill(&j, run, part)
+	return j
+}
+
+// fill sets what a job runs and how. Desired says whether it is held.
+func fill(j *store.Job, run hpcsera.RunPart, part *hpcsera.CodePart) {
+	run.Hold = false
+	j.Run, j.Name, j.Code = run, part.Manifest.Name, hpcsera.CodeRef{Digest: part.Digest, Name: part.Manifest.Name}
+	j.Values, j.Resources, j.Attributes, j.Requeue, j.Keep = run.Values, run.Resources, run.Attributes, run.Requeue, run.Keep
+	j.Labels, j.Annotation = orEmpty(run.Labels), orEmpty(run.Annotations)
 }
 
 func orEmpty(m map[string]string) map[string]string {

@@ -21,10 +21,19 @@ import (
 //	                 │       the same host and names the holder's dead process
 //	                 ▼
 //	               its work and reports carry the term; an older one is stale_term
+//
+// A database that was put back does not know who holds the last term of its lost
+// hours. So no instance of that life gets one in the new epoch before it is
+// certain that the holder decides nothing any more.
 
 // claim returns the agent with the term given to r's instance, or the error
 // that refuses it. It writes only when something changes.
 func (s *Service) claim(ctx context.Context, row *store.Agent, r hpcsera.WorkRequest) (*store.Agent, error) {
+	if r.Term == 0 {
+		if err := s.lingers(ctx, r); err != nil {
+			return nil, err
+		}
+	}
 	next, changed, err := s.grant(row, r)
 	if err != nil || !changed {
 		return next, err
@@ -49,7 +58,7 @@ func (s *Service) grant(row *store.Agent, r hpcsera.WorkRequest) (next *store.Ag
 	case holder && r.Stopping && (r.Term == 0 || r.Term == row.Term):
 		// It may say so twice: the first answer was lost.
 	case r.Term > row.Term:
-		return nil, false, restored("term", "the term %d was never given by this database", r.Term)
+		return nil, false, unknownTerm(r.Term)
 	case r.Term != 0 && (!holder || r.Term != row.Term):
 		return nil, false, stale(row, r.Term)
 	case !holder && r.Stopping:
@@ -87,6 +96,28 @@ func (s *Service) free(row *store.Agent, r hpcsera.WorkRequest) bool {
 	return s.cfg.Now().Sub(since) >= s.cfg.SilentAfter
 }
 
+// lingers refuses an instance of another epoch while one that held a term there
+// may not know yet that the epoch is over.
+func (s *Service) lingers(ctx context.Context, r hpcsera.WorkRequest) error {
+	var epoch int64
+	err := s.cfg.Store.Read(ctx, func(read store.Reader) (err error) {
+		epoch, err = read.Epoch()
+		return err
+	})
+	if err != nil || r.Epoch == 0 || r.Epoch == epoch || r.Takeover != "" || r.Stopping {
+		return store.Failed("read the epoch", err)
+	}
+	now, since := s.cfg.Now(), s.started
+	if began := time.Unix(epoch, 0); began.After(since) && !began.After(now) {
+		since = began // epochs are the times of their begin, where the clock was right
+	}
+	if now.Sub(since) >= s.cfg.SilentAfter {
+		return nil
+	}
+	return hpcsera.Errorf(hpcsera.AgentActive, "the server was put back from a backup at %s, and another instance of this agent may not know yet.", since.UTC().Format(time.RFC3339)).
+		Hint("Wait: it goes on by itself within %v.", s.cfg.SilentAfter)
+}
+
 func (s *Service) active(row *store.Agent) error {
 	host, seen := "an unknown host", "never"
 	if row.Facts != nil && row.Facts.Host != "" {
@@ -104,20 +135,13 @@ func stale(row *store.Agent, term int64) error {
 		Hint("Another instance of this agent took over. Stop; facts in the journal are reported by it.")
 }
 
-// restored refuses what can only come from before a backup was restored. The
-// replay of journals, which would mend it, has its place here.
-func restored(field, format string, args ...any) error {
-	return hpcsera.Errorf(hpcsera.Conflict, format+": its database is an older one.", args...).At(field).
-		Hint("After a restored backup agents with nothing unfinished go on by themselves; for others see doc/operating.md. Jobs in the batch system are not touched.")
-}
-
 // fence refuses a sender that does not hold the term.
 func fence(row *store.Agent, instance string, term int64) error {
 	if row.Removed {
 		return hpcsera.Errorf(hpcsera.TokenInvalid, "the agent was removed.")
 	}
 	if term > row.Term {
-		return restored("term", "the term %d was never given by this database", term)
+		return unknownTerm(term)
 	}
 	if row.Instance != instance || row.Term != term || term == 0 {
 		return stale(row, term)

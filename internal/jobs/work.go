@@ -3,6 +3,7 @@ package jobs
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -31,14 +32,13 @@ func (s *Service) Work(ctx context.Context, p *auth.Principal, agent string, r h
 	if err := checkWork(r); err != nil {
 		return hpcsera.WorkAnswer{}, err
 	}
+	acked := s.acked(agent, r.Acked)
 	row, err := s.claim(ctx, p.Agent, r)
 	if err != nil {
-		return hpcsera.WorkAnswer{}, err
+		// A database that was put back gives old terms again.
+		return hpcsera.WorkAnswer{}, cmp.Or(s.outlived(ctx, p.Agent, acked, r), err)
 	}
-	poll := poll{s: s, agent: row, instance: r.Instance, term: row.Term, free: r.Free, epoch: r.Epoch}
-	if poll.acked, err = s.acked(agent, r); err != nil {
-		return hpcsera.WorkAnswer{}, err
-	}
+	poll := poll{s: s, agent: row, instance: r.Instance, term: row.Term, free: r.Free, epoch: r.Epoch, fresh: r.Term == 0, acked: acked}
 	if r.Stopping {
 		poll.free = 0
 		r.Wait = 0
@@ -62,24 +62,6 @@ func checkWork(r hpcsera.WorkRequest) error {
 	return nil
 }
 
-// acked returns the seq up to which the agent has journalled its orders. A
-// cursor that is not ours counts as none: the agent then gets again what it
-// has, and knows it by the revision.
-func (s *Service) acked(agent string, r hpcsera.WorkRequest) (position, error) {
-	if r.Acked == "" {
-		return position{}, nil
-	}
-	epoch, seq, ok := s.cursors.read(agent, r.Acked)
-	if !ok {
-		s.cfg.Log.Warn("an agent sent a cursor that is not ours; its orders are repeated", "agent", agent)
-		return position{}, nil
-	}
-	return position{epoch: epoch, seq: seq}, nil
-}
-
-// position is a place in the sequence of a deployment's life.
-type position struct{ epoch, seq int64 }
-
 // poll is one work request under way.
 type poll struct {
 	s        *Service
@@ -87,6 +69,7 @@ type poll struct {
 	instance string
 	term     int64
 	epoch    int64
+	fresh    bool // the instance has no term yet, so it has served in no epoch
 	acked    position
 	free     int
 }
@@ -101,6 +84,9 @@ func (w *poll) run(ctx context.Context, watch *watch, wait time.Duration) (hpcse
 	defer cancel()
 	for {
 		answer, ready, err := w.look(ctx)
+		if errors.Is(err, errPutBack) {
+			err = w.s.begin(ctx, w.agent.ID, w.acked)
+		}
 		if err == nil {
 			w.s.cfg.Sightings.Seen(w.agent.ID)
 		}
@@ -110,7 +96,7 @@ func (w *poll) run(ctx context.Context, watch *watch, wait time.Duration) (hpcse
 			}
 		}
 		answer.Stopping = w.s.stopping()
-		if err != nil || len(answer.Orders) > 0 || answer.Stopping || limited.Err() != nil {
+		if err != nil || answer.Replay || len(answer.Orders) > 0 || answer.Stopping || limited.Err() != nil {
 			return answer, err
 		}
 		watch.wait(limited, sub)
@@ -147,10 +133,17 @@ func (w *poll) look(ctx context.Context) (answer hpcsera.WorkAnswer, ready bool,
 		if err := fence(row, w.instance, w.term); err != nil {
 			return err
 		}
-		if answer.Epoch, err = w.checkEpoch(r); err != nil {
+		last, err := r.LastSeq()
+		if err == nil {
+			answer.Epoch, err = r.Epoch()
+		}
+		if err != nil {
 			return err
 		}
-		answer.Term, answer.AppliedSeq, answer.Reads = row.Term, row.AppliedSeq, []hpcsera.Read{}
+		answer.Term, answer.AppliedSeq, answer.Orders, answer.Reads = row.Term, row.AppliedSeq, []hpcsera.Order{}, []hpcsera.Read{}
+		if answer.Replay, err = w.sameLife(answer.Epoch, last); err != nil || answer.Replay {
+			return err
+		}
 		jobs, err := r.Orders(w.agent.ID, w.acked.seq, allOrders)
 		if err != nil {
 			return err
@@ -159,34 +152,12 @@ func (w *poll) look(ctx context.Context) (answer hpcsera.WorkAnswer, ready bool,
 		if answer.Orders, upto, err = w.s.orders(r, jobs, w.acked.seq); err != nil {
 			return err
 		}
-		answer.Cursor = w.s.cursors.make(w.agent.ID, answer.Epoch, upto)
+		answer.Cursor = w.s.cursors.make(w.agent.ID, position{epoch: answer.Epoch, seq: upto, last: last, term: row.Term})
 		answer.StatusList = w.s.cfg.StatusList()
 		ready, err = w.hasReady(r, jobs)
 		return err
 	})
 	return answer, ready, store.Failed("look for work", err)
-}
-
-// checkEpoch refuses an agent that knows more of the deployment's life than
-// the database does.
-func (w *poll) checkEpoch(r store.Reader) (int64, error) {
-	epoch, err := r.Epoch()
-	if err != nil {
-		return 0, err
-	}
-	last, err := r.LastSeq()
-	switch {
-	case err != nil:
-		return 0, err
-	case w.epoch != 0 && w.epoch != epoch:
-		return 0, restored("epoch", "the agent is in epoch %d, the server in %d", w.epoch, epoch)
-	case w.acked.epoch > epoch || w.acked.epoch == epoch && w.acked.seq > last:
-		return 0, restored("acked", "the agent holds orders that this server does not know")
-	case w.acked.epoch < epoch:
-		// What it acknowledged then, the restored database may order again.
-		w.acked = position{}
-	}
-	return epoch, nil
 }
 
 // room is how many new jobs the agent can take. It does not count those it

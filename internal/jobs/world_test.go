@@ -263,7 +263,31 @@ func (w *world) agentOf(user, site string, projects ...string) *agentWorld {
 		ID: hpcsera.NewID("ag"), User: user, Site: site, Projects: projects, Thumbprint: thumb, Created: w.clock(), Expires: w.clock().Add(24 * time.Hour),
 	}, Hash: []byte{1}}
 	w.write(func(tx store.Tx) error { return tx.InsertAgent(a) })
-	return &agentWorld{w: w, jobs: w.jobs, id: a.ID, instance: hpcsera.NewID("i"), host: "login1"}
+	return &agentWorld{w: w, jobs: w.jobs, id: a.ID, instance: hpcsera.NewID("i"), host: "login1", epoch: w.epoch()}
+}
+
+func (w *world) epoch() (epoch int64) {
+	w.t.Helper()
+	err := w.store.Read(w.t.Context(), func(r store.Reader) (err error) {
+		epoch, err = r.Epoch()
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return epoch
+}
+
+func (w *world) last() (last int64) {
+	w.t.Helper()
+	err := w.store.Read(w.t.Context(), func(r store.Reader) (err error) {
+		last, err = r.LastSeq()
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return last
 }
 
 // agentWorld is what an agent's process knows.
@@ -334,7 +358,7 @@ func (a *agentWorld) report(job string, state hpcsera.State, edit ...func(*hpcse
 
 func (a *agentWorld) send(reports ...hpcsera.Report) []hpcsera.Outcome {
 	a.w.t.Helper()
-	answer, err := a.jobs.Reports(a.w.t.Context(), a.principal(), a.id, hpcsera.ReportRequest{Instance: a.instance, Term: a.term, Reports: reports})
+	answer, err := a.jobs.Reports(a.w.t.Context(), a.principal(), a.id, hpcsera.ReportRequest{Instance: a.instance, Term: a.term, Epoch: a.epoch, Acked: a.acked, Reports: reports})
 	if err != nil {
 		a.w.t.Fatalf("reports: %v", err)
 	}

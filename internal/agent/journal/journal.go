@@ -47,7 +47,6 @@ const (
 	KindOutcome   Kind = "outcome"   // Job's steps have ended as Outcome says
 	KindFact      Kind = "fact"      // Fact will be reported
 	KindSent      Kind = "sent"      // the server answered every fact up to Seq
-	KindOver      Kind = "over"      // Fact is how a job ended that stood in a journal before this one
 	KindForgotten Kind = "forgotten" // Job's directory was removed
 )
 
@@ -71,18 +70,7 @@ type Entry struct {
 	Outcome  *Outcome        `json:"outcome,omitempty"`
 	Fact     *hpcsera.Report `json:"fact,omitempty"`
 	Seq      int64           `json:"seq,omitempty"`
-	Over     *Over           `json:"over,omitempty"`
 	Created  time.Time       `json:"created,omitzero"` // of the order that Fact answers, where its job is over
-}
-
-// Over is what is known of a job that is over besides its end: what it ran and
-// what stands of it.
-type Over struct {
-	Digest  string       `json:"digest,omitempty"`
-	Run     string       `json:"run,omitempty"` // the digest of its run part
-	Created time.Time    `json:"created,omitzero"`
-	Tags    []string     `json:"tags,omitempty"`
-	Keep    hpcsera.Keep `json:"keep,omitzero"`
 }
 
 // Outcome is how a job's steps ended.
