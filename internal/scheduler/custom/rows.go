@@ -79,7 +79,7 @@ func (c columns) read(text string) ([]map[string]string, error) {
 	list := []map[string]string{}
 	for _, line := range lines[1 : len(lines)-1] {
 		texts := c.split(line)
-		if len(texts) != len(c.Fields) {
+		if len(texts) != len(c.Fields) || line == lines[0] {
 			return nil, errRow
 		}
 		row := map[string]string{}
