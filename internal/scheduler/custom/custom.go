@@ -32,8 +32,16 @@ type Driver struct {
 	user   string
 }
 
-// Load reads a scheduler file. user is the account the agent runs as.
+// Load reads a scheduler file. user is the account the agent runs as, whose
+// rights its commands have: a file that everybody can write is refused.
 func Load(path, user string) (Driver, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Driver{}, fmt.Errorf("scheduler: %w", err)
+	}
+	if info.Mode().Perm()&0o002 != 0 {
+		return Driver{}, offence(path, "everybody can write it, and so what commands run as %s.", user).Hint("chmod o-w %s", path)
+	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return Driver{}, fmt.Errorf("scheduler: %w", err)

@@ -2,7 +2,9 @@ package custom_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -85,6 +87,22 @@ func TestAFileIsCheckedWhenItIsLoaded(t *testing.T) {
 				t.Errorf("got %v, want it at %s", err, c.where)
 			}
 		})
+	}
+}
+
+func TestAFileThatEverybodyCanWriteIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "small.yaml")
+	if err := os.WriteFile(path, []byte(small), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := custom.Load(path, "alice"); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := custom.Load(path, "alice"); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v, want it refused by name", err)
 	}
 }
 
@@ -180,5 +198,81 @@ func TestASiteWithoutHistoryIsKnownByItsWords(t *testing.T) {
 	_, err := call.Parse(scheduler.Output{Stderr: []byte("Slurm accounting storage is disabled\n"), Exit: 1})
 	if !errors.Is(err, scheduler.ErrNoHistory) {
 		t.Errorf("got %v, want no history", err)
+	}
+}
+
+// FuzzListings: whatever a command prints, it is an error or rows with ids, and
+// only a rule ends a job.
+func FuzzListings(f *testing.F) {
+	drivers := []custom.Driver{load(f, "slurm.yaml"), load(f, "htcondor.yaml"), parse(f, small)}
+	for i, name := range []string{"../slurm/testdata/squeue.txt", "testdata/condor_q.xml", "../pbs/testdata/live.json"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text, i, 0)
+	}
+	f.Fuzz(func(t *testing.T, text []byte, driver, exit int) {
+		list, err := drivers[uint(driver)%3].Queue().Parse(scheduler.Output{Stdout: text, Exit: exit})
+		if err == nil && (exit != 0 || len(text) == 0) || err != nil && list != nil {
+			t.Errorf("exit %d: got %+v, %v", exit, list, err)
+		}
+		for _, st := range list {
+			if st.ID == "" || st.Exit != nil && st.Phase != scheduler.PhaseEnded {
+				t.Errorf("got %+v", st)
+			}
+		}
+	})
+}
+
+// FuzzFile: no text makes the reader of scheduler files panic, nor a driver made of one.
+func FuzzFile(f *testing.F) {
+	for _, name := range []string{"slurm.yaml", "htcondor.yaml"} {
+		text, err := os.ReadFile(examples + name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(text))
+	}
+	f.Add(small)
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := custom.Parse("f.yaml", []byte(text), "alice")
+		if err != nil {
+			return
+		}
+		call := d.Submit(scheduler.Submission{
+			Tag: "s_1", Script: "/s", Directory: "/d", Output: "/o", Resources: hpcsera.Resources{Memory: 1 << 30, ProcessCount: 2}, Attributes: hpcsera.Attributes{Duration: 61},
+		})
+		if call.Refusal == nil && (len(call.Argv) == 0 || call.Argv[0] == "") {
+			t.Errorf("got %q", call.Argv)
+		}
+	})
+}
+
+func BenchmarkQueueOf10000Jobs(b *testing.B) {
+	for _, c := range []struct{ file, recorded, row, end string }{
+		{"slurm.yaml", "", "%d\x1fc\x1fRUNNING\x1fNone\x1f0\x1f0\x1f1795346418\x1f1795346418\x1fn1\x1fs_%020d\x1f\n", ""},
+		{"htcondor.yaml", "<classads>\n", "<c>\n    <a n=\"ClusterId\"><i>%d</i></a>\n    <a n=\"JobBatchName\"><s>s_%020d</s></a>\n    <a n=\"JobStatus\"><i>2</i></a>\n    <a n=\"QDate\"><i>1795346425</i></a>\n</c>\n", "</classads>\n"},
+	} {
+		b.Run(c.file, func(b *testing.B) {
+			parse := load(b, c.file).Queue().Parse
+			text := c.recorded
+			if text == "" {
+				text = "JOBID\x1fCLUSTER\x1fSTATE\x1fREASON\x1fRESTART_COUNT\x1fEXIT_CODE\x1fSUBMIT_TIME\x1fSTART_TIME\x1fNODELIST\x1fNAME\x1f\n"
+			}
+			var all strings.Builder
+			all.WriteString(text)
+			for i := range 10000 {
+				fmt.Fprintf(&all, c.row, i+1, i)
+			}
+			all.WriteString(c.end)
+			out := scheduler.Output{Stdout: []byte(all.String())}
+			b.SetBytes(int64(len(out.Stdout)))
+			for b.Loop() {
+				if list, err := parse(out); err != nil || len(list) != 10000 {
+					b.Fatal(len(list), err)
+				}
+			}
+		})
 	}
 }

@@ -17,7 +17,8 @@ func (d Driver) statuses(l listing, text []byte) ([]scheduler.Status, error) {
 	if err != nil {
 		return nil, d.file.Product.Garbled(err.Error(), text)
 	}
-	var list []scheduler.Status
+	list := make([]scheduler.Status, 0, len(found))
+	known := meanings{}
 	for _, row := range found {
 		for field, value := range row {
 			if slices.Contains(l.Nothing, value) && field != "tag" {
@@ -28,7 +29,7 @@ func (d Driver) statuses(l listing, text []byte) ([]scheduler.Status, error) {
 		if row["id"] == "" || hpcsera.ValidID("s", row["tag"]) && !validID(row["id"]) {
 			return nil, d.file.Product.Garbled("with a job that has no id", text)
 		}
-		list = append(list, d.status(row, l))
+		list = append(list, d.status(row, l, known))
 	}
 	return list, nil
 }
@@ -38,25 +39,40 @@ func validID(id string) bool {
 	return id[0] != '-' && !strings.ContainsFunc(id, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) || r == ',' || r == '"' })
 }
 
-func (d Driver) status(row map[string]string, l listing) scheduler.Status {
+// meanings are the rules for the states and messages that a listing has had so
+// far: thousands of its jobs have the same.
+type meanings map[[2]string]*rule
+
+func (d Driver) meaning(state, message, in string) *rule {
+	for i := range d.file.States {
+		if r := &d.file.States[i]; (r.In == "" || r.In == in) && r.State.is(state) && r.Message.is(message) {
+			return r
+		}
+	}
+	return nil
+}
+
+func (d Driver) status(row map[string]string, l listing, known meanings) scheduler.Status {
 	st := scheduler.Status{
 		Ref:   scheduler.Ref{ID: row["id"], Cluster: row["cluster"], Tag: row["tag"]},
 		Phase: scheduler.PhaseUnknown, Native: row["state"], Message: row["message"], Nodes: row["nodes"],
 		Submitted: moment(row["submitted"]),
 	}
 	st.Restarts, _ = strconv.Atoi(row["restarts"])
-	for _, r := range d.file.States {
-		if r.In != "" && r.In != l.in || !r.State.is(st.Native) || !r.Message.is(st.Message) {
-			continue
-		}
-		st.Phase, st.Reason, st.Incomplete = r.Phase, r.Reason, r.Incomplete
-		if r.Exit != "" {
-			st.Exit = exitOf(l.Exit, row["exit"], row["signal"])
-		}
-		if r.Exit == exitNonzero && st.Exit != nil && *st.Exit == (hpcsera.Exit{}) {
-			st.Exit = nil
-		}
-		break
+	r, ok := known[[2]string{st.Native, st.Message}]
+	if !ok {
+		r = d.meaning(st.Native, st.Message, l.in)
+		known[[2]string{st.Native, st.Message}] = r
+	}
+	if r == nil {
+		return st
+	}
+	st.Phase, st.Reason, st.Incomplete = r.Phase, r.Reason, r.Incomplete
+	if r.Exit != "" {
+		st.Exit = exitOf(l.Exit, row["exit"], row["signal"])
+	}
+	if r.Exit == exitNonzero && st.Exit != nil && *st.Exit == (hpcsera.Exit{}) {
+		st.Exit = nil
 	}
 	if st.Phase == scheduler.PhaseQueued {
 		st.Estimated = moment(row["estimated"])
