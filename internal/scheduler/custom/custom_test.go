@@ -59,6 +59,8 @@ func TestAFileIsCheckedWhenItIsLoaded(t *testing.T) {
 		"a condition on another field":  {`"{script}"`, `{account: ["-q{queue_name}"]}, "{script}"`, "small.yaml:4 submit.command[7]"},
 		"a value where it is not":       {`"{script}"`, `{not account: ["-A{account}"]}, "{script}"`, "small.yaml:4 submit.command[7]"},
 		"an unknown condition":          {`"{script}"`, `{walltime: [x]}, "{script}"`, "small.yaml:4 submit.command[7]"},
+		"a condition without a name":    {"[put,", `[{"": []}, put,`, "small.yaml:4 submit.command[0]"},
+		"no condition at all":           {"[put,", "[{}, put,", "small.yaml:4 submit.command"},
 		"memory without its unit":       {`"{script}"`, `{memory: ["{memory}"]}, "{script}"`, "small.yaml:4 submit.command[7]"},
 		"a list inside an argument":     {`"{ids}"`, `"id={ids}"`, "small.yaml:9 cancel.command[1]"},
 		"no regular expression":         {`^(?P<id>\d+)$`, `^(?P<id>\d+$`, "small.yaml:5 submit.id"},

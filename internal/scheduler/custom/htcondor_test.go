@@ -35,7 +35,7 @@ func TestHTCondorByAFileIsSubmittedTo(t *testing.T) {
 	want := []string{
 		"condor_submit", "-terse", "-batch-name", "s_1", "-append", "universe=vanilla", "-append", "executable=/spool/s.sh", "-append", "initialdir=/work",
 		"-append", "output=/spool/s.out", "-append", "error=/spool/s.out", "-append", "should_transfer_files=NO",
-		"-append", `environment="HPCSERA_HTCONDOR_ID=$(ClusterId)"`, "-append", "request_cpus=8", "-append", "hold=true", "-append", "request_memory=3073",
+		"-append", `environment="HPCSERA_HTCONDOR_ID=$(ClusterId)"`, "-append", "getenv=HOME,USER,LOGNAME,PATH,LANG,LC_ALL,TZ", "-append", "request_cpus=8", "-append", "hold=true", "-append", "request_memory=3073",
 		"-append", "accounting_group=physics", "-append", "periodic_remove=JobStatus == 2 && time() - EnteredCurrentStatus > 90",
 		"-append", `requirements=Machine == "node7"`, "/dev/null", "-queue", "1",
 	}

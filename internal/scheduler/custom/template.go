@@ -2,6 +2,7 @@ package custom
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -44,13 +45,16 @@ func (a *argument) UnmarshalJSON(b []byte) error {
 	}
 	var m map[string][]template
 	if err := json.Unmarshal(b, &m); err != nil {
-		if e, ok := err.(*hpcsera.Error); ok { //nolint:errorlint // as it was made
+		if e, ok := errors.AsType[*hpcsera.Error](err); ok {
 			return e
 		}
 		return hpcsera.Errorf(hpcsera.InvalidField, "an argument is text, or a mapping of a field to a list of arguments.")
 	}
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		field, not := strings.CutPrefix(key, "not ")
+		if field == "" {
+			return hpcsera.Errorf(hpcsera.InvalidField, "a condition is the name of a field, or not and the name.")
+		}
 		*a = append(*a, group{field: field, not: not, args: m[key]})
 	}
 	return nil
