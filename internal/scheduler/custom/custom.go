@@ -4,8 +4,8 @@
 // a job brings can become an option or a second argument. The agent's
 // scheduler.Scheduler is its only caller.
 //
-// examples/custom-schedulers has such files; File documents their keys. What
-// a file does not say, a driver made of it refuses: a job that asks for
+// examples/custom-schedulers has such files, and their keys in its README.md.
+// What a file does not say, a driver made of it refuses: a job that asks for
 // something for which there is no argument is not submitted without it. There
 // are no arrays.
 //
