@@ -50,7 +50,7 @@ func offence(at, format string, args ...any) *hpcsera.Error {
 var systemName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
 
 // check refuses a file that could not be driven.
-func (f *File) check() error {
+func (f *file) check() error {
 	if !systemName.MatchString(f.System) {
 		return offence("system", "%q is not a name for a batch system.", f.System).Hint("Use small letters, digits, - and _, such as htcondor.")
 	}
@@ -73,7 +73,7 @@ func (f *File) check() error {
 	return nil
 }
 
-func (f *File) checkSubmit() error {
+func (f *file) checkSubmit() error {
 	job := asked(scheduler.Submission{})
 	maps.Copy(job, everywhere)
 	job["attributes"] = []string(nil)
@@ -93,8 +93,8 @@ func (f *File) checkSubmit() error {
 		return offence("submit.id", "it says not where the job's id stands.").Hint(`Write a regular expression with a group id, such as ^(?P<id>\d+)$`)
 	}
 	for name := range f.Assumed {
-		if !slices.Contains(wanted, name) {
-			return offence("assumed."+name, "no job asks for it.").Hint("Use one of %s.", strings.Join(wanted, ", "))
+		if _, ok := job[name].(int); !ok || !slices.Contains(wanted, name) {
+			return offence("assumed."+name, "no job asks for such a number.").Hint("Use a field such as node_count or processes_per_node.")
 		}
 	}
 	for name := range f.Allowed {
@@ -172,7 +172,7 @@ func (t template) check(where string, g group, known values) error {
 // ofJob are the fields of a listing of jobs, the first three in every one.
 var ofJob = []string{"id", "tag", "state", "cluster", "message", "exit", "signal", "nodes", "submitted", "estimated", "restarts"}
 
-func (f *File) checkListings() error {
+func (f *file) checkListings() error {
 	if err := f.Queue.Command.check("queue.command", everywhere); err != nil {
 		return err
 	}
@@ -241,7 +241,7 @@ func (r rows) check(at string, known []string) (fields []string, err error) {
 	return fields, nil
 }
 
-func (f *File) checkActs() error {
+func (f *file) checkActs() error {
 	if f.Cancel == nil {
 		return offence("cancel", "without it no job could be stopped.").Hint("Write cancel: {command: […, \"{ids}\"]}.")
 	}
@@ -259,7 +259,7 @@ func (f *File) checkActs() error {
 	return nil
 }
 
-func (f *File) checkProbe() error {
+func (f *file) checkProbe() error {
 	if len(f.Probe) == 0 {
 		return offence("probe", "nothing tells whether the batch system answers.").Hint("Write a list of commands and what their output must have.")
 	}
@@ -292,7 +292,7 @@ var meant = map[scheduler.Phase][]hpcsera.Reason{
 	},
 }
 
-func (f *File) checkStates() error {
+func (f *file) checkStates() error {
 	if len(f.States) == 0 {
 		return offence("states", "every state would be unknown.").Hint("Write a list of rules.")
 	}

@@ -26,7 +26,7 @@ import (
 
 // Driver is a driver made of a file by Load or Parse. It is immutable.
 type Driver struct {
-	file   File
+	file   file
 	name   string // of the file, for messages
 	folder string
 	user   string

@@ -76,6 +76,7 @@ func TestAFileIsCheckedWhenItIsLoaded(t *testing.T) {
 		"the exit of a running job":     {"phase: running", "phase: running, exit: told", "small.yaml:13 states[1]"},
 		"a probe that reads nothing":    {", answers: yes", "", "small.yaml:10 probe[0]"},
 		"attributes that go nowhere":    {"cancel:", `attributes: {qos: {arguments: ["-q{value}"]}}` + "\ncancel:", "small.yaml:4 submit.command"},
+		"an assumption about memory":    {"cancel:", "assumed: {memory: 1}\ncancel:", "small.yaml:9 assumed.memory"},
 		"an assumption about nothing":   {"cancel:", "assumed: {walltime: 1}\ncancel:", "small.yaml:9 assumed.walltime"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
-// File is a scheduler file.
-type File struct {
+// file is a scheduler file, as its README has it.
+type file struct {
 	System  string            `json:"system"`  // the batch system's name, and the prefix of its custom attributes
 	Product scheduler.Product `json:"product"` // its name in messages
 	// Environment is what the batch system tells its jobs.

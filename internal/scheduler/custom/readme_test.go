@@ -29,7 +29,7 @@ func TestEveryKeyAndEveryValueIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	words := keysOf(reflect.TypeFor[File]())
+	words := keysOf(reflect.TypeFor[file]())
 	for name := range asked(scheduler.Submission{}) {
 		words = append(words, name)
 	}
