@@ -91,6 +91,7 @@ var imports = []struct {
 
 	{"internal/scheduler", ".", "a seam, and what exists once above the drivers"},
 	{"internal/scheduler/schedulertest", ". internal/scheduler", "the suite knows the seam only"},
+	{"internal/scheduler/custom", ". internal/scheduler internal/strictyaml", "a driver, of which a file that people write is the one half"},
 	{"internal/scheduler/...", ". internal/scheduler", "a driver is pure: argument vectors out, output in"},
 	{"internal/agent/...", ". approval client internal/scheduler internal/agent/... internal/failpoint internal/strictyaml",
 		"the agent trusts no server code; drivers are handed in by its main"},

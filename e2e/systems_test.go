@@ -26,6 +26,10 @@ func standIn() {
 	}
 }
 
+// byFile is the system of the file that describes Slurm as any batch system is
+// described to the agent.
+const byFile = "slurm-by-file"
+
 // batchSystems are what the main job runs on beside Slurm: each returns lines of
 // agent.yaml and variables of the agent.
 var batchSystems = map[string]func(t *testing.T) (settings, env []string){
@@ -40,6 +44,7 @@ var batchSystems = map[string]func(t *testing.T) (settings, env []string){
 		}
 		return nil, strings.Fields(string(text))
 	},
+	byFile: func(t *testing.T) ([]string, []string) { return nil, []string{"SLURM_CONF=" + slurmConf(t)} },
 	"pbs": func(t *testing.T) ([]string, []string) {
 		commands, err := pbsfake.Install(filepath.Join(openDir(t), "pbs"), self(t), pbsfake.Config{History: true})
 		if err != nil {
@@ -86,7 +91,14 @@ func TestTheMainJobRunsOnEveryBatchSystem(t *testing.T) {
 			t.Parallel()
 			settings, env := batchSystems[name](t)
 			d := newDeployment(t, "", "")
-			l := newLogin(t, d, name, settings...)
+			setting := name
+			if name == byFile {
+				var err error
+				if setting, err = filepath.Abs("../examples/custom-schedulers/slurm.yaml"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l := newLogin(t, d, setting, settings...)
 			l.env = append(l.env, env...)
 			l.startAgent(t, "")
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -47,5 +48,26 @@ func TestWithoutSettingsItIsSaidHowTheyComeToBe(t *testing.T) {
 		if code != 1 || !strings.Contains(printed, file) || !strings.Contains(printed, "hpcsera-agent enroll --server https://… --user YOU --site SITE --project PROJECT") {
 			t.Errorf("%s: got %d %s, want the path and the line that writes it", command, code, printed)
 		}
+	}
+}
+
+func TestAMistakeInASchedulerFileIsToldWithItsLine(t *testing.T) {
+	home := t.TempDir()
+	for name, text := range map[string]string{
+		".hpcsera/agent.yaml": "server: https://hpc.example.org\nuser: alice\nsite: gwdg\nscheduler: " + home + "/mine.yaml\n",
+		"mine.yaml":           "system: mine\nenvironment: {id: [ID]}\nsubmit: {command: [put, \"{nonsense}\"]}\n",
+	} {
+		path := filepath.Join(home, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	code := run(t.Context(), []string{"doctor"}, []string{"HOME=" + home}, strings.NewReader(""), &out, &out)
+	if code != 1 || !strings.Contains(out.String(), "mine.yaml:3 submit.command[1]: there is no {nonsense} here") {
+		t.Errorf("got %d %s, want the line and what is wrong", code, out.String())
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/hpcsera/hpcsera/internal/agent"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
+	"github.com/hpcsera/hpcsera/internal/scheduler/custom"
 	"github.com/hpcsera/hpcsera/internal/scheduler/local"
 	"github.com/hpcsera/hpcsera/internal/scheduler/lsf"
 	"github.com/hpcsera/hpcsera/internal/scheduler/oar"
@@ -62,6 +63,13 @@ func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batc
 	}
 	if c.Scheduler == processes.System() {
 		return processes, loginSystem, nil
+	}
+	if filepath.IsAbs(c.Scheduler) {
+		d, err := custom.Load(c.Scheduler, account())
+		if err != nil {
+			return nil, nil, err
+		}
+		return p.scheduler(d, config), loginSystem, nil
 	}
 	for _, d := range all {
 		if d.System() == c.Scheduler {

@@ -34,7 +34,7 @@ type Config struct {
 	StateDir      string            `json:"state_dir"`      // key, credential, trust file, journal; default ~/.hpcsera
 	SpoolDir      string            `json:"spool_dir"`      // shared with the compute nodes; default STATE_DIR/spool
 	WorkRoot      string            `json:"work_root"`      // jobs' directories, shared with the compute nodes; default STATE_DIR/work
-	Scheduler     string            `json:"scheduler"`      // slurm, local, or auto (default): slurm where it answers
+	Scheduler     string            `json:"scheduler"`      // auto (default): the one that answers; the name of one, or the path of a file that describes one
 	Commands      map[string]string `json:"commands"`       // absolute paths of the batch system's commands, where not found
 	Launcher      string            `json:"launcher"`       // MPI launch line, see launchLine; default srun with slurm
 	MaxJobs       int               `json:"max_jobs"`       // unfinished jobs at once; default 2000
@@ -92,7 +92,7 @@ func (s *Seconds) UnmarshalJSON(b []byte) error {
 // MarshalJSON writes the length with its unit.
 func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).String()) }
 
-// systems are the values of scheduler.
+// systems are the values of scheduler, beside the paths of files.
 var systems = []string{"auto", "slurm", "pbs", "lsf", "sge", "oar", "local"}
 
 // settings are the keys that an environment variable can set.
@@ -275,9 +275,9 @@ func (c Config) Check() error {
 				Hint("Write into agent.yaml what the operator registered: %s: NAME", field)
 		}
 	}
-	if !slices.Contains(systems, c.Scheduler) {
+	if !slices.Contains(systems, c.Scheduler) && !filepath.IsAbs(c.Scheduler) {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a batch system this agent knows.", c.Scheduler).At("scheduler").
-			Hint("Use one of %s.", strings.Join(systems, ", "))
+			Hint("Use one of %s, or the absolute path of a file that describes another.", strings.Join(systems, ", "))
 	}
 	switch c.Trust.Code {
 	case codeSigned:

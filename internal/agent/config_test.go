@@ -31,6 +31,19 @@ func TestAPlainHTTPServerMustBeOnThisHost(t *testing.T) {
 	}
 }
 
+func TestTheBatchSystemIsOneThatIsKnownOrAFilesPath(t *testing.T) {
+	for scheduler, ok := range map[string]bool{
+		"auto": true, "slurm": true, "/etc/hpcsera/htcondor.yaml": true,
+		"slrum": false, "custom": false, "htcondor.yaml": false, "./htcondor.yaml": false, "~/htcondor.yaml": false,
+	} {
+		c := Config{Server: "https://hpc.example.org", User: "alice", Site: "gwdg", Scheduler: scheduler, MaxJobs: 1}
+		c.Trust.Code = codeSigned
+		if err := c.Check(); ok != (err == nil) || !ok && !strings.Contains(err.Error(), "path") {
+			t.Errorf("%q: got %v, want it accepted: %v", scheduler, err, ok)
+		}
+	}
+}
+
 func TestTheEnvironmentSetsWhatTheFileSets(t *testing.T) {
 	environ := []string{
 		"HOME=/home/alice", "HPCSERA_AGENT_CONFIG=/dev/null", "HPCSERA_AGENT_SERVER=https://hpc.example.org", "HPCSERA_AGENT_PROJECTS=cfd,melt",

@@ -26,7 +26,8 @@ type Driver interface {
 	// Environment says what the batch system tells a job about itself.
 	Environment() Environment
 	// Submit hands a complete wrapper script to the batch system. The answer has
-	// a reference for each member, in their order.
+	// a reference for each member, in their order. Parse gets whole lines only
+	// of a command that ended with 0.
 	Submit(Submission) Call[[]Ref]
 	// Queue lists all live jobs of the user that runs the agent, those whose
 	// tag starts with hpcsera's prefix; finished ones may be among them.

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -106,7 +107,15 @@ func (s *Scheduler) Submit(ctx context.Context, sub Submission) ([]Ref, error) {
 	if sub.Size > 1 && s.driver.Environment().Index == "" {
 		return nil, &Refused{Message: s.driver.System() + " has no arrays"}
 	}
-	refs, err := do(ctx, s, submitKind, s.driver.Submit(sub))
+	call := s.driver.Submit(sub)
+	parse := call.Parse
+	call.Parse = func(out Output) ([]Ref, error) {
+		if out.Exit == 0 { // a line that broke off has a part of an id, which is another job's
+			out.Stdout = out.Stdout[:bytes.LastIndexByte(out.Stdout, '\n')+1]
+		}
+		return parse(out)
+	}
+	refs, err := do(ctx, s, submitKind, call)
 	if err == nil && len(refs) != sub.Size {
 		err = fmt.Errorf("%d ids for %d jobs", len(refs), sub.Size)
 	}

@@ -35,6 +35,7 @@
 package local
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -198,7 +199,11 @@ func read(out scheduler.Output) (answer, error) {
 	if out.Exit != 0 {
 		return a, failed(out)
 	}
-	if err := json.Unmarshal(out.Stdout, &a); err != nil || !a.Done {
+	text := out.Stdout
+	if at := bytes.Index(text, []byte("\n{")); at >= 0 && text[0] != '{' { // a warning precedes it
+		text = text[at:]
+	}
+	if err := json.Unmarshal(text, &a); err != nil || !a.Done {
 		return a, hpcsera.Errorf(hpcsera.Unavailable, "the command printed something else than an answer: %q", scheduler.FirstLine(out.Stdout))
 	}
 	return a, nil
@@ -235,10 +240,13 @@ func parseList(out scheduler.Output) ([]scheduler.Status, error) {
 	for _, e := range a.Jobs {
 		st := scheduler.Status{
 			Ref: scheduler.Ref{ID: e.ID, Tag: e.Tag}, Phase: scheduler.PhaseUnknown,
-			Native: e.State, Message: e.Message, Exit: e.Exit, Submitted: e.Submitted,
+			Native: e.State, Message: e.Message, Submitted: e.Submitted,
 		}
 		if phase, ok := phases[e.State]; ok {
 			st.Phase = phase
+		}
+		if st.Phase == scheduler.PhaseEnded {
+			st.Exit = e.Exit
 		}
 		switch {
 		case e.State == queued:

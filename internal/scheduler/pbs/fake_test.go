@@ -37,6 +37,7 @@ func (s *site) run(args ...string) (stdout, stderr string, exit int) {
 	path := filepath.Join(s.dir, "pbs", "bin", args[0])
 	var out, errs strings.Builder
 	cmd := exec.CommandContext(s.Context(), path, args[1:]...)
+	cmd.Dir = s.dir // where jobs leave their output
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.Env = append(os.Environ(), "TZ=UTC0", "HOME="+s.dir)
 	if err := cmd.Run(); err != nil {

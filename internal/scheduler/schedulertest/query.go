@@ -140,15 +140,9 @@ func brokenQueries(t *testing.T, h Harness) {
 	for name, text := range map[string]string{
 		"fails":                 "echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1",
 		"fails after its work":  real + ` "$@"; exit 1`,
-		"prints nothing":        "exit 0",
-		"prints one line":       "echo The system is down for maintenance.",
-		"prints garbage":        "head -c 4000 /dev/urandom",
 		"breaks off":            real + ` "$@" | head -c 40`,
 		"loses its last byte":   real + ` "$@" | head -c -2`,
-		"is killed":             "kill -KILL $$",
-		"hangs":                 "sleep 600",
 		"hangs with its output": real + ` "$@"; sleep 600`,
-		"prints without end":    "cat /dev/zero",
 	} {
 		t.Run(name, func(t *testing.T) {
 			broken := h.New(t, func(c *scheduler.Config) {
@@ -248,17 +242,6 @@ func lateSubmission(t *testing.T, h Harness) {
 	b.await(known, scheduler.PhaseHeld)
 	b.act(scheduler.Cancel, known)
 	b.cancelledWaiting(h, known)
-}
-
-func missingCommand(t *testing.T, h Harness) {
-	b := newBench(t, h, nil)
-	for name, path := range map[string]string{"absent": b.file("absent"), "no program": b.file("."), "relative": "sbatch"} {
-		s := h.New(t, func(c *scheduler.Config) { c.Commands[h.Submit] = path })
-		_, err := s.Submit(t.Context(), b.job("exit 0"))
-		if refused, ok := errors.AsType[*scheduler.Refused](err); !ok || !refused.Unreached || !refused.Throttled {
-			t.Errorf("%s: got %#v, want it refused as unreached, to be tried later", name, err)
-		}
-	}
 }
 
 func probe(t *testing.T, h Harness) {
