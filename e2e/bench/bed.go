@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -159,11 +158,16 @@ func (b *bed) enroll() error {
 		if err != nil {
 			return err
 		}
-		recorder := filepath.Join(b.dir, "sbatch")
-		if err := os.Link(self, recorder); err != nil {
-			return errors.Join(err, copyFile(self, recorder))
+		text += "max_jobs: 10000\ncommands:\n"
+		for _, name := range recorded {
+			recorder := filepath.Join(b.dir, name)
+			if err := os.Link(self, recorder); err != nil {
+				if err := copyFile(self, recorder); err != nil {
+					return err
+				}
+			}
+			text += "  " + name + ": " + recorder + "\n"
 		}
-		text += "commands: {sbatch: " + recorder + "}\n"
 	}
 	if err := os.WriteFile(filepath.Join(home, "agent.yaml"), []byte(text), 0o600); err != nil {
 		return err
@@ -205,7 +209,6 @@ func copyFile(from, to string) error {
 
 func (b *bed) agentCmd(args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(b.dir, "hpcsera-agent"), append(args, "--config", filepath.Join(b.dir, "agent", "agent.yaml"))...)
-	cmd.Env = append(os.Environ(), "BENCH_RECORD="+filepath.Join(b.dir, "submits"))
 	return cmd
 }
 

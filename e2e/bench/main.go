@@ -14,14 +14,15 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 )
 
 func main() {
-	if filepath.Base(os.Args[0]) == "sbatch" {
-		os.Exit(recordSubmit())
+	if name := filepath.Base(os.Args[0]); slices.Contains(recorded, name) {
+		os.Exit(record(name))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -36,7 +37,7 @@ type result struct{ what, asked, measured string }
 
 func run(ctx context.Context) error {
 	seconds := flag.Int("seconds", 4, "length of each turn of a rate")
-	only := flag.String("only", "", "measure one part: rates, share, verify, bulk, latency, inflight, readiness")
+	only := flag.String("only", "", "measure one part: rates, share, verify, bulk, latency, slurm, singles, inflight, readiness")
 	jobs := flag.Int("in-flight", 1000, "jobs of the agent's memory test")
 	flag.Parse()
 	b, err := newBed(ctx)
@@ -56,6 +57,8 @@ func run(ctx context.Context) error {
 		{"verify", b.verification},
 		{"bulk", b.bulk},
 		{"latency", b.latency},
+		{"slurm", b.bulkToSlurm},
+		{"singles", b.singles},
 		{"inflight", func(ctx context.Context) ([]result, error) { return b.inFlight(ctx, *jobs) }},
 		{"readiness", b.readiness},
 	} {
