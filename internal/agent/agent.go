@@ -68,7 +68,7 @@ type Agent struct {
 	site     policy.SiteFiles
 	version  string
 	account  string
-	lists    policy.Lists
+	judged   policy.Memory
 	binary   string
 	host     string
 	instance string
@@ -323,7 +323,7 @@ func (a *Agent) verify(spec hpcsera.OrderSpec) (*policy.Verdict, error) {
 		Deployment: a.config.Server, User: a.config.User, Site: a.config.Site, Projects: a.config.Projects,
 		Thumbprint: a.key.Thumbprint(), Now: time.Now(),
 		Unsigned: a.config.Trust.Code == codeServer, PasskeySameOrigin: a.config.Trust.PasskeySameOrigin,
-		Version: a.version, Account: a.account, Files: a.site, Lists: &a.lists,
+		Version: a.version, Account: a.account, Files: a.site, Memory: &a.judged,
 	})
 }
 
