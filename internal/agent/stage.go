@@ -121,10 +121,12 @@ func local(err error) error { return fmt.Errorf("%w: %w", errLocal, err) }
 // layOut fills the job's directory and writes the task of each step.
 func (a *Agent) layOut(ctx context.Context, j *job, v *policy.Verdict) error {
 	dir := a.jobDir(j.id)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return local(err)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return local(err)
+		}
 	}
-	if j.step == 0 {
+	if j.step == 0 && len(v.Manifest.Files) > 0 {
 		if err := a.layOutFiles(ctx, j.id, dir, v.Manifest.Files); err != nil {
 			return err
 		}
@@ -235,12 +237,8 @@ func (c *capped) Write(b []byte) (int, error) {
 	return c.w.Write(b)
 }
 
-// layOutStep writes a step's script and values beside its task.
+// layOutStep writes a step's task, with its script and values.
 func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict, dir string) error {
-	folder, err := a.spool.StepDir(j.id, index)
-	if err != nil {
-		return err
-	}
 	t := spool.Task{Job: j.id, Step: index, Directory: dir, Requeue: j.spec.Run.Requeue, Environment: map[string]string{}}
 	resources := j.spec.Run.Resources
 	if s.Resources != nil {
@@ -249,10 +247,8 @@ func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict,
 	launch := a.launchLine(s, resources)
 	switch {
 	case s.Script != "":
-		script := filepath.Join(folder, "script")
-		if err := replaceFile(script, []byte(s.Script), 0o700); err != nil {
-			return err
-		}
+		script := a.spool.FilePath(j.id, index, "script")
+		t.Files = append(t.Files, spool.File{Name: "script", Text: s.Script, Program: true})
 		t.Argv = []string{script}
 		if !strings.HasPrefix(s.Script, "#!") {
 			t.Argv = []string{"/bin/bash", script}
@@ -280,10 +276,8 @@ func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict,
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(folder, "values.json")
-	if err := replaceFile(file, values, 0o600); err != nil {
-		return err
-	}
+	file := a.spool.FilePath(j.id, index, "values.json")
+	t.Files = append(t.Files, spool.File{Name: "values.json", Text: string(values)})
 	for name, value := range v.Manifest.Environment {
 		t.Environment[name] = value
 	}

@@ -6,6 +6,7 @@
 //	bin/hpcsera-agent-DIGEST      the agent's own binary, as the wrapper runs it
 //	submissions/TAG/              wrapper.sh, submission.json, output
 //	JOB/STEP/task.json            what the step runs
+//	JOB/STEP/script, values.json  files that the wrapper writes as the task says
 //	JOB/STEP/N/claim              who owns the N-th start: link(2), so exactly one
 //	JOB/STEP/N/end                how it ended
 //	JOB/STEP/N/stdout, stderr     what it printed
@@ -109,9 +110,19 @@ type Task struct {
 	Directory   string            `json:"directory"`
 	Argv        []string          `json:"argv"`
 	Environment map[string]string `json:"environment"`
-	Check       []Check           `json:"check"` // bytes that are verified again at the start
+	Files       []File            `json:"files,omitempty"` // written into the step's folder at the start, then checked
+	Check       []Check           `json:"check"`           // bytes that are verified again at the start
 	Requeue     bool              `json:"requeue"`
 	Timeout     hpcsera.Duration  `json:"timeout,omitempty"` // of a login step
+}
+
+// File is one that a step needs beside its task. It goes with the task, and is
+// written on the compute node: on network file systems making files is what
+// takes the login node long, and a thousand jobs are laid out at once.
+type File struct {
+	Name    string `json:"name"` // below the step's folder
+	Text    string `json:"text"`
+	Program bool   `json:"program,omitempty"` // may be executed
 }
 
 // Check is a file and the SHA-256 that its bytes must have, in hexadecimal.
@@ -169,10 +180,9 @@ func (s *Spool) OutputPath(job string, step, n int, stream string) string {
 	return filepath.Join(s.start(job, step, n), stream)
 }
 
-// StepDir makes and returns the folder of a step.
-func (s *Spool) StepDir(job string, step int) (string, error) {
-	dir := s.step(job, step)
-	return dir, os.MkdirAll(dir, 0o700)
+// FilePath returns where a file of a task will be.
+func (s *Spool) FilePath(job string, step int, name string) string {
+	return filepath.Join(s.step(job, step), name)
 }
 
 // Take tries to become the owner of a start. It returns the claim that stands
@@ -305,11 +315,29 @@ func (s *Spool) Answer(names []string) {
 
 // PutTask writes a step's task, whole.
 func (s *Spool) PutTask(t Task) error {
-	dir, err := s.StepDir(t.Job, t.Step)
-	if err != nil {
+	dir := s.step(t.Job, t.Step)
+	err := os.Mkdir(dir, 0o700) // most jobs have one step, and come once
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("task: %w", err)
 	}
 	return writeWhole(filepath.Join(dir, "task.json"), t)
+}
+
+// PutFiles writes a task's files, each whole.
+func (s *Spool) PutFiles(t Task) error {
+	for _, f := range t.Files {
+		mode := fs.FileMode(0o600)
+		if f.Program {
+			mode = 0o700
+		}
+		if err := writeBytes(s.FilePath(t.Job, t.Step, f.Name), []byte(f.Text), mode); err != nil {
+			return fmt.Errorf("task: %w", err)
+		}
+	}
+	return nil
 }
 
 // Task reads a step's task.

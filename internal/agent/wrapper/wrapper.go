@@ -173,6 +173,9 @@ func (w *wrapper) program(n int, signals <-chan os.Signal) spool.End {
 		end.Failure, end.Exit.Code, end.Ended = err.Error(), 126, time.Now().UTC()
 		return end
 	}
+	if err := w.spool.PutFiles(w.task); err != nil {
+		return fail(err)
+	}
 	for _, c := range w.task.Check {
 		if err := verify(c); err != nil {
 			return fail(err)
