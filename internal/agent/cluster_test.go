@@ -406,7 +406,7 @@ func (j *batchJob) run() (scheduler.Phase, string, hpcsera.Reason, *hpcsera.Exit
 		return scheduler.PhaseEnded, "FAILED", "", &hpcsera.Exit{Code: 1}
 	}
 	m := sub.Members[j.member]
-	task, err := w.spool.Task(m.Job, m.Step)
+	task, err := w.spool.Task(j.tag, m)
 	if err != nil {
 		return scheduler.PhaseEnded, "FAILED", "", &hpcsera.Exit{Code: 1}
 	}

@@ -118,7 +118,7 @@ var errLocal = errors.New("this host")
 
 func local(err error) error { return fmt.Errorf("%w: %w", errLocal, err) }
 
-// layOut fills the job's directory and writes the task of each step.
+// layOut fills the job's directory, unless earlier steps have done so.
 func (a *Agent) layOut(ctx context.Context, j *job, v *policy.Verdict) error {
 	dir := a.jobDir(j.id)
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -126,20 +126,10 @@ func (a *Agent) layOut(ctx context.Context, j *job, v *policy.Verdict) error {
 			return local(err)
 		}
 	}
-	if j.step == 0 && len(v.Manifest.Files) > 0 {
-		if err := a.layOutFiles(ctx, j.id, dir, v.Manifest.Files); err != nil {
-			return err
-		}
+	if j.step > 0 || len(v.Manifest.Files) == 0 {
+		return nil
 	}
-	for i, s := range v.Manifest.Plan() {
-		if i < j.step {
-			continue
-		}
-		if err := a.layOutStep(j, i, s, v, dir); err != nil {
-			return local(err)
-		}
-	}
-	return nil
+	return a.layOutFiles(ctx, j.id, dir, v.Manifest.Files)
 }
 
 // layOutFiles writes the code's files, each checked against its digest.
@@ -237,8 +227,9 @@ func (c *capped) Write(b []byte) (int, error) {
 	return c.w.Write(b)
 }
 
-// layOutStep writes a step's task, with its script and values.
-func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict, dir string) error {
+// task makes what the job's current step runs, with its script and values.
+func (a *Agent) task(j *job) (spool.Task, error) {
+	index, s, v, dir := j.step, j.current(), j.verdict, a.jobDir(j.id)
 	t := spool.Task{Job: j.id, Step: index, Directory: dir, Requeue: j.spec.Run.Requeue, Environment: map[string]string{}}
 	resources := j.spec.Run.Resources
 	if s.Resources != nil {
@@ -274,7 +265,7 @@ func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict,
 	}
 	values, err := json.Marshal(v.Values)
 	if err != nil {
-		return err
+		return spool.Task{}, err
 	}
 	file := a.spool.FilePath(j.id, index, "values.json")
 	t.Files = append(t.Files, spool.File{Name: "values.json", Text: string(values)})
@@ -297,7 +288,7 @@ func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict,
 			t.Timeout = hpcsera.Duration(time.Hour)
 		}
 	}
-	return a.spool.PutTask(t)
+	return t, nil
 }
 
 // scriptArgv starts a script by its own first line, or by bash when it has

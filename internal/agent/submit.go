@@ -88,13 +88,19 @@ func (a *Agent) submission(members []*job, tag string) (sub scheduler.Submission
 	system := a.system(s)
 	env := system.Environment()
 	paper := spool.Submission{Tag: tag, IDVariables: env.ID, ClusterVariable: env.Cluster, DirectoryVariables: env.Directory, Pass: env.Pass, Drop: env.Drop}
+	var tasks []spool.Task
 	for _, j := range members {
+		task, err := a.task(j)
+		if err != nil {
+			return sub, err
+		}
+		tasks = append(tasks, task)
 		paper.Members = append(paper.Members, spool.Member{Job: j.id, Step: j.step, N: j.n, Attempt: j.attempt})
 	}
 	if len(members) > 1 {
 		paper.IndexVariable, paper.FirstIndex, paper.MemberID = env.Index, env.First, env.Member
 	}
-	script, output, err := a.spool.PutSubmission(paper, a.binary)
+	script, output, err := a.spool.PutSubmission(paper, tasks, a.binary)
 	if err != nil {
 		return sub, err
 	}

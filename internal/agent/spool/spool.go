@@ -4,9 +4,9 @@
 // message between them goes another way.
 //
 //	bin/hpcsera-agent-DIGEST      the agent's own binary, as the wrapper runs it
-//	submissions/TAG/              wrapper.sh, submission.json, output
-//	JOB/STEP/task.json            what the step runs
-//	JOB/STEP/script, values.json  files that the wrapper writes as the task says
+//	submissions/TAG/              wrapper.sh, submission.json, output, and
+//	                tasks         what the members run, one after the other
+//	JOB/STEP/script, values.json  files that the wrapper writes as its task says
 //	JOB/STEP/N/claim              who owns the N-th start: link(2), so exactly one
 //	JOB/STEP/N/end                how it ended
 //	JOB/STEP/N/stdout, stderr     what it printed
@@ -25,6 +25,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -102,8 +103,8 @@ func (e *End) Success() bool {
 // its work and gone, with 0, for the batch system to run it once more.
 func (e *End) Done() bool { return e.Success() && !e.Told }
 
-// Task is what a step runs. The agent writes it, from signed bytes, before
-// the step is submitted.
+// Task is what a step runs. The agent writes it, from signed bytes, with the
+// submission.
 type Task struct {
 	Job         string            `json:"job"`
 	Step        int               `json:"step"`
@@ -117,8 +118,8 @@ type Task struct {
 }
 
 // File is one that a step needs beside its task. It goes with the task, and is
-// written on the compute node: on network file systems making files is what
-// takes the login node long, and a thousand jobs are laid out at once.
+// written on the compute node: making files is what takes the login node long
+// when a thousand jobs come at once, above all on network file systems.
 type File struct {
 	Name    string `json:"name"` // below the step's folder
 	Text    string `json:"text"`
@@ -156,6 +157,9 @@ type Member struct {
 	Step    int    `json:"step"`
 	N       int    `json:"n"`
 	Attempt int    `json:"attempt"` // of the job when N wins
+	// Where its task lies among the others: PutSubmission's own.
+	Offset int64 `json:"offset"`
+	Length int64 `json:"length"`
 }
 
 // Start is a claim with its place.
@@ -313,19 +317,6 @@ func (s *Spool) Answer(names []string) {
 	}
 }
 
-// PutTask writes a step's task, whole.
-func (s *Spool) PutTask(t Task) error {
-	dir := s.step(t.Job, t.Step)
-	err := os.Mkdir(dir, 0o700) // most jobs have one step, and come once
-	if errors.Is(err, fs.ErrNotExist) {
-		err = os.MkdirAll(dir, 0o700)
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("task: %w", err)
-	}
-	return writeWhole(filepath.Join(dir, "task.json"), t)
-}
-
 // PutFiles writes a task's files, each whole.
 func (s *Spool) PutFiles(t Task) error {
 	for _, f := range t.Files {
@@ -340,19 +331,26 @@ func (s *Spool) PutFiles(t Task) error {
 	return nil
 }
 
-// Task reads a step's task.
-func (s *Spool) Task(job string, step int) (Task, error) {
-	var t Task
-	err := readJSON(filepath.Join(s.step(job, step), "task.json"), &t)
-	return t, err
-}
-
-// PutSubmission writes a submission and its wrapper script, whole, and
-// returns the script's path and the file for what the wrapper prints.
-// wrapper is the absolute path of the binary that the script starts.
-func (s *Spool) PutSubmission(sub Submission, wrapper string) (script, output string, err error) {
+// PutSubmission writes a submission, with a task for each member, and its
+// wrapper script, whole, and returns the script's path and the file for what
+// the wrapper prints. wrapper is the absolute path of the binary that the
+// script starts. However many members there are, they make no files.
+func (s *Spool) PutSubmission(sub Submission, tasks []Task, wrapper string) (script, output string, err error) {
 	dir := filepath.Join(s.dir, "submissions", sub.Tag)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", "", fmt.Errorf("submission: %w", err)
+	}
+	sub.Members = slices.Clone(sub.Members)
+	var all []byte
+	for i, t := range tasks {
+		text, err := json.Marshal(t)
+		if err != nil {
+			return "", "", fmt.Errorf("submission: %w", err)
+		}
+		sub.Members[i].Offset, sub.Members[i].Length = int64(len(all)), int64(len(text))
+		all = append(append(all, text...), '\n')
+	}
+	if err := writeBytes(filepath.Join(dir, "tasks"), all, 0o600); err != nil {
 		return "", "", fmt.Errorf("submission: %w", err)
 	}
 	if err := writeWhole(filepath.Join(dir, "submission.json"), sub); err != nil {
@@ -371,6 +369,27 @@ func (s *Spool) Submission(tag string) (Submission, error) {
 	var sub Submission
 	err := readJSON(filepath.Join(s.dir, "submissions", tag, "submission.json"), &sub)
 	return sub, err
+}
+
+// Task reads the task of a submission's member: its own part of a file that
+// may hold a thousand.
+func (s *Spool) Task(tag string, m Member) (t Task, err error) {
+	f, err := os.Open(filepath.Join(s.dir, "submissions", tag, "tasks"))
+	if err != nil {
+		return t, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.NewSectionReader(f, m.Offset, m.Length))
+	if err == nil {
+		err = json.Unmarshal(text, &t)
+	}
+	if err == nil && (t.Job != m.Job || t.Step != m.Step) {
+		err = fmt.Errorf("the task of %s stands where that of %s should", t.Job, m.Job)
+	}
+	if err != nil {
+		return t, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return t, nil
 }
 
 // OutputTail returns the end of what a submission's wrapper printed.

@@ -90,7 +90,7 @@ func (w *wrapper) run(dir, tag string) (int, error) {
 		return 1, fmt.Errorf("submission %s has no member %d", tag, w.place)
 	}
 	w.member = sub.Members[w.place]
-	if w.task, err = w.spool.Task(w.member.Job, w.member.Step); err != nil {
+	if w.task, err = w.spool.Task(tag, w.member); err != nil {
 		return 1, err
 	}
 	w.host, _ = os.Hostname()
