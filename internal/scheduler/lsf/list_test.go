@@ -306,7 +306,7 @@ func manyJobs(n int) []byte {
 	return []byte(listing(records...))
 }
 
-func BenchmarkQueueOf10000Jobs(b *testing.B) {
+func BenchmarkListingOf10000Jobs(b *testing.B) {
 	text := manyJobs(10000)
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {

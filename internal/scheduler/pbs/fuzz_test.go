@@ -155,7 +155,7 @@ func large(t testing.TB, n int) (text, rows []byte) {
 	return b.Bytes(), r.Bytes()
 }
 
-func BenchmarkListing10000(b *testing.B) {
+func BenchmarkListingOf10000Jobs(b *testing.B) {
 	text, _ := large(b, 10000)
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {

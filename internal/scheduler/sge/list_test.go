@@ -239,8 +239,8 @@ func FuzzQueue(f *testing.F) {
 	})
 }
 
-// BenchmarkQueue reads a listing of 10 000 jobs, each in a row of its own.
-func BenchmarkQueue(b *testing.B) {
+// BenchmarkListingOf10000Jobs reads a listing of 10 000 jobs, each in a row of its own.
+func BenchmarkListingOf10000Jobs(b *testing.B) {
 	var text strings.Builder
 	text.WriteString(queueHead)
 	for i := range 10000 {

@@ -341,3 +341,18 @@ func TestARowForSeveralMembersIsARowForEach(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkListingOf10000Jobs(b *testing.B) {
+	var text strings.Builder
+	text.WriteString(queueHead)
+	for i := range 10000 {
+		text.WriteString(queueRow(fmt.Sprintf("%d_%d", 7+i/1000, i%1000), "PENDING", "Priority", "0", tag(i/1000)))
+	}
+	out := scheduler.Output{Stdout: []byte(text.String())}
+	b.SetBytes(int64(len(out.Stdout)))
+	for b.Loop() {
+		if list, err := parseQueue(out); err != nil || len(list) != 10000 {
+			b.Fatalf("got %d jobs, %v", len(list), err)
+		}
+	}
+}
