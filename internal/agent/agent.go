@@ -75,8 +75,9 @@ type Agent struct {
 	takeover string       // an instance on this host whose process is dead
 	granted  atomic.Int64 // this instance's term; 0 before
 	facts    atomic.Pointer[hpcsera.Facts]
-	lastList string // the status list that was last looked at; the work loop's own
-	anew     bool   // it may begin in a new epoch of the server's; the work loop's own
+	counted  scheduler.Stats // what the server was told of commands; the work loop's own
+	lastList string          // the status list that was last looked at; the work loop's own
+	anew     bool            // it may begin in a new epoch of the server's; the work loop's own
 	patience patience
 
 	spoolFailing atomic.Bool
@@ -208,7 +209,7 @@ func (a *Agent) Once(ctx context.Context) error {
 			return err
 		}
 		a.answerRings(ctx)
-		if _, err := a.ask(ctx); err != nil {
+		if _, _, err := a.ask(ctx); err != nil {
 			a.log.Warn("the batch system did not answer; the next run asks again", "error", err)
 		}
 		began := time.Now()
@@ -279,7 +280,9 @@ func (a *Agent) sayGoodbye() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_, err := a.api.Work(ctx, hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: a.engine.epoch, Acked: a.engine.safe, Stopping: true})
+	asked, _ := a.stats()
+	_, err := a.api.Work(ctx, hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: a.engine.epoch, Acked: a.engine.safe, Stopping: true,
+		Commands: since(asked, a.counted)})
 	if err != nil {
 		a.log.Warn("the server was not told that this agent stops", "error", err)
 	}

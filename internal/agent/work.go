@@ -68,6 +68,8 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	if a.anew {
 		req.Epoch, req.Acked = 0, ""
 	}
+	asked, _ := a.stats()
+	req.Commands = since(asked, a.counted)
 	sent := time.Now()
 	answer, err := a.api.Work(ctx, req)
 	if field := restoredField(err); field != "" {
@@ -80,6 +82,7 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	if err != nil {
 		return a.refusedWork(err)
 	}
+	a.counted = asked
 	if err := a.suspect(known, answer); err != nil {
 		return a.refusedWork(err)
 	}
