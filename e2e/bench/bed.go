@@ -154,20 +154,11 @@ func (b *bed) enroll() error {
 	}
 	text := fmt.Sprintf("server: %s\nuser: bench\nsite: lab\nprojects: [speed]\nstate_dir: %s\nscheduler: %s\n", b.url, home, b.scheduler)
 	if b.scheduler == "slurm" {
-		self, err := os.Executable()
+		recorders, err := b.recorders()
 		if err != nil {
 			return err
 		}
-		text += "max_jobs: 10000\ncommands:\n"
-		for _, name := range recorded {
-			recorder := filepath.Join(b.dir, name)
-			if err := os.Link(self, recorder); err != nil {
-				if err := copyFile(self, recorder); err != nil {
-					return err
-				}
-			}
-			text += "  " + name + ": " + recorder + "\n"
-		}
+		text += "max_jobs: 10000\n" + recorders
 	}
 	if err := os.WriteFile(filepath.Join(home, "agent.yaml"), []byte(text), 0o600); err != nil {
 		return err
@@ -197,14 +188,6 @@ func (b *bed) enroll() error {
 	key := b.signer.PublicKey()
 	_, err = b.agentCommand(string(ssh.MarshalAuthorizedKey(key)), "trust", "add", "-", "--name", "bench", "--plain", "--fingerprint", ssh.FingerprintSHA256(key))
 	return err
-}
-
-func copyFile(from, to string) error {
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, b, 0o755)
 }
 
 func (b *bed) agentCmd(args ...string) *exec.Cmd {

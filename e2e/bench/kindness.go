@@ -56,6 +56,35 @@ func forgotten(ctx context.Context) error {
 	return errors.New("Slurm does not forget the jobs that have ended")
 }
 
+// recorded are the commands of Slurm that the agent may run.
+var recorded = []string{"sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo"}
+
+// recorder stands in for a command: it notes which, when it was started and for
+// which tag, and becomes it. A file named refuse beside it makes all of them
+// fail but sbatch. The agent hands no strange variable to a command, so paths
+// are written into it.
+const recorder = `#!/bin/sh
+tag=-
+for a; do case $a in --job-name=*) tag=${a#--job-name=} ;; esac; done
+echo "%[1]s $(date +%%s%%N) $tag" >>'%[2]s/commands'
+[ %[1]s = sbatch ] || [ ! -e '%[2]s/refuse' ] || exit 1
+exec /usr/bin/%[1]s "$@"
+`
+
+// recorders writes a recorder for each command and returns the agent's setting
+// that names them.
+func (b *bed) recorders() (setting string, err error) {
+	setting = "commands:\n"
+	for _, name := range recorded {
+		path := filepath.Join(b.dir, name)
+		if err := os.WriteFile(path, fmt.Appendf(nil, recorder, name, b.dir), 0o700); err != nil {
+			return "", err
+		}
+		setting += "  " + name + ": " + path + "\n"
+	}
+	return setting, nil
+}
+
 // command is one that the agent ran.
 type command struct {
 	name, tag string
@@ -240,10 +269,12 @@ func (b *bed) bulkToSlurm(ctx context.Context) (table []result, err error) {
 	const turns = 3
 	var loops, bulks []float64
 	for range turns {
+		time.Sleep(5 * time.Second) // Slurm and the server have done what was left to do
 		loop, err := b.loop(ctx, 1000)
 		if err != nil {
 			return nil, err
 		}
+		time.Sleep(5 * time.Second)
 		ids, bulk, err := b.bulkOf(ctx, code, 1000)
 		if err != nil {
 			return nil, err

@@ -12,18 +12,13 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 )
 
 func main() {
-	if name := filepath.Base(os.Args[0]); slices.Contains(recorded, name) {
-		os.Exit(record(name))
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx); err != nil {
@@ -37,7 +32,7 @@ type result struct{ what, asked, measured string }
 
 func run(ctx context.Context) error {
 	seconds := flag.Int("seconds", 4, "length of each turn of a rate")
-	only := flag.String("only", "", "measure one part: rates, share, verify, bulk, latency, slurm, singles, inflight, readiness")
+	only := flag.String("only", "", "measure one part: rates, share, verify, bulk, latency, slurm, singles, transitions, parsers, inflight, readiness")
 	jobs := flag.Int("in-flight", 1000, "jobs of the agent's memory test")
 	flag.Parse()
 	b, err := newBed(ctx)
@@ -59,6 +54,8 @@ func run(ctx context.Context) error {
 		{"latency", b.latency},
 		{"slurm", b.bulkToSlurm},
 		{"singles", b.singles},
+		{"transitions", b.transitions},
+		{"parsers", b.parsers},
 		{"inflight", func(ctx context.Context) ([]result, error) { return b.inFlight(ctx, *jobs) }},
 		{"readiness", b.readiness},
 	} {

@@ -147,37 +147,6 @@ func (b *bed) bulk(context.Context) ([]result, error) {
 	return []result{{"10 000 jobs in one request", "under 2 s", fmt.Sprintf("%.2f s (median of 3)", median(took))}}, nil
 }
 
-// recorded are the commands of Slurm that the agent runs through this program,
-// which notes each.
-var recorded = []string{"sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo"}
-
-// record stands in for a command of Slurm: it notes which, when it was started,
-// for which tag, and becomes it. A file named refuse beside it makes it fail.
-func record(name string) int {
-	now := time.Now().UnixNano()
-	tag := "-"
-	for _, a := range os.Args {
-		if name, ok := strings.CutPrefix(a, "--job-name="); ok {
-			tag = name
-		}
-	}
-	self, err := os.Executable() // the agent hands no strange variable to a command
-	if err != nil {
-		return 1
-	}
-	dir := filepath.Dir(self)
-	if f, err := os.OpenFile(filepath.Join(dir, "commands"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
-		fmt.Fprintf(f, "%s %d %s\n", name, now, tag)
-		f.Close()
-	}
-	if _, err := os.Stat(filepath.Join(dir, "refuse")); err == nil && name != "sbatch" {
-		return 1
-	}
-	err = syscall.Exec("/usr/bin/"+name, os.Args, os.Environ())
-	fmt.Fprintln(os.Stderr, err)
-	return 1
-}
-
 // startAgent starts the daemon and waits until the server saw it.
 func (b *bed) startAgent() (*exec.Cmd, error) {
 	cmd := b.agentCmd("run")
