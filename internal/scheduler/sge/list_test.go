@@ -13,6 +13,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
 )
 
 // recorded is what Grid Engine 8.1.9 printed for the driver's own commands.
@@ -247,13 +248,7 @@ func BenchmarkListingOf10000Jobs(b *testing.B) {
 		text.WriteString(queueRow(fmt.Sprint(i+1), tagOf(i), "qw"))
 	}
 	text.WriteString(queueTail)
-	out := scheduler.Output{Stdout: []byte(text.String())}
-	b.SetBytes(int64(len(out.Stdout)))
-	for b.Loop() {
-		if list, err := parseQueue(out); err != nil || len(list) != 10000 {
-			b.Fatal(len(list), err)
-		}
-	}
+	schedulertest.Listing(b, []byte(text.String()), parseQueue)
 }
 
 func isRefusal(err error) bool {

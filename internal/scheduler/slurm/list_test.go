@@ -13,6 +13,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
 )
 
 // recorded is what Slurm 22.05.8 printed for the driver's own commands.
@@ -348,11 +349,5 @@ func BenchmarkListingOf10000Jobs(b *testing.B) {
 	for i := range 10000 {
 		text.WriteString(queueRow(fmt.Sprintf("%d_%d", 7+i/1000, i%1000), "PENDING", "Priority", "0", tag(i/1000)))
 	}
-	out := scheduler.Output{Stdout: []byte(text.String())}
-	b.SetBytes(int64(len(out.Stdout)))
-	for b.Loop() {
-		if list, err := parseQueue(out); err != nil || len(list) != 10000 {
-			b.Fatalf("got %d jobs, %v", len(list), err)
-		}
-	}
+	schedulertest.Listing(b, []byte(text.String()), parseQueue)
 }
