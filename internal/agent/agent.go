@@ -248,7 +248,7 @@ func (a *Agent) Once(ctx context.Context) error {
 
 // busy reports whether something is under way that this run should finish.
 func (e *engine) busy(now time.Time) bool {
-	if len(e.unsent) > 0 || len(e.touched) > 0 {
+	if len(e.unsent) > 0 || len(e.touched)+len(e.entered) > 0 {
 		return true
 	}
 	for _, j := range e.jobs {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -79,4 +80,46 @@ func TestThePaceOfQueries(t *testing.T) {
 			t.Errorf("answer %d: got %v, want %v", i, got, c.want)
 		}
 	}
+}
+
+// TestAThrottledQueueIsTriedForAllThatWait: however many jobs wait because of a
+// limit, one submission is tried for all, less and less often; each says when.
+func TestAThrottledQueueIsTriedForAllThatWait(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		w.batch.tune(func(f *clusterFaults) { f.throttle = 1 })
+		code := w.sign(1000, hpcsera.BatchStep)
+		var jobs []string
+		for range 20 {
+			jobs = append(jobs, w.server.submit(code, false))
+			w.planned(jobs[len(jobs)-1], program{run: time.Minute})
+		}
+		w.start()
+		time.Sleep(time.Hour)
+		before := w.batch.tried()
+		time.Sleep(time.Hour)
+		if n := w.batch.tried() - before; n < 10 || n > 30 {
+			t.Errorf("an hour of a full queue cost %d submissions, want one in two to five minutes", n)
+		}
+		for _, job := range jobs {
+			last := w.server.job(job).last
+			_, text, _ := strings.Cut(last.Message, "next attempt at ")
+			at, err := time.Parse(time.RFC3339, strings.TrimSuffix(text, ")"))
+			if left := time.Until(at); last.Reason != hpcsera.Throttled || err != nil || left < -10*time.Second || left > 5*time.Minute {
+				t.Errorf("job %s says %s (%q) at %v, want throttled and when it is tried next", job, last.Reason, last.Message, time.Now().UTC())
+			}
+		}
+		w.server.want(jobs[0], hpcsera.DesiredCancel)
+		w.until("the cancelled one has ended", time.Minute, func() bool { return w.server.isFinal(jobs[0]) })
+		w.batch.tune(func(f *clusterFaults) { f.throttle = 0 })
+		for _, job := range jobs[1:] {
+			w.ends(job, hpcsera.Succeeded, "")
+		}
+	})
+}
+
+// tried is how often the submit command was called.
+func (c *cluster) tried() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls
 }

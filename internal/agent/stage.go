@@ -35,6 +35,7 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 	case <-ctx.Done():
 		return nil
 	}
+	verified := time.Now()
 	verdict, err := a.verify(*j.spec)
 	if err == nil {
 		err = a.layOut(ctx, j, verdict)
@@ -61,7 +62,7 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 		if signed && !j.counted {
 			e.write(journal.Entry{Kind: journal.KindRun, Job: j.id, Approval: id})
 		}
-		j.verdict, j.plan = verdict, verdict.Manifest.Plan()
+		j.verdict, j.verified, j.plan = verdict, verified, verdict.Manifest.Plan()
 		j.tries, j.trouble, j.waiting = 0, "", ""
 	}
 }
