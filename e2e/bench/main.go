@@ -3,6 +3,16 @@
 // and Slurm where it answers (the table says which). `make bench` runs it.
 // Ratios compare figures of one run, taken in turns, since machines differ
 // and are noisy. It asserts nothing.
+//
+// The parts slurm and singles fill Slurm's tables, so they want one of their
+// own, as `make bench` starts it. Every command of Slurm that the agent runs
+// goes through a script that notes it. Accepted means: the agent's journal has
+// sbatch's answer for the last job, which is written just after it came. The loop
+// of sbatch hands in held jobs; for the bulk the partitions are down: neither
+// side starts a job meanwhile. Transitions are measured while every command
+// that asks Slurm fails, from what the program itself wrote down to the event
+// on a client's stream. Of parsers the CPU time counts on a machine that does
+// other things, too.
 package main
 
 import (
