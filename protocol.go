@@ -17,6 +17,19 @@ type WorkRequest struct {
 	Takeover string `json:"takeover,omitempty"` // the instance on this host whose process is dead
 	Stopping bool   `json:"stopping,omitempty"` // gives the term back
 	Facts    *Facts `json:"facts,omitempty"`    // when they changed, and on the first poll
+	// What the batch system was asked since the last poll that was answered.
+	Commands *Commands `json:"commands,omitempty"`
+}
+
+// Commands is what an agent's batch system was asked to do, for the operator's
+// metrics: numbers of commands by kind, and of the jobs that it took.
+type Commands struct {
+	Jobs    int64 `json:"jobs,omitempty"`
+	Submit  int64 `json:"submit,omitempty"`
+	Queue   int64 `json:"queue,omitempty"`
+	History int64 `json:"history,omitempty"`
+	Act     int64 `json:"act,omitempty"` // cancel, hold, release
+	Probe   int64 `json:"probe,omitempty"`
 }
 
 // Facts are what an agent tells of itself and its site.

@@ -105,6 +105,9 @@ type CodeList = hpcsera.CodeList
 // CodeRef defines model for CodeRef.
 type CodeRef = hpcsera.CodeRef
 
+// Commands What an agent's batch system was asked since the last poll that was answered, by kind, and the jobs that it took.
+type Commands = hpcsera.Commands
+
 // Dependency A job that must reach a state first.
 type Dependency = hpcsera.Dependency
 

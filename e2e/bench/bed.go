@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -155,15 +154,11 @@ func (b *bed) enroll() error {
 	}
 	text := fmt.Sprintf("server: %s\nuser: bench\nsite: lab\nprojects: [speed]\nstate_dir: %s\nscheduler: %s\n", b.url, home, b.scheduler)
 	if b.scheduler == "slurm" {
-		self, err := os.Executable()
+		recorders, err := b.recorders()
 		if err != nil {
 			return err
 		}
-		recorder := filepath.Join(b.dir, "sbatch")
-		if err := os.Link(self, recorder); err != nil {
-			return errors.Join(err, copyFile(self, recorder))
-		}
-		text += "commands: {sbatch: " + recorder + "}\n"
+		text += "max_jobs: 10000\n" + recorders
 	}
 	if err := os.WriteFile(filepath.Join(home, "agent.yaml"), []byte(text), 0o600); err != nil {
 		return err
@@ -195,17 +190,8 @@ func (b *bed) enroll() error {
 	return err
 }
 
-func copyFile(from, to string) error {
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, b, 0o755)
-}
-
 func (b *bed) agentCmd(args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(b.dir, "hpcsera-agent"), append(args, "--config", filepath.Join(b.dir, "agent", "agent.yaml"))...)
-	cmd.Env = append(os.Environ(), "BENCH_RECORD="+filepath.Join(b.dir, "submits"))
 	return cmd
 }
 

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/journal"
 )
 
 // connections is how many clients ask at once.
@@ -146,37 +147,6 @@ func (b *bed) bulk(context.Context) ([]result, error) {
 	return []result{{"10 000 jobs in one request", "under 2 s", fmt.Sprintf("%.2f s (median of 3)", median(took))}}, nil
 }
 
-// recordSubmit stands in for sbatch: it notes when it was started, for which
-// tag, and becomes sbatch.
-func recordSubmit() int {
-	now := time.Now().UnixNano()
-	tag := ""
-	for _, a := range os.Args {
-		if name, ok := strings.CutPrefix(a, "--job-name="); ok {
-			tag = name
-		}
-	}
-	if path := recordPath(); path != "" {
-		if f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
-			fmt.Fprintf(f, "%s %d\n", tag, now)
-			f.Close()
-		}
-	}
-	err := syscall.Exec("/usr/bin/sbatch", os.Args, os.Environ())
-	fmt.Fprintln(os.Stderr, err)
-	return 1
-}
-
-// recordPath lies beside the recorder: the agent hands no strange variable to
-// a command.
-func recordPath() string {
-	self, err := os.Executable()
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(filepath.Dir(self), "submits")
-}
-
 // startAgent starts the daemon and waits until the server saw it.
 func (b *bed) startAgent() (*exec.Cmd, error) {
 	cmd := b.agentCmd("run")
@@ -248,21 +218,19 @@ func (b *bed) latency(ctx context.Context) ([]result, error) {
 	if failed != nil {
 		return nil, failed
 	}
-	tags, err := b.submissions("submit")
+	tags, err := b.submissions()
 	if err != nil {
 		return nil, err
 	}
 	var waits []float64
-	lines, err := os.ReadFile(filepath.Join(b.dir, "submits"))
+	list, err := b.commands(time.Time{})
 	if err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(string(lines)) {
-		tag, at, _ := strings.Cut(strings.TrimSpace(line), " ")
-		began, err := strconv.ParseInt(at, 10, 64)
-		for _, job := range tags[tag] {
-			if err == nil && accepted[job] != 0 {
-				waits = append(waits, float64(began-accepted[job])/1e6)
+	for _, c := range list {
+		for _, job := range tags[c.tag] {
+			if accepted[job] != 0 {
+				waits = append(waits, float64(c.at-accepted[job])/1e6)
 			}
 		}
 	}
@@ -274,27 +242,25 @@ func (b *bed) latency(ctx context.Context) ([]result, error) {
 		fmt.Sprintf("median %.1f ms, p99 %.1f ms (%d jobs)", waits[len(waits)/2], waits[len(waits)*99/100], len(waits))}}, nil
 }
 
-// submissions reads from the agent's journal which jobs a tag was for, from its
-// entries of one kind: submit before the command, submitted after it.
-func (b *bed) submissions(kind string) (map[string][]string, error) {
+// journal reads the agent's journal: its entries of one kind, submit before the
+// command, submitted after it.
+func (b *bed) journal(kind journal.Kind) (list []journal.Entry, err error) {
+	_, err = journal.Replay(filepath.Join(b.dir, "agent", "journal"), func(e journal.Entry) {
+		if e.Kind == kind {
+			list = append(list, e)
+		}
+	})
+	return list, err
+}
+
+// submissions tells which jobs a tag was for.
+func (b *bed) submissions() (map[string][]string, error) {
 	tags := map[string][]string{}
-	files, err := filepath.Glob(filepath.Join(b.dir, "agent", "journal", "*.jsonl"))
-	if err != nil {
-		return nil, err
+	entries, err := b.journal(journal.KindSubmit)
+	for _, e := range entries {
+		tags[e.Tag] = append(tags[e.Tag], e.Job)
 	}
-	for _, name := range files {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		for line := range strings.Lines(string(text)) {
-			var e struct{ Kind, Job, Tag string }
-			if len(line) > 9 && json.Unmarshal([]byte(line[9:]), &e) == nil && e.Kind == kind {
-				tags[e.Tag] = append(tags[e.Tag], e.Job)
-			}
-		}
-	}
-	return tags, nil
+	return tags, err
 }
 
 // inFlight measures an agent that has many jobs waiting in the queue.
@@ -308,43 +274,11 @@ func (b *bed) inFlight(ctx context.Context, jobs int) ([]result, error) {
 		return nil, err
 	}
 	defer stopAgent(agent)
-	list := make([]map[string]any, jobs)
-	for i := range list {
-		list[i] = map[string]any{"code": code, "site": "lab", "attributes": map[string]any{}}
-	}
-	text, err := b.call("POST", "/jobs", map[string]any{"jobs": list})
+	ids, _, err := b.bulkOf(ctx, code, jobs)
 	if err != nil {
 		return nil, err
 	}
-	var answer struct{ Jobs []struct{ ID string } }
-	if err := json.Unmarshal(text, &answer); err != nil {
-		return nil, err
-	}
-	defer b.cancelAll(answer.Jobs, agent)
-	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(time.Second) {
-		tags, err := b.submissions("submitted")
-		if err != nil {
-			return nil, err
-		}
-		in := map[string]bool{}
-		for _, jobs := range tags {
-			for _, job := range jobs {
-				in[job] = true
-			}
-		}
-		n := 0
-		for _, j := range answer.Jobs {
-			if in[j.ID] {
-				n++
-			}
-		}
-		if n == jobs {
-			break
-		}
-		if time.Now().After(deadline) || ctx.Err() != nil {
-			return nil, fmt.Errorf("only %d of %d jobs were submitted in three minutes", n, jobs)
-		}
-	}
+	defer func() { _, _ = b.cancel(ctx, ids) }()
 	time.Sleep(20 * time.Second) // the queries that follow a submission are over
 	cpu0, _, err := usage(agent.Process.Pid)
 	if err != nil {
@@ -362,20 +296,6 @@ func (b *bed) inFlight(ctx context.Context, jobs int) ([]result, error) {
 		{fmt.Sprintf("agent with %d jobs in flight: CPU", jobs), "under 2 % of a core", fmt.Sprintf("%.2f %%", 100*(cpu1-cpu0).Seconds()/window.Seconds())},
 		{"scheduler queries in 60 s (poll interval 15 s)", "one per cycle", strconv.Itoa(b.queries() - queries0)},
 	}, nil
-}
-
-// cancelAll ends what inFlight began and waits for it.
-func (b *bed) cancelAll(jobs []struct{ ID string }, agent *exec.Cmd) {
-	for _, j := range jobs {
-		_, _ = b.call("DELETE", "/jobs/"+j.ID, nil)
-	}
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Second) {
-		text, err := b.call("GET", "/jobs/"+jobs[len(jobs)-1].ID, nil)
-		var j hpcsera.Job
-		if err == nil && json.Unmarshal(text, &j) == nil && j.State.Final() {
-			return
-		}
-	}
 }
 
 // queries is how many listings the agent says it asked for.

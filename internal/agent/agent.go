@@ -68,14 +68,15 @@ type Agent struct {
 	site     policy.SiteFiles
 	version  string
 	account  string
-	lists    policy.Lists
+	judged   policy.Memory
 	binary   string
 	host     string
 	instance string
 	takeover string       // an instance on this host whose process is dead
 	granted  atomic.Int64 // this instance's term; 0 before
 	facts    atomic.Pointer[hpcsera.Facts]
-	lastList string // the status list that was last looked at; the work loop's own
+	counted  scheduler.Stats // what the server was told of commands; the work loop's own
+	lastList string          // the status list that was last looked at; the work loop's own
 	patience patience
 
 	spoolFailing atomic.Bool
@@ -204,7 +205,7 @@ func (a *Agent) Once(ctx context.Context) error {
 			return err
 		}
 		a.answerRings(ctx)
-		if _, err := a.ask(ctx); err != nil {
+		if _, _, err := a.ask(ctx); err != nil {
 			a.log.Warn("the batch system did not answer; the next run asks again", "error", err)
 		}
 		began := time.Now()
@@ -243,7 +244,7 @@ func (a *Agent) Once(ctx context.Context) error {
 
 // busy reports whether something is under way that this run should finish.
 func (e *engine) busy(now time.Time) bool {
-	if len(e.unsent) > 0 || len(e.touched) > 0 {
+	if len(e.unsent) > 0 || len(e.touched)+len(e.entered) > 0 {
 		return true
 	}
 	for _, j := range e.jobs {
@@ -275,7 +276,9 @@ func (a *Agent) sayGoodbye() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_, err := a.api.Work(ctx, hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: a.engine.epoch, Acked: a.engine.safe, Stopping: true})
+	asked, _ := a.stats()
+	_, err := a.api.Work(ctx, hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: a.engine.epoch, Acked: a.engine.safe, Stopping: true,
+		Commands: since(asked, a.counted)})
 	if err != nil {
 		a.log.Warn("the server was not told that this agent stops", "error", err)
 	}
@@ -319,7 +322,7 @@ func (a *Agent) verify(spec hpcsera.OrderSpec) (*policy.Verdict, error) {
 		Deployment: a.config.Server, User: a.config.User, Site: a.config.Site, Projects: a.config.Projects,
 		Thumbprint: a.key.Thumbprint(), Now: time.Now(),
 		Unsigned: a.config.Trust.Code == codeServer, PasskeySameOrigin: a.config.Trust.PasskeySameOrigin,
-		Version: a.version, Account: a.account, Files: a.site, Lists: &a.lists,
+		Version: a.version, Account: a.account, Files: a.site, Memory: &a.judged,
 	})
 }
 

@@ -35,6 +35,7 @@ type cluster struct {
 	out      bool // the controller is down
 	acts     int
 	calls    int // of the submit command
+	queries  int
 	faults   clusterFaults
 	programs map[string]program // by job; what is missing is drawn
 }
@@ -259,6 +260,7 @@ func (h *handle) Statuses(ctx context.Context, refs []scheduler.Ref) (map[schedu
 		return nil, errClient
 	}
 	c.mu.Lock()
+	c.queries++
 	f, out := c.faults, c.out
 	c.mu.Unlock()
 	if out {
@@ -406,7 +408,7 @@ func (j *batchJob) run() (scheduler.Phase, string, hpcsera.Reason, *hpcsera.Exit
 		return scheduler.PhaseEnded, "FAILED", "", &hpcsera.Exit{Code: 1}
 	}
 	m := sub.Members[j.member]
-	task, err := w.spool.Task(m.Job, m.Step)
+	task, err := w.spool.Task(j.tag, m)
 	if err != nil {
 		return scheduler.PhaseEnded, "FAILED", "", &hpcsera.Exit{Code: 1}
 	}

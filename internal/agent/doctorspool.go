@@ -86,11 +86,8 @@ type visit struct {
 
 func (v *visit) submit(ctx context.Context, binary string) error {
 	c, env := v.doctor.Config, v.doctor.Batch.Environment()
-	if err := v.spool.PutTask(spool.Task{Job: v.job, Directory: c.WorkRoot, Argv: []string{"/bin/true"}}); err != nil {
-		return err
-	}
 	script, output, err := v.spool.PutSubmission(spool.Submission{Tag: v.tag, Members: []spool.Member{{Job: v.job, N: 1, Attempt: 1}},
-		IDVariables: env.ID, ClusterVariable: env.Cluster}, binary)
+		IDVariables: env.ID, ClusterVariable: env.Cluster}, []spool.Task{{Job: v.job, Directory: c.WorkRoot, Argv: []string{"/bin/true"}}}, binary)
 	if err != nil {
 		return err
 	}

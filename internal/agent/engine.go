@@ -33,10 +33,12 @@ type engine struct {
 	cancels []func()        // native ones, begun even when that fails
 	workers sync.WaitGroup
 	gates   map[string]*gate // by likeness
+	coming  map[string]int   // jobs that are being prepared, by likeness
+	entered map[*gate]bool   // gates that somebody came to
 }
 
 func newEngine(a *Agent) *engine {
-	return &engine{agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}), memory: newMemory(), touched: map[string]*job{}, gates: map[string]*gate{}}
+	return &engine{agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}), memory: newMemory(), touched: map[string]*job{}, gates: map[string]*gate{}, coming: map[string]int{}, entered: map[*gate]bool{}}
 }
 
 // take makes this instance the one that acts, with what recall found in the
@@ -202,7 +204,7 @@ func (e *engine) write(entry journal.Entry) {
 // advance decides for every touched job and collects entries and acts. Without
 // the lead the touched jobs wait.
 func (e *engine) advance(ctx context.Context) {
-	for e.leads(time.Now()) && len(e.touched) > 0 {
+	for e.leads(time.Now()) && len(e.touched)+len(e.entered) > 0 {
 		batch := e.touched
 		e.touched = map[string]*job{}
 		for _, j := range batch {
@@ -215,6 +217,10 @@ func (e *engine) advance(ctx context.Context) {
 			}
 			e.tell(j)
 		}
+		for g := range e.entered {
+			delete(e.entered, g)
+			e.pass(ctx, g)
+		}
 	}
 }
 
@@ -224,7 +230,7 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 	switch a.do {
 	case doNothing:
 	case doStage:
-		e.work(j, func() func() { return e.stage(ctx, j) })
+		e.prepare(ctx, j)
 	case doSubmit:
 		e.submit(ctx, j)
 	case doLook:

@@ -17,12 +17,18 @@ import (
 // together as one array when the next slot comes. It belongs to the engine's
 // goroutine.
 type gate struct {
+	like    string
 	waiting []*job    // in the order they came; each is busy
+	since   time.Time // when the first of them came
 	next    time.Time // no submission before
 	slot    time.Duration
-	most    int  // members of an array; less after it was throttled, more after a success
-	limit   int  // of most; less after a certain refusal, until the gate is forgotten
-	timer   bool // a timer stands for next
+	most    int         // members of an array; less after it was throttled, more after a success
+	limit   int         // of most; less after a certain refusal, until the gate is forgotten
+	timer   *time.Timer // looks again; nil for none
+
+	tries int       // submissions in a row that the batch system did not take now
+	shut  time.Time // after them, no submission before
+	said  error     // why
 }
 
 const (
@@ -31,6 +37,8 @@ const (
 	// mostMembers is what every batch system takes by default: Slurm's
 	// MaxArraySize is 1001.
 	mostMembers = 1000
+	// After a submission that was not taken, the next one goes alone for so long.
+	trial = 10 * time.Second
 	// A gate that was not passed for this long is forgotten.
 	gateRest = 10 * time.Minute
 )
@@ -56,29 +64,53 @@ func (e *engine) enter(ctx context.Context, j *job) {
 	like := j.likeness()
 	g := e.gates[like]
 	if g == nil {
-		g = &gate{slot: firstSlot, most: mostMembers, limit: mostMembers}
+		g = &gate{like: like, slot: firstSlot, most: mostMembers, limit: mostMembers}
 		e.gates[like] = g
+	}
+	now := time.Now()
+	if now.Before(g.shut) { // it does not wait here, where it could not be cancelled
+		j.postpone(g.shut, g.said)
+		return
+	}
+	if len(g.waiting) == 0 {
+		g.since = now
 	}
 	j.busy = true
 	g.waiting = append(g.waiting, j)
-	e.pass(ctx, g)
+	e.entered[g] = true // those that come in the same breath go together
 }
 
 // pass submits those who wait at a gate, if it is time, and else at that time.
 func (e *engine) pass(ctx context.Context, g *gate) {
 	now := time.Now()
-	if len(g.waiting) == 0 || g.timer {
+	if now.Before(g.shut) {
+		for _, j := range g.waiting {
+			j.busy = false
+			j.postpone(g.shut, g.said)
+			e.touch(j)
+		}
+		g.waiting = nil
+	}
+	if len(g.waiting) == 0 {
 		return
 	}
-	if wait := max(g.next.Sub(now), e.agent.system(g.waiting[0].current()).SubmitDelay()); wait > 0 {
-		g.timer, g.slot = true, min(2*g.slot, longSlot)
-		time.AfterFunc(wait, func() {
-			e.do(func() {
-				g.timer = false
-				e.pass(ctx, g)
+	if wait := e.delay(g, now); wait > 0 {
+		if g.timer == nil {
+			if now.Before(g.next) {
+				g.slot = min(2*g.slot, longSlot)
+			}
+			g.timer = time.AfterFunc(wait, func() {
+				e.do(func() {
+					g.timer = nil
+					e.pass(ctx, g)
+				})
 			})
-		})
+		}
 		return
+	}
+	if g.timer != nil {
+		g.timer.Stop() // if it went off all the same, it finds what there is
+		g.timer = nil
 	}
 	if now.Sub(g.next) > firstSlot {
 		g.slot = firstSlot // nobody waited for this slot
@@ -97,8 +129,39 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 	}
 	if len(members) > 0 {
 		e.handIn(ctx, members)
+		if g.tries > 0 {
+			g.shut = now.Add(trial) // its answer comes sooner, and says more
+		}
 	}
 	e.pass(ctx, g)
+}
+
+// delay is how long those who wait at a gate have to, at least: for the next
+// slot, for the budget, and not much longer for like jobs that came with them
+// and are still being prepared.
+func (e *engine) delay(g *gate, now time.Time) time.Duration {
+	wait := max(g.next.Sub(now), e.agent.system(g.waiting[0].current()).SubmitDelay())
+	if wait <= 0 && e.coming[g.like] > 0 && len(g.waiting) < g.most {
+		wait = min(firstSlot, g.since.Add(longSlot).Sub(now))
+	}
+	return wait
+}
+
+// prepare stages a job; its gate knows that it is coming.
+func (e *engine) prepare(ctx context.Context, j *job) {
+	like := j.likeness()
+	e.coming[like]++
+	e.work(j, func() func() {
+		staged := e.stage(ctx, j)
+		return func() {
+			if e.coming[like]--; e.coming[like] == 0 {
+				delete(e.coming, like)
+			}
+			if staged != nil {
+				staged()
+			}
+		}
+	})
 }
 
 // forgetGates lets go of gates that nobody passed lately.
@@ -148,15 +211,21 @@ func (e *engine) refused(members []*job, tag string, said *scheduler.Refused) {
 	}
 }
 
-// sized learns from what became of an array: a limit on queued jobs may leave
-// room for some of its members.
-func (g *gate) sized(n int, errs []error) {
+// learn draws from what became of an array. A limit on queued jobs may leave
+// room for some of its members, later: then one submission is tried for all
+// that wait, and not one for each of them.
+func (g *gate) learn(now time.Time, n int, errs []error) {
 	var said *scheduler.Refused
 	switch {
 	case errs == nil:
 		g.most = min(g.limit, max(g.most, 2*n))
-	case errors.As(errs[0], &said) && said.Throttled && !said.Unreached:
-		g.most = max(1, n/2)
+		g.tries, g.shut = 0, time.Time{}
+	case errors.As(errs[0], &said) && said.Throttled:
+		if !said.Unreached {
+			g.most = max(1, n/2)
+		}
+		g.tries++
+		g.shut, g.said = now.Add(retryDelay(g.tries, 2*time.Second, 5*time.Minute)), said
 	}
 }
 

@@ -38,6 +38,7 @@ type job struct {
 	stopped   bool // the site cancels what was submitted of it
 	busy      bool // a worker is acting for this job
 	verdict   *policy.Verdict
+	verified  time.Time    // when verdict was found
 	start     *spool.Start // newest start of the current step that a wrapper owns
 	requeued  int          // N of the start after which the batch system queued it again
 	looked    time.Time    // when start was last read from the spool

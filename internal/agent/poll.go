@@ -9,9 +9,9 @@ import (
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
-// asker decides when the batch system is asked: rarely when nothing depends
-// on it, soon when an answer decides something, and never more often than
-// every second.
+// asker decides when the batch system is asked: soon when an answer decides
+// something, rarely when nothing depends on it, more rarely still while answers
+// tell nothing that the spool did not, and never more often than every second.
 type asker struct {
 	bell chan time.Duration
 }
@@ -33,11 +33,39 @@ type question struct {
 	urgent bool
 }
 
+// pace is how long to wait between queries. The zero value of least and quiet is
+// ready.
+type pace struct {
+	usual        time.Duration // poll_interval
+	least, quiet time.Duration // what was waited last, after an answer that was awaited and after any other
+}
+
+// quietest is how many times the usual interval passes between queries that
+// tell nothing new.
+const quietest = 4
+
+// after returns the wait after an answer. urgent says that a decision still
+// waits for the batch system's word, which may take it a while; news that it
+// told what the spool had not.
+func (p *pace) after(urgent, news bool) time.Duration {
+	if urgent {
+		p.quiet = 0
+		p.least = min(max(2*p.least, 2*time.Second), p.usual)
+		return p.least
+	}
+	p.least = 0
+	if news {
+		p.quiet = 0
+	}
+	p.quiet = min(max(2*p.quiet, p.usual), quietest*p.usual)
+	return p.quiet
+}
+
 // pollLoop asks the batch systems until ctx ends: one query for all jobs.
 func (a *Agent) pollLoop(ctx context.Context) error {
-	least := time.Second
+	pace := pace{usual: a.config.PollInterval.Std()}
 	back := backoff{first: 2 * time.Second, most: time.Minute}
-	next, last := time.Now().Add(least), time.Time{}
+	next, last := time.Now().Add(time.Second), time.Time{}
 	for {
 		timer := time.NewTimer(time.Until(next))
 		select {
@@ -46,27 +74,20 @@ func (a *Agent) pollLoop(ctx context.Context) error {
 			return nil
 		case d := <-a.asker.bell:
 			timer.Stop()
-			if t := laterOf(time.Now().Add(d), last.Add(least)); t.Before(next) && back.now == 0 {
+			if t := laterOf(time.Now().Add(d), last.Add(max(pace.least, time.Second))); t.Before(next) && back.now == 0 {
 				next = t
 			}
 			continue
 		case <-timer.C:
 		}
-		urgent, err := a.ask(ctx)
+		urgent, news, err := a.ask(ctx)
 		last = time.Now()
-		switch {
-		case err != nil:
+		if err != nil {
 			next = last.Add(back.next())
-		case urgent:
-			// The word that is awaited may take the batch system a while.
-			back.reset()
-			least = min(least*2, a.config.PollInterval.Std())
-			next = last.Add(least)
-		default:
-			back.reset()
-			least = time.Second
-			next = last.Add(a.config.PollInterval.Std())
+			continue
 		}
+		back.reset()
+		next = last.Add(pace.after(urgent, news))
 	}
 }
 
@@ -78,11 +99,11 @@ func laterOf(a, b time.Time) time.Time {
 }
 
 // ask makes one query per batch system that has jobs, and tells whether a
-// decision still waits for an answer.
-func (a *Agent) ask(ctx context.Context) (urgent bool, err error) {
+// decision still waits for an answer and whether there was news.
+func (a *Agent) ask(ctx context.Context) (urgent, news bool, err error) {
 	var questions []question
 	if err := a.engine.read(ctx, func() { questions = a.engine.questions() }); err != nil {
-		return false, err
+		return false, false, err
 	}
 	for _, q := range questions {
 		refs := make([]scheduler.Ref, 0, len(q.refs))
@@ -96,10 +117,10 @@ func (a *Agent) ask(ctx context.Context) (urgent bool, err error) {
 			a.log.Warn("batch system gave no answer", "system", q.system.System(), "error", askErr)
 		}
 		a.state.set(func(s *Status) { s.Batch = errorText(askErr) })
-		_ = a.engine.call(ctx, func() { a.engine.answered(q, began, answer, askErr == nil) })
+		_ = a.engine.call(ctx, func() { news = a.engine.answered(q, began, answer, askErr == nil) || news })
 		urgent = urgent || q.urgent
 	}
-	return urgent, err
+	return urgent, news, err
 }
 
 // questions lists what is worth asking, by batch system.
@@ -135,15 +156,18 @@ func (j *job) currentKind() string {
 	return ""
 }
 
-// answered applies an answer. Only a whole answer makes jobs absent; what a
-// partial one tells of a job is true all the same.
-func (e *engine) answered(q question, began time.Time, answer map[scheduler.Ref]scheduler.Status, whole bool) {
+// answered applies an answer and says whether it told what the spool had not.
+// Only a whole answer makes jobs absent; what a partial one tells of a job is
+// true all the same.
+func (e *engine) answered(q question, began time.Time, answer map[scheduler.Ref]scheduler.Status, whole bool) (news bool) {
 	for ref, id := range q.refs {
 		j := e.jobs[id]
 		if j == nil || j.ref() != ref || began.Before(j.submitted) {
 			continue // it went on meanwhile
 		}
 		status, found := answer[ref]
+		news = news || !found || j.start == nil && (j.status == nil || j.status.Phase != status.Phase || j.status.Reason != status.Reason) ||
+			j.start != nil && j.start.End == nil && status.Phase == scheduler.PhaseEnded
 		switch {
 		case found:
 			if j.absent > 0 {
@@ -166,6 +190,7 @@ func (e *engine) answered(q question, began time.Time, answer map[scheduler.Ref]
 		}
 		e.touch(j)
 	}
+	return news
 }
 
 func errorText(err error) string {

@@ -35,6 +35,7 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 	case <-ctx.Done():
 		return nil
 	}
+	verified := time.Now()
 	verdict, err := a.verify(*j.spec)
 	if err == nil {
 		err = a.layOut(ctx, j, verdict)
@@ -61,7 +62,7 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 		if signed && !j.counted {
 			e.write(journal.Entry{Kind: journal.KindRun, Job: j.id, Approval: id})
 		}
-		j.verdict, j.plan = verdict, verdict.Manifest.Plan()
+		j.verdict, j.verified, j.plan = verdict, verified, verdict.Manifest.Plan()
 		j.tries, j.trouble, j.waiting = 0, "", ""
 	}
 }
@@ -118,26 +119,18 @@ var errLocal = errors.New("this host")
 
 func local(err error) error { return fmt.Errorf("%w: %w", errLocal, err) }
 
-// layOut fills the job's directory and writes the task of each step.
+// layOut fills the job's directory, unless earlier steps have done so.
 func (a *Agent) layOut(ctx context.Context, j *job, v *policy.Verdict) error {
 	dir := a.jobDir(j.id)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return local(err)
-	}
-	if j.step == 0 {
-		if err := a.layOutFiles(ctx, j.id, dir, v.Manifest.Files); err != nil {
-			return err
-		}
-	}
-	for i, s := range v.Manifest.Plan() {
-		if i < j.step {
-			continue
-		}
-		if err := a.layOutStep(j, i, s, v, dir); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return local(err)
 		}
 	}
-	return nil
+	if j.step > 0 || len(v.Manifest.Files) == 0 {
+		return nil
+	}
+	return a.layOutFiles(ctx, j.id, dir, v.Manifest.Files)
 }
 
 // layOutFiles writes the code's files, each checked against its digest.
@@ -235,12 +228,9 @@ func (c *capped) Write(b []byte) (int, error) {
 	return c.w.Write(b)
 }
 
-// layOutStep writes a step's script and values beside its task.
-func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict, dir string) error {
-	folder, err := a.spool.StepDir(j.id, index)
-	if err != nil {
-		return err
-	}
+// task makes what the job's current step runs, with its script and values.
+func (a *Agent) task(j *job) (spool.Task, error) {
+	index, s, v, dir := j.step, j.current(), j.verdict, a.jobDir(j.id)
 	t := spool.Task{Job: j.id, Step: index, Directory: dir, Requeue: j.spec.Run.Requeue, Environment: map[string]string{}}
 	resources := j.spec.Run.Resources
 	if s.Resources != nil {
@@ -249,10 +239,8 @@ func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict,
 	launch := a.launchLine(s, resources)
 	switch {
 	case s.Script != "":
-		script := filepath.Join(folder, "script")
-		if err := replaceFile(script, []byte(s.Script), 0o700); err != nil {
-			return err
-		}
+		script := a.spool.FilePath(j.id, index, "script")
+		t.Files = append(t.Files, spool.File{Name: "script", Text: s.Script, Program: true})
 		t.Argv = []string{script}
 		if !strings.HasPrefix(s.Script, "#!") {
 			t.Argv = []string{"/bin/bash", script}
@@ -278,12 +266,10 @@ func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict,
 	}
 	values, err := json.Marshal(v.Values)
 	if err != nil {
-		return err
+		return spool.Task{}, err
 	}
-	file := filepath.Join(folder, "values.json")
-	if err := replaceFile(file, values, 0o600); err != nil {
-		return err
-	}
+	file := a.spool.FilePath(j.id, index, "values.json")
+	t.Files = append(t.Files, spool.File{Name: "values.json", Text: string(values)})
 	for name, value := range v.Manifest.Environment {
 		t.Environment[name] = value
 	}
@@ -303,7 +289,7 @@ func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict,
 			t.Timeout = hpcsera.Duration(time.Hour)
 		}
 	}
-	return a.spool.PutTask(t)
+	return t, nil
 }
 
 // scriptArgv starts a script by its own first line, or by bash when it has

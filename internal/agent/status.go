@@ -75,11 +75,32 @@ func (a *Agent) describe() {
 	})
 }
 
+// stats is what the batch system was asked so far, where somebody counts.
+func (a *Agent) stats() (scheduler.Stats, bool) {
+	counted, ok := a.batch.(interface{ Stats() scheduler.Stats })
+	if !ok {
+		return scheduler.Stats{}, false
+	}
+	return counted.Stats(), true
+}
+
+// since is what was asked after an earlier count, for the server; nil for
+// nothing.
+func since(now, before scheduler.Stats) *hpcsera.Commands {
+	c := hpcsera.Commands{
+		Jobs: now.Jobs - before.Jobs, Submit: now.Submit.Runs - before.Submit.Runs, Queue: now.Queue.Runs - before.Queue.Runs,
+		History: now.History.Runs - before.History.Runs, Act: now.Act.Runs - before.Act.Runs, Probe: now.Probe.Runs - before.Probe.Runs,
+	}
+	if c == (hpcsera.Commands{}) {
+		return nil
+	}
+	return &c
+}
+
 // publish writes the status where it is looked for.
 func (a *Agent) publish() {
 	a.state.set(func(s *Status) {
-		if counted, ok := a.batch.(interface{ Stats() scheduler.Stats }); ok {
-			stats := counted.Stats()
+		if stats, ok := a.stats(); ok {
 			s.Commands = &stats
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
 // told is what `hpcsera-agent status` reads.
@@ -55,4 +56,15 @@ func TestARunFromCronBesideALivingAgentDoesNotEndItsStatus(t *testing.T) {
 			t.Errorf("got alive %t, ended %v, want the first one alive", alive, s.Ended)
 		}
 	})
+}
+
+func TestTheServerIsToldWhatWasAskedSinceTheLastPoll(t *testing.T) {
+	before := scheduler.Stats{Submit: scheduler.Count{Runs: 2}, Queue: scheduler.Count{Runs: 7}, Jobs: 1500}
+	now := scheduler.Stats{Submit: scheduler.Count{Runs: 5}, Queue: scheduler.Count{Runs: 7}, Act: scheduler.Count{Runs: 1}, Jobs: 2500}
+	if got, want := since(now, before), (hpcsera.Commands{Jobs: 1000, Submit: 3, Act: 1}); got == nil || *got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := since(now, now); got != nil {
+		t.Errorf("nothing was asked: got %+v, want nothing told", got)
+	}
 }

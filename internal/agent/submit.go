@@ -16,8 +16,13 @@ import (
 
 // submit holds the job once more against signature, withdrawals and the site's
 // policy, since it may have been held, or at earlier steps, for days; then it
-// hands it in.
+// hands it in. One that was verified just now is verified with its submission
+// only.
 func (e *engine) submit(ctx context.Context, j *job) {
+	if time.Since(j.verified) < time.Second {
+		e.enter(ctx, j)
+		return
+	}
 	e.work(j, func() func() {
 		_, err := e.agent.verify(*j.spec)
 		return func() {
@@ -88,13 +93,19 @@ func (a *Agent) submission(members []*job, tag string) (sub scheduler.Submission
 	system := a.system(s)
 	env := system.Environment()
 	paper := spool.Submission{Tag: tag, IDVariables: env.ID, ClusterVariable: env.Cluster, DirectoryVariables: env.Directory, Pass: env.Pass, Drop: env.Drop}
+	var tasks []spool.Task
 	for _, j := range members {
+		task, err := a.task(j)
+		if err != nil {
+			return sub, err
+		}
+		tasks = append(tasks, task)
 		paper.Members = append(paper.Members, spool.Member{Job: j.id, Step: j.step, N: j.n, Attempt: j.attempt})
 	}
 	if len(members) > 1 {
 		paper.IndexVariable, paper.FirstIndex, paper.MemberID = env.Index, env.First, env.Member
 	}
-	script, output, err := a.spool.PutSubmission(paper, a.binary)
+	script, output, err := a.spool.PutSubmission(paper, tasks, a.binary)
 	if err != nil {
 		return sub, err
 	}
@@ -126,8 +137,9 @@ func (e *engine) handedOver(members []*job, tag string, refs []scheduler.Ref, er
 			return
 		}
 	}
-	if g := e.gates[members[0].likeness()]; g != nil {
-		g.sized(len(members), errs)
+	g, now := e.gates[members[0].likeness()], time.Now()
+	if g != nil {
+		g.learn(now, len(members), errs)
 	}
 	for i, j := range members {
 		switch {
@@ -137,6 +149,9 @@ func (e *engine) handedOver(members []*job, tag string, refs []scheduler.Ref, er
 			e.queued(j, tag, refs[i])
 		default:
 			e.notHandedOver(j, tag, errs[i])
+			if g != nil && now.Before(g.shut) {
+				j.postpone(g.shut, g.said)
+			}
 		}
 	}
 }
@@ -168,12 +183,16 @@ func (e *engine) notHandedOver(j *job, tag string, err error) {
 // again makes a job's next submission wait, longer each time.
 func (e *engine) again(j *job, err error) {
 	j.tries++
-	j.submitAt = time.Now().Add(retryDelay(j.tries, 2*time.Second, 5*time.Minute))
-	j.trouble, j.waiting = err.Error(), ""
+	j.postpone(time.Now().Add(retryDelay(j.tries, 2*time.Second, 5*time.Minute)), err)
+}
+
+// postpone puts a job's next submission off, and says why.
+func (j *job) postpone(until time.Time, err error) {
+	j.submitAt, j.trouble, j.waiting = until, err.Error(), ""
 	var refused *scheduler.Refused
 	if errors.As(err, &refused) && refused.Throttled {
 		j.waiting = hpcsera.Throttled
-		j.trouble += " (next attempt at " + j.submitAt.UTC().Format(time.RFC3339) + ")"
+		j.trouble += " (next attempt at " + until.UTC().Format(time.RFC3339) + ")"
 	}
 }
 

@@ -65,11 +65,14 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	if facts {
 		req.Facts = a.facts.Load()
 	}
+	asked, _ := a.stats()
+	req.Commands = since(asked, a.counted)
 	sent := time.Now()
 	answer, err := a.api.Work(ctx, req)
 	if err != nil {
 		return a.refusedWork(err)
 	}
+	a.counted = asked
 	if err := a.suspect(known, answer); err != nil {
 		return a.refusedWork(err)
 	}

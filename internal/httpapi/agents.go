@@ -11,7 +11,11 @@ import (
 
 // PostWork answers an agent's poll.
 func (h handlers) PostWork(ctx context.Context, r gen.PostWorkRequestObject) (gen.PostWorkResponseObject, error) {
-	answer, err := h.cfg.Jobs.Work(ctx, callOf(ctx).principal, r.Id, *r.Body)
+	p := callOf(ctx).principal
+	answer, err := h.cfg.Jobs.Work(ctx, p, r.Id, *r.Body)
+	if err == nil {
+		h.cfg.Metrics.asked(p.Agent.Site, r.Body.Commands)
+	}
 	return gen.PostWork200JSONResponse(answer), err
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/store"
 )
 
@@ -19,6 +20,8 @@ type Metrics struct {
 	answers  *prometheus.CounterVec
 	took     *prometheus.HistogramVec
 	events   *prometheus.CounterVec
+	commands *prometheus.CounterVec
+	taken    *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics of their own registry, with those of the process.
@@ -35,8 +38,14 @@ func NewMetrics() *Metrics {
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hpcsera_job_events_total", Help: "Events of jobs by type and state, as this replica saw them.",
 		}, []string{"type", "state"}),
+		commands: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hpcsera_scheduler_commands_total", Help: "Commands that agents ran at sites' batch systems, by kind, as they told this replica.",
+		}, []string{"site", "kind"}),
+		taken: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hpcsera_scheduler_jobs_total", Help: "Jobs that sites' batch systems took from agents, as they told this replica.",
+		}, []string{"site"}),
 	}
-	m.registry.MustRegister(m.answers, m.took, m.events, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.answers, m.took, m.events, m.commands, m.taken, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -73,4 +82,17 @@ func (m *Metrics) answered(operation string, status int, took time.Duration) {
 	}
 	m.answers.WithLabelValues(operation, strconv.Itoa(status)).Inc()
 	m.took.WithLabelValues(operation).Observe(took.Seconds())
+}
+
+// asked counts what a batch system was asked to do for one agent since its last
+// poll. A poll whose answer was lost may be counted twice; an agent's word is
+// no more than that.
+func (m *Metrics) asked(site string, c *hpcsera.Commands) {
+	if m == nil || c == nil {
+		return
+	}
+	for kind, n := range map[string]int64{"submit": c.Submit, "queue": c.Queue, "history": c.History, "act": c.Act, "probe": c.Probe} {
+		m.commands.WithLabelValues(site, kind).Add(float64(max(0, n)))
+	}
+	m.taken.WithLabelValues(site).Add(float64(max(0, c.Jobs)))
 }

@@ -15,7 +15,7 @@ import (
 // Bounds of one answer. What does not fit comes with the next poll, which the
 // agent sends at once.
 const (
-	maxOrders     = 500
+	maxOrders     = 1000 // as many as an agent hands in together
 	maxOrderBytes = 8 << 20
 )
 
@@ -262,11 +262,11 @@ func (s *Service) orders(r store.Reader, jobs []*store.Job, acked int64) (list [
 	}
 	slices.SortFunc(jobs, func(a, b *store.Job) int { return cmp.Compare(since(a), since(b)) })
 	list, upto = []hpcsera.Order{}, acked
-	approvals, size := map[string]*store.Approval{}, 0
+	specs, size := specs{parts: map[string]*hpcsera.CodePart{}, approvals: map[string]*store.Approval{}}, 0
 	for _, j := range jobs {
 		order := hpcsera.Order{JobID: j.ID, Attempt: j.Attempt, Revision: j.Revision, Desired: j.Desired}
 		if j.Delivered > acked {
-			if order.Spec, err = s.orderSpec(r, j, approvals); err != nil {
+			if order.Spec, err = s.orderSpec(r, j, specs); err != nil {
 				return nil, acked, err
 			}
 			size += len(order.Spec.Manifest) + len(order.Spec.Statement) + len(order.Spec.Signature) + 4096
@@ -279,18 +279,26 @@ func (s *Service) orders(r store.Reader, jobs []*store.Job, acked int64) (list [
 	return list, upto, nil
 }
 
+// specs are what the jobs of one answer have in common.
+type specs struct {
+	parts     map[string]*hpcsera.CodePart // by project and digest
+	approvals map[string]*store.Approval
+}
+
 // orderSpec writes all that an agent needs to judge and run a job.
-func (s *Service) orderSpec(r store.Reader, j *store.Job, approvals map[string]*store.Approval) (*hpcsera.OrderSpec, error) {
-	part, err := s.cfg.Code.Part(r, j.Project, j.Code.Digest)
-	if err != nil {
-		return nil, err
+func (s *Service) orderSpec(r store.Reader, j *store.Job, known specs) (_ *hpcsera.OrderSpec, err error) {
+	part, a := known.parts[j.Project+" "+j.Code.Digest], known.approvals[j.Code.Approval]
+	if part == nil {
+		if part, err = s.cfg.Code.Part(r, j.Project, j.Code.Digest); err != nil {
+			return nil, err
+		}
+		known.parts[j.Project+" "+j.Code.Digest] = part
 	}
-	a := approvals[j.Code.Approval]
 	if a == nil {
 		if a, err = r.Approval(j.Code.Approval); err != nil {
 			return nil, err
 		}
-		approvals[j.Code.Approval] = a
+		known.approvals[j.Code.Approval] = a
 	}
 	return &hpcsera.OrderSpec{
 		Name: j.Name, User: j.User, Project: j.Project, Client: j.Client, Submitter: j.User, Site: j.Site,

@@ -37,17 +37,19 @@ func BenchmarkVerifyApprovedJob(b *testing.B) {
 			if err := policy.TakeStatus(s.path, app.list(t, 1, withdrawn)); err != nil {
 				t.Fatal(err)
 			}
-			j.in.Lists = &policy.Lists{}
 			return s, j
 		},
 	} {
-		b.Run(name, func(b *testing.B) {
-			s, j := setup(b)
-			for b.Loop() {
-				if _, err := policy.Verify(s.path, j.order, j.in); err != nil {
-					b.Fatal(err)
+		for like, memory := range map[string]*policy.Memory{"alone": nil, "one of many": {}} {
+			b.Run(name+"/"+like, func(b *testing.B) {
+				s, j := setup(b)
+				j.in.Memory = memory
+				for b.Loop() {
+					if _, err := policy.Verify(s.path, j.order, j.in); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +157,7 @@ func newJob(t testing.TB, key ssh.Signer) *job {
 		},
 		in: policy.Context{
 			User: "alice", Site: "gwdg", Deployment: "https://HPC.example.org", Thumbprint: thumb, Now: now,
+			Memory: &policy.Memory{},
 		},
 	}
 	j.sign(t, key)
@@ -173,7 +176,8 @@ func (j *job) sign(t testing.TB, key ssh.Signer) {
 	}
 }
 
-// verify sends the order through JSON, as it comes to an agent.
+// verify sends the order through JSON, as it comes to an agent. What the agent
+// remembers of earlier orders makes no difference.
 func (j *job) verify(t testing.TB, s site) (*policy.Verdict, error) {
 	t.Helper()
 	text, err := json.Marshal(j.order)
@@ -184,7 +188,14 @@ func (j *job) verify(t testing.TB, s site) (*policy.Verdict, error) {
 	if err := json.Unmarshal(text, &received); err != nil {
 		t.Fatal(err)
 	}
-	return policy.Verify(s.path, received, j.in)
+	fresh := j.in
+	fresh.Memory = nil
+	want, wantErr := policy.Verify(s.path, received, fresh)
+	v, err := policy.Verify(s.path, received, j.in)
+	if fmt.Sprint(err) != fmt.Sprint(wantErr) || !reflect.DeepEqual(v, want) {
+		t.Errorf("with what was remembered got %+v, %v, want %+v, %v", v, err, want, wantErr)
+	}
+	return v, err
 }
 
 func wantRefusal(t testing.TB, v *policy.Verdict, err error, reason hpcsera.Reason, say string) {

@@ -84,26 +84,34 @@ const policyFile = "policy.yaml"
 // Policy reads the site's policy. A file that is not there forbids nothing;
 // one that cannot be read, or that others than its owner could have written,
 // makes every job wait: it may forbid anything.
-func (f SiteFiles) Policy() (*Site, error) {
+func (f SiteFiles) Policy() (*Site, error) { return f.policy(nil) }
+
+func (f SiteFiles) policy(m *Memory) (*Site, error) {
 	text, err := f.Read(policyFile)
+	if err == nil && text == nil {
+		return &Site{}, nil
+	}
+	var s *Site
+	if err == nil {
+		path := filepath.Join(f.Dir, policyFile)
+		s, err = remembered(m, "policy", func() (*Site, error) { return parseSite(path, text) }, []byte(path), text)
+	}
 	if err != nil {
 		return nil, wait(hpcsera.HeldBySite, "the site's policy cannot be used, so nothing starts: %w", err)
 	}
+	return s, nil
+}
+
+func parseSite(path string, text []byte) (*Site, error) {
 	s := &Site{}
-	if text == nil {
-		return s, nil
-	}
-	doc, err := strictyaml.Parse(filepath.Join(f.Dir, policyFile), text)
+	doc, err := strictyaml.Parse(path, text)
 	if err == nil {
 		err = doc.Decode(s)
 	}
 	if err == nil {
 		err = doc.Locate(s.validate())
 	}
-	if err != nil {
-		return nil, wait(hpcsera.HeldBySite, "the site's policy cannot be used, so nothing starts: %w", err)
-	}
-	return s, nil
+	return s, err
 }
 
 // Read returns a file of the site's, nil where there is none. It refuses one

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -90,32 +89,6 @@ func (a AuthApp) signed(jws string) bool {
 	return err == nil
 }
 
-// Lists remembers the list that was verified last, since a long one takes
-// longer than all the rest of a judgement. The zero value and nil are ready. It
-// may be used concurrently.
-type Lists struct {
-	mu   sync.Mutex
-	app  AuthApp
-	jws  string
-	list approval.StatusList
-}
-
-func (l *Lists) verify(app AuthApp, jws string) (approval.StatusList, error) {
-	if l == nil {
-		return app.verify(jws)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.app == app && l.jws == jws {
-		return l.list, nil
-	}
-	list, err := app.verify(jws)
-	if err == nil {
-		l.app, l.jws, l.list = app, jws, list
-	}
-	return list, err
-}
-
 // highestStatus returns the newest list in dir; number 0 where there is none.
 func highestStatus(dir string) (number int64, jws string, err error) {
 	names, err := os.ReadDir(dir)
@@ -176,7 +149,7 @@ func keepStatus(dir string, number int64, jws string) error {
 
 // currentStatus returns the list that holds now. Without one the job waits:
 // whoever keeps the list from the agent could keep a withdrawal from it.
-func currentStatus(trust string, app AuthApp, now time.Time, seen *Lists) (approval.StatusList, error) {
+func currentStatus(trust string, app AuthApp, now time.Time, seen *Memory) (approval.StatusList, error) {
 	number, jws, err := highestStatus(statusDir(trust, app.Issuer))
 	if err != nil {
 		return approval.StatusList{}, err
@@ -185,7 +158,8 @@ func currentStatus(trust string, app AuthApp, now time.Time, seen *Lists) (appro
 		return approval.StatusList{}, wait(hpcsera.WaitingForApproval,
 			"the server sent no status list of %s yet, so nobody can say whether the approval still stands. Nothing starts without.", app.Issuer)
 	}
-	list, err := seen.verify(app, jws)
+	list, err := remembered(seen, "status list", func() (approval.StatusList, error) { return app.verify(jws) },
+		[]byte(app.Issuer), []byte(app.Key), []byte(app.Other), []byte(jws))
 	switch {
 	case err != nil:
 		return list, wait(hpcsera.WaitingForApproval, "no status list by the pinned key of %s came yet. Nothing starts without.", app.Issuer)

@@ -56,8 +56,9 @@ type AuthApp struct {
 //
 // Errors that come from this host and not from the file's words have the code
 // hpcsera.Unavailable: nothing is decided, and a later try can succeed.
-func Load(path string) (*Trust, error) {
-	t := &Trust{path: path, replaced: map[string]string{}}
+func Load(path string) (*Trust, error) { return load(path, nil) }
+
+func load(path string, m *Memory) (*Trust, error) {
 	if err := checkOwner(filepath.Dir(path), true); err != nil {
 		return nil, err
 	}
@@ -65,20 +66,26 @@ func Load(path string) (*Trust, error) {
 	if err != nil {
 		return nil, err
 	}
+	var t Trust
 	if text != nil {
-		doc, err := strictyaml.Parse(path, text)
-		if err == nil {
-			err = doc.Decode(t)
-		}
-		if err == nil {
-			err = doc.Locate(t.validate())
-		}
-		if err != nil {
+		if t, err = remembered(m, "trust", func() (Trust, error) { return parseTrust(path, text) }, []byte(path), text); err != nil {
 			return nil, unavailable(err)
 		}
-		t.read = text
 	}
-	return t, t.loadReplaced()
+	t.path, t.read, t.replaced = path, text, map[string]string{}
+	return &t, t.loadReplaced()
+}
+
+func parseTrust(path string, text []byte) (Trust, error) {
+	var t Trust
+	doc, err := strictyaml.Parse(path, text)
+	if err == nil {
+		err = doc.Decode(&t)
+	}
+	if err == nil {
+		err = doc.Locate(t.validate())
+	}
+	return t, err
 }
 
 func (t *Trust) validate() error {

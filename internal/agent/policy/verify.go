@@ -28,7 +28,7 @@ type Context struct {
 	Version           string    // the agent's
 	Account           string    // the user's on this system
 	Files             SiteFiles // where the site's policy stands
-	Lists             *Lists    // remembers; nil is ready
+	Memory            *Memory   // nil is ready
 }
 
 // Verdict is what the agent may act on, and nothing else of the order.
@@ -51,7 +51,7 @@ type Verdict struct {
 // and judges the order by them. Errors without a [Reason] decide nothing;
 // among them, [Waiting] says that the job itself is well.
 func Verify(path string, order hpcsera.OrderSpec, in Context) (*Verdict, error) {
-	t, err := Load(path)
+	t, err := load(path, in.Memory)
 	if err != nil {
 		return nil, err
 	}
@@ -64,10 +64,11 @@ func Verify(path string, order hpcsera.OrderSpec, in Context) (*Verdict, error) 
 // project or beyond the key's limits, and what that key may not start it may
 // not stop. What it meant to replace lives until its end or its withdrawal.
 func (t *Trust) Verify(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
-	v, err := code(order)
+	known, err := remembered(in.Memory, "code", func() (Verdict, error) { return code(order) }, order.Manifest, []byte(order.Digest))
 	if err != nil {
 		return nil, err
 	}
+	v := &known
 	if in.Unsigned && len(order.Statement) == 0 {
 		v.Kind = ServersWord
 		err = run(v, order, v.Manifest.SignedLimits(order.Run), in)
@@ -78,7 +79,7 @@ func (t *Trust) Verify(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
 		return nil, err
 	}
 	// What is not as signed is refused even while nothing may start.
-	site, err := in.Files.Policy()
+	site, err := in.Files.policy(in.Memory)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +104,8 @@ func (t *Trust) signed(v *Verdict, order hpcsera.OrderSpec, in Context) error {
 	if len(order.Statement) == 0 || order.Signature == "" {
 		return forged("no signed approval came with the job.")
 	}
-	signature, err := approval.Verify(order.Statement, order.Signature)
+	signature, err := remembered(in.Memory, "signature", func() (*approval.Signature, error) { return approval.Verify(order.Statement, order.Signature) },
+		order.Statement, []byte(order.Signature))
 	if err != nil {
 		return forgedBy(err)
 	}
@@ -115,7 +117,8 @@ func (t *Trust) signed(v *Verdict, order hpcsera.OrderSpec, in Context) error {
 	if v.Kind, err = key.counts(signature, in); err != nil {
 		return err
 	}
-	if v.Statement, err = approval.Parse(order.Statement); err != nil {
+	v.Statement, err = remembered(in.Memory, "statement", func() (approval.Statement, error) { return approval.Parse(order.Statement) }, order.Statement)
+	if err != nil {
 		return forgedBy(err)
 	}
 	v.Fingerprint, v.KeyName, v.Origin = signature.Fingerprint, key.Name, signature.Origin
@@ -145,7 +148,7 @@ func (t *Trust) standing(v *Verdict, in Context) error {
 	if t.AuthApp == nil {
 		return nil
 	}
-	list, err := currentStatus(t.path, *t.AuthApp, in.Now, in.Lists)
+	list, err := currentStatus(t.path, *t.AuthApp, in.Now, in.Memory)
 	if err != nil {
 		return err
 	}
@@ -160,7 +163,7 @@ func (t *Trust) standing(v *Verdict, in Context) error {
 
 // code reads the manifest as received, and again from the bytes that are
 // digested: nothing reaches the verdict that the digest does not cover.
-func code(order hpcsera.OrderSpec) (*Verdict, error) {
+func code(order hpcsera.OrderSpec) (Verdict, error) {
 	var received, signed hpcsera.Manifest
 	err := hpcsera.Decode(order.Manifest, &received)
 	var text []byte
@@ -174,13 +177,13 @@ func code(order hpcsera.OrderSpec) (*Verdict, error) {
 		err = signed.Validate()
 	}
 	if err != nil {
-		return nil, forged("the manifest cannot be what was signed: %w", err)
+		return Verdict{}, forged("the manifest cannot be what was signed: %w", err)
 	}
 	digest := hpcsera.DigestOf(text)
 	if digest != order.Digest {
-		return nil, forged("the manifest has the digest %s, the order says %s.", digest, order.Digest)
+		return Verdict{}, forged("the manifest has the digest %s, the order says %s.", digest, order.Digest)
 	}
-	return &Verdict{Manifest: signed, Digest: digest}, nil
+	return Verdict{Manifest: signed, Digest: digest}, nil
 }
 
 // accept finds the trust entry of the key that signed.

@@ -4,8 +4,9 @@
 // message between them goes another way.
 //
 //	bin/hpcsera-agent-DIGEST      the agent's own binary, as the wrapper runs it
-//	submissions/TAG/              wrapper.sh, submission.json, output
-//	JOB/STEP/task.json            what the step runs
+//	submissions/TAG/              wrapper.sh, submission.json, output, and
+//	                tasks         what the members run, one after the other
+//	JOB/STEP/script, values.json  files that the wrapper writes as its task says
 //	JOB/STEP/N/claim              who owns the N-th start: link(2), so exactly one
 //	JOB/STEP/N/end                how it ended
 //	JOB/STEP/N/stdout, stderr     what it printed
@@ -101,52 +102,6 @@ func (e *End) Success() bool {
 // its work and gone, with 0, for the batch system to run it once more.
 func (e *End) Done() bool { return e.Success() && !e.Told }
 
-// Task is what a step runs. The agent writes it, from signed bytes, before
-// the step is submitted.
-type Task struct {
-	Job         string            `json:"job"`
-	Step        int               `json:"step"`
-	Directory   string            `json:"directory"`
-	Argv        []string          `json:"argv"`
-	Environment map[string]string `json:"environment"`
-	Check       []Check           `json:"check"` // bytes that are verified again at the start
-	Requeue     bool              `json:"requeue"`
-	Timeout     hpcsera.Duration  `json:"timeout,omitempty"` // of a login step
-}
-
-// Check is a file and the SHA-256 that its bytes must have, in hexadecimal.
-type Check struct {
-	Path   string `json:"path"`
-	SHA256 string `json:"sha256"`
-}
-
-// Submission maps the indices of one submit call to steps of jobs.
-type Submission struct {
-	Tag     string   `json:"tag"`
-	Members []Member `json:"members"`
-	// Where the wrapper finds its native id and its index in the environment
-	// that the batch system gives it; the first variable that is set counts.
-	IDVariables   []string `json:"id_variables"`
-	IndexVariable string   `json:"index_variable,omitempty"` // of an array
-	FirstIndex    int      `json:"first_index,omitempty"`    // that of the first member
-	MemberID      string   `json:"member_id,omitempty"`      // of {id} and {index}
-	// Variables that are to name the member's own folder.
-	DirectoryVariables []string `json:"directory_variables,omitempty"`
-	ClusterVariable    string   `json:"cluster_variable,omitempty"`
-	// Which of the batch system's variables the program gets: those with one of
-	// the prefixes Pass, apart from Drop.
-	Pass []string `json:"pass,omitempty"`
-	Drop []string `json:"drop,omitempty"`
-}
-
-// Member is the start that one index of a submission may claim.
-type Member struct {
-	Job     string `json:"job"`
-	Step    int    `json:"step"`
-	N       int    `json:"n"`
-	Attempt int    `json:"attempt"` // of the job when N wins
-}
-
 // Start is a claim with its place.
 type Start struct {
 	Job  string
@@ -169,10 +124,9 @@ func (s *Spool) OutputPath(job string, step, n int, stream string) string {
 	return filepath.Join(s.start(job, step, n), stream)
 }
 
-// StepDir makes and returns the folder of a step.
-func (s *Spool) StepDir(job string, step int) (string, error) {
-	dir := s.step(job, step)
-	return dir, os.MkdirAll(dir, 0o700)
+// FilePath returns where a file of a task will be.
+func (s *Spool) FilePath(job string, step int, name string) string {
+	return filepath.Join(s.step(job, step), name)
 }
 
 // Take tries to become the owner of a start. It returns the claim that stands
@@ -301,57 +255,6 @@ func (s *Spool) Answer(names []string) {
 	for _, name := range names {
 		_ = os.Remove(filepath.Join(s.dir, "inbox", name))
 	}
-}
-
-// PutTask writes a step's task, whole.
-func (s *Spool) PutTask(t Task) error {
-	dir, err := s.StepDir(t.Job, t.Step)
-	if err != nil {
-		return fmt.Errorf("task: %w", err)
-	}
-	return writeWhole(filepath.Join(dir, "task.json"), t)
-}
-
-// Task reads a step's task.
-func (s *Spool) Task(job string, step int) (Task, error) {
-	var t Task
-	err := readJSON(filepath.Join(s.step(job, step), "task.json"), &t)
-	return t, err
-}
-
-// PutSubmission writes a submission and its wrapper script, whole, and
-// returns the script's path and the file for what the wrapper prints.
-// wrapper is the absolute path of the binary that the script starts.
-func (s *Spool) PutSubmission(sub Submission, wrapper string) (script, output string, err error) {
-	dir := filepath.Join(s.dir, "submissions", sub.Tag)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", "", fmt.Errorf("submission: %w", err)
-	}
-	if err := writeWhole(filepath.Join(dir, "submission.json"), sub); err != nil {
-		return "", "", err
-	}
-	script = filepath.Join(dir, "wrapper.sh")
-	text := fmt.Sprintf("#!/bin/sh\nexec %s step %s %s\n", quote(wrapper), quote(s.dir), quote(sub.Tag))
-	if err := writeBytes(script, []byte(text), 0o700); err != nil {
-		return "", "", fmt.Errorf("submission: %w", err)
-	}
-	return script, filepath.Join(dir, "output"), nil
-}
-
-// Submission reads a submission.
-func (s *Spool) Submission(tag string) (Submission, error) {
-	var sub Submission
-	err := readJSON(filepath.Join(s.dir, "submissions", tag, "submission.json"), &sub)
-	return sub, err
-}
-
-// OutputTail returns the end of what a submission's wrapper printed.
-func (s *Spool) OutputTail(tag string, size int) string {
-	b, err := os.ReadFile(filepath.Join(s.dir, "submissions", tag, "output"))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b[max(0, len(b)-size):]))
 }
 
 // Remove erases a job's folder and those of its submissions.

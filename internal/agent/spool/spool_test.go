@@ -93,10 +93,10 @@ func TestWhatTheSpoolMakesIsForItsOwnerAlone(t *testing.T) {
 	if err := s.Finish(job, 0, 1, End{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PutTask(Task{Job: job}); err != nil {
+	if err := s.PutFiles(Task{Job: job, Files: []File{{Name: "script", Program: true}, {Name: "values.json"}}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.PutSubmission(Submission{Tag: hpcsera.NewID("s")}, "/bin/true"); err != nil {
+	if _, _, err := s.PutSubmission(Submission{Tag: hpcsera.NewID("s"), Members: []Member{{Job: job}}}, []Task{{Job: job}}, "/bin/true"); err != nil {
 		t.Fatal(err)
 	}
 	if err := filepath.WalkDir(s.Dir(), func(path string, e fs.DirEntry, err error) error {
@@ -386,7 +386,7 @@ func TestWrapperScriptQuotesEveryPath(t *testing.T) {
 				t.Fatal(err)
 			}
 			tag := hpcsera.NewID("s")
-			script, _, err := s.PutSubmission(Submission{Tag: tag}, binary)
+			script, _, err := s.PutSubmission(Submission{Tag: tag}, nil, binary)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -409,7 +409,7 @@ func TestRemoveErasesAJobAndItsSubmissionsOnly(t *testing.T) {
 	goneTag, staysTag := hpcsera.NewID("s"), hpcsera.NewID("s")
 	for job, tag := range map[string]string{gone: goneTag, stays: staysTag} {
 		take(t, s, job, 1, Claim{Owner: OwnerWrapper})
-		if _, _, err := s.PutSubmission(Submission{Tag: tag}, "/bin/true"); err != nil {
+		if _, _, err := s.PutSubmission(Submission{Tag: tag}, nil, "/bin/true"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -445,18 +445,19 @@ func TestRecordsComeBackAsTheyWereWritten(t *testing.T) {
 		Job: job, Step: 2, Directory: "/d", Argv: []string{"/bin/x", "a\nb", ""}, Environment: map[string]string{"A": "$(id)"},
 		Check: []Check{{Path: "/f", SHA256: "00"}}, Requeue: true, Timeout: hpcsera.Duration(time.Minute),
 	}
-	if err := s.PutTask(task); err != nil {
-		t.Fatal(err)
-	}
-	got, err := s.Task(job, 2)
-	if err != nil || fmt.Sprint(got) != fmt.Sprint(task) {
-		t.Errorf("task: got %+v (%v), want %+v", got, err, task)
-	}
-	sub := Submission{Tag: tag, Members: []Member{{Job: job, Step: 2, N: 3, Attempt: 4}}, IDVariables: []string{"X"}, IndexVariable: "I", ClusterVariable: "C", Pass: []string{"P_"}, Drop: []string{"P_D"}}
-	if _, _, err := s.PutSubmission(sub, "/bin/true"); err != nil {
+	sub := Submission{Tag: tag, Members: []Member{{Job: hpcsera.NewID("j")}, {Job: job, Step: 2, N: 3, Attempt: 4}}, IDVariables: []string{"X"}, IndexVariable: "I", ClusterVariable: "C", Pass: []string{"P_"}, Drop: []string{"P_D"}}
+	first := Task{Job: sub.Members[0].Job, Argv: []string{"/bin/y"}, Files: []File{{Name: "script", Text: "é\n", Program: true}}}
+	if _, _, err := s.PutSubmission(sub, []Task{first, task}, "/bin/true"); err != nil {
 		t.Fatal(err)
 	}
 	read, err := s.Submission(tag)
+	for i, want := range []Task{first, task} {
+		got, taskErr := s.Task(tag, read.Members[i])
+		if taskErr != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("task %d: got %+v (%v), want %+v", i, got, taskErr, want)
+		}
+		read.Members[i].Offset, read.Members[i].Length = 0, 0
+	}
 	if err != nil || fmt.Sprint(read) != fmt.Sprint(sub) {
 		t.Errorf("submission: got %+v (%v), want %+v", read, err, sub)
 	}
@@ -504,7 +505,7 @@ func TestOutputTailIsTheEndOfWhatTheWrapperPrinted(t *testing.T) {
 	if got := s.OutputTail(tag, 10); got != "" {
 		t.Errorf("without output: got %q, want nothing", got)
 	}
-	_, output, err := s.PutSubmission(Submission{Tag: tag}, "/bin/true")
+	_, output, err := s.PutSubmission(Submission{Tag: tag}, nil, "/bin/true")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -161,13 +161,11 @@ func TestARequeueAfterSuccessRunsNothing(t *testing.T) {
 func TestIndexSelectsTheMember(t *testing.T) {
 	s := newSite(t)
 	other := hpcsera.NewID("j")
-	if err := s.PutTask(spool.Task{Job: other, Directory: s.root, Argv: []string{"/bin/sh", "-c", "echo other >> marks"}}); err != nil {
-		t.Fatal(err)
-	}
+	others := spool.Task{Job: other, Directory: s.root, Argv: []string{"/bin/sh", "-c", "echo other >> marks"}}
 	s.task(count)
 	tag := hpcsera.NewID("s")
 	script, _, err := s.PutSubmission(spool.Submission{Tag: tag, IDVariables: []string{"SLURM_JOB_ID"}, IndexVariable: "SLURM_ARRAY_TASK_ID",
-		Members: []spool.Member{{Job: s.job, N: 1, Attempt: 1}, {Job: other, N: 1, Attempt: 1}}}, os.Args[0])
+		Members: []spool.Member{{Job: s.job, N: 1, Attempt: 1}, {Job: other, N: 1, Attempt: 1}}}, []spool.Task{s.step, others}, os.Args[0])
 	if err != nil {
 		t.Fatal(err)
 	}

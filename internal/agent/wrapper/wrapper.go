@@ -90,7 +90,7 @@ func (w *wrapper) run(dir, tag string) (int, error) {
 		return 1, fmt.Errorf("submission %s has no member %d", tag, w.place)
 	}
 	w.member = sub.Members[w.place]
-	if w.task, err = w.spool.Task(w.member.Job, w.member.Step); err != nil {
+	if w.task, err = w.spool.Task(tag, w.member); err != nil {
 		return 1, err
 	}
 	w.host, _ = os.Hostname()
@@ -172,6 +172,9 @@ func (w *wrapper) program(n int, signals <-chan os.Signal) spool.End {
 	fail := func(err error) spool.End {
 		end.Failure, end.Exit.Code, end.Ended = err.Error(), 126, time.Now().UTC()
 		return end
+	}
+	if err := w.spool.PutFiles(w.task); err != nil {
+		return fail(err)
 	}
 	for _, c := range w.task.Check {
 		if err := verify(c); err != nil {

@@ -34,7 +34,8 @@ type site struct {
 	t    *testing.T
 	root string
 	*spool.Spool
-	job string
+	job  string
+	step spool.Task // of that step
 }
 
 func newSite(t *testing.T) *site {
@@ -56,9 +57,7 @@ func (s *site) task(script string, change ...func(*spool.Task)) {
 	for _, c := range change {
 		c(&t)
 	}
-	if err := s.PutTask(t); err != nil {
-		s.t.Fatal(err)
-	}
+	s.step = t
 }
 
 // count is a script's line that leaves a mark each time it runs.
@@ -77,7 +76,7 @@ func (s *site) submission(n int) (tag, script string) {
 	script, _, err := s.PutSubmission(spool.Submission{
 		Tag: tag, Members: []spool.Member{{Job: s.job, N: n, Attempt: n}}, IDVariables: []string{"SLURM_ARRAY_JOB_ID", "SLURM_JOB_ID"},
 		IndexVariable: "SLURM_ARRAY_TASK_ID", ClusterVariable: "SLURM_CLUSTER_NAME", Pass: []string{"SLURM_"}, Drop: []string{"SLURM_EXPORT_ENV"},
-	}, os.Args[0])
+	}, []spool.Task{s.step}, os.Args[0])
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -150,9 +149,16 @@ func (s *site) exists(name string) bool {
 	return err == nil
 }
 
+func (s *site) tasks(tag string) string { return filepath.Join(s.Dir(), "submissions", tag, "tasks") }
+
 func TestWhatCannotBeReadRunsNothing(t *testing.T) {
 	for name, damage := range map[string]func(*site, string){
-		"no task":                 func(s *site, _ string) { os.RemoveAll(filepath.Join(s.Dir(), s.job)) },
+		"no tasks":         func(s *site, tag string) { os.Remove(s.tasks(tag)) },
+		"a task cut short": func(s *site, tag string) { os.Truncate(s.tasks(tag), 20) },
+		"another job's task": func(s *site, tag string) {
+			text, _ := os.ReadFile(s.tasks(tag))
+			os.WriteFile(s.tasks(tag), bytes.Replace(text, []byte(s.job), []byte(hpcsera.NewID("j")), 1), 0o600)
+		},
 		"no submission":           func(s *site, tag string) { os.RemoveAll(filepath.Join(s.Dir(), "submissions", tag, "submission.json")) },
 		"a spool open to others":  func(s *site, _ string) { os.Chmod(s.Dir(), 0o755) },
 		"an index out of range":   func(s *site, _ string) {},
@@ -187,6 +193,30 @@ func (s *site) check(name, text string) spool.Check {
 	}
 	sum := sha256.Sum256([]byte(text))
 	return spool.Check{Path: s.path(name), SHA256: hex.EncodeToString(sum[:])}
+}
+
+func TestFilesOfATaskAreWrittenAndThenChecked(t *testing.T) {
+	const script = "#!/bin/sh\necho ran >> marks\n"
+	for text, want := range map[string]int{script: 0, script + "rm -rf ~\n": 126} {
+		s := newSite(t)
+		path := s.FilePath(s.job, 0, "script")
+		sum := sha256.Sum256([]byte(script))
+		s.task("", func(task *spool.Task) {
+			task.Argv = []string{path}
+			task.Files = []spool.File{{Name: "script", Text: text, Program: true}, {Name: "values.json", Text: `{"a":"é"}`}}
+			task.Check = []spool.Check{{Path: path, SHA256: hex.EncodeToString(sum[:])}}
+		})
+		_, submission := s.submission(1)
+		if s.exists(filepath.Join("spool", s.job)) {
+			t.Error("a submission made files of a job's own, want none")
+		}
+		if got := s.run(submission, "4711"); got != want || s.marks() != (126-want)/126 {
+			t.Errorf("got status %d and %d runs, want %d", got, s.marks(), want)
+		}
+		if text, err := os.ReadFile(s.FilePath(s.job, 0, "values.json")); err != nil || string(text) != `{"a":"é"}` {
+			t.Errorf("values.json: got %q (%v)", text, err)
+		}
+	}
 }
 
 func TestAFileThatIsNotWhatWasSignedRunsNothing(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
 )
 
 // recorded is what an LSF-compatible system (volclava 2.2) printed where the
@@ -301,12 +302,6 @@ func manyJobs(n int) []byte {
 	return []byte(listing(records...))
 }
 
-func BenchmarkQueueOf10000Jobs(b *testing.B) {
-	text := manyJobs(10000)
-	b.SetBytes(int64(len(text)))
-	for b.Loop() {
-		if list, err := parseQueue(scheduler.Output{Stdout: text}); err != nil || len(list) != 10000 {
-			b.Fatal(len(list), err)
-		}
-	}
+func BenchmarkListingOf10000Jobs(b *testing.B) {
+	schedulertest.MeasureListing(b, manyJobs(10000), parseQueue)
 }

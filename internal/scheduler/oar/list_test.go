@@ -14,6 +14,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
 )
 
 // recorded is what OAR 2.5.9 printed for the driver's own commands.
@@ -385,11 +386,5 @@ func BenchmarkListingOf10000Jobs(b *testing.B) {
 		rows[i] = `"1018" : ` + string(live["1018"])
 		rows[i] = strings.ReplaceAll(strings.ReplaceAll(rows[i], "1018", strconv.Itoa(20000+i)), tag(15), tag(i))
 	}
-	out := listingOf(rows...)
-	b.SetBytes(int64(len(out.Stdout)))
-	for b.Loop() {
-		if list, err := parseQueue(out); err != nil || len(list) != len(rows) {
-			b.Fatalf("got %d jobs, %v", len(list), err)
-		}
-	}
+	schedulertest.MeasureListing(b, listingOf(rows...).Stdout, parseQueue)
 }

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
 )
 
 // sane checks what must hold of any listing, however it came about.
@@ -155,15 +155,9 @@ func large(t testing.TB, n int) (text, rows []byte) {
 	return b.Bytes(), r.Bytes()
 }
 
-func BenchmarkListing10000(b *testing.B) {
+func BenchmarkListingOf10000Jobs(b *testing.B) {
 	text, _ := large(b, 10000)
-	b.SetBytes(int64(len(text)))
-	for b.Loop() {
-		list, err := Driver{User: "alice"}.parseListing(scheduler.Output{Stdout: text})
-		if err != nil || len(list) != 10000 || !hpcsera.ValidID("s", list[9999].Tag) {
-			b.Fatalf("got %d jobs, %v", len(list), err)
-		}
-	}
+	schedulertest.MeasureListing(b, text, Driver{User: "alice"}.parseListing)
 }
 
 func BenchmarkNamed10000(b *testing.B) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
 )
 
 // recorded is what Grid Engine 8.1.9 printed for the driver's own commands.
@@ -211,21 +212,15 @@ func FuzzQueue(f *testing.F) {
 	})
 }
 
-// BenchmarkQueue reads a listing of 10 000 jobs, each in a row of its own.
-func BenchmarkQueue(b *testing.B) {
+// BenchmarkListingOf10000Jobs reads a listing of 10 000 jobs, each in a row of its own.
+func BenchmarkListingOf10000Jobs(b *testing.B) {
 	var text strings.Builder
 	text.WriteString(queueHead)
 	for i := range 10000 {
 		text.WriteString(queueRow(fmt.Sprint(i+1), tagOf(i), "qw"))
 	}
 	text.WriteString(queueTail)
-	out := scheduler.Output{Stdout: []byte(text.String())}
-	b.SetBytes(int64(len(out.Stdout)))
-	for b.Loop() {
-		if list, err := parseQueue(out); err != nil || len(list) != 10000 {
-			b.Fatal(len(list), err)
-		}
-	}
+	schedulertest.MeasureListing(b, []byte(text.String()), parseQueue)
 }
 
 func isRefusal(err error) bool {

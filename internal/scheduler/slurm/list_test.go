@@ -13,6 +13,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
 )
 
 // recorded is what Slurm 22.05.8 printed for the driver's own commands.
@@ -320,4 +321,13 @@ func TestARowForSeveralMembersIsARowForEach(t *testing.T) {
 			t.Errorf("%s: got the members %v, want %v", id, got, want)
 		}
 	}
+}
+
+func BenchmarkListingOf10000Jobs(b *testing.B) {
+	var text strings.Builder
+	text.WriteString(queueHead)
+	for i := range 10000 {
+		text.WriteString(queueRow(fmt.Sprintf("%d_%d", 7+i/1000, i%1000), "PENDING", "Priority", "0", tag(i/1000)))
+	}
+	schedulertest.MeasureListing(b, []byte(text.String()), parseQueue)
 }
