@@ -53,7 +53,7 @@ var batchSystems = map[string]func(t *testing.T) (settings, env []string){
 			t.Fatal(err)
 		}
 		commands := map[string]string{}
-		for _, name := range []string{"bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bhosts", "bqueues", "lsid"} {
+		for _, name := range []string{"bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bhosts", "bqueues", "bparams", "lshosts", "lsid"} {
 			commands[name] = filepath.Join(bin, name)
 		}
 		return []string{commandLine(t, commands)}, nil
