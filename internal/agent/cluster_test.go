@@ -35,6 +35,8 @@ type cluster struct {
 	out      bool // the controller is down
 	acts     int
 	calls    int // of the submit command
+	probes   int // that asked what the site offers
+	largest  int // array; 0 is not told
 	faults   clusterFaults
 	programs map[string]program // by job; what is missing is drawn
 }
@@ -144,7 +146,10 @@ func (c *cluster) Environment() scheduler.Environment {
 }
 
 func (c *cluster) Probe(context.Context) (hpcsera.Facts, error) {
-	return hpcsera.Facts{System: c.system}, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.probes++
+	return hpcsera.Facts{System: c.system, Version: "22.05", LargestArray: c.largest}, nil
 }
 
 var errClient = errors.New("killed")

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,9 +29,10 @@ type gate struct {
 const (
 	firstSlot = 100 * time.Millisecond
 	longSlot  = 2 * time.Second
-	// mostMembers is what every batch system takes by default: Slurm's
-	// MaxArraySize is 1001.
-	mostMembers = 1000
+	// usualArray is what every batch system takes by default, Slurm's MaxArraySize
+	// being 1001: the largest array where the site does not tell its own.
+	usualArray = 1000
+	unbounded  = 1 << 30
 	// A gate that was not passed for this long is forgotten.
 	gateRest = 10 * time.Minute
 )
@@ -56,7 +58,7 @@ func (e *engine) enter(ctx context.Context, j *job) {
 	like := j.likeness()
 	g := e.gates[like]
 	if g == nil {
-		g = &gate{slot: firstSlot, most: mostMembers, limit: mostMembers}
+		g = &gate{slot: firstSlot, most: unbounded, limit: unbounded}
 		e.gates[like] = g
 	}
 	j.busy = true
@@ -84,7 +86,7 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 		g.slot = firstSlot // nobody waited for this slot
 	}
 	g.next = now.Add(g.slot)
-	first := g.waiting[:min(len(g.waiting), g.most)]
+	first := g.waiting[:min(len(g.waiting), g.most, e.largestArray())]
 	g.waiting = append([]*job(nil), g.waiting[len(first):]...)
 	var members []*job
 	for _, j := range first {
@@ -99,6 +101,11 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 		e.handIn(ctx, members)
 	}
 	e.pass(ctx, g)
+}
+
+// largestArray is how many members one submission may have at this site.
+func (e *engine) largestArray() int {
+	return cmp.Or(e.agent.facts.Load().LargestArray, usualArray)
 }
 
 // forgetGates lets go of gates that nobody passed lately.
