@@ -181,7 +181,7 @@ func (h *hand) take(ok func(hpcsera.Order) bool) (hpcsera.Order, error) {
 	defer cancel()
 	for {
 		answer, err := h.api.Work(ctx, hpcsera.WorkRequest{Instance: h.instance, Term: h.term, Epoch: h.epoch, Acked: h.cursor, Free: h.free, Wait: 10,
-			Facts: &hpcsera.Facts{Version: "test", Host: "login1", System: "slurm", Queues: []hpcsera.Queue{{Name: "medium", Default: true, Nodes: 4}}}})
+			Facts: &hpcsera.Facts{Version: "test", Host: "login1", System: "slurm", Queues: []hpcsera.Queue{{Name: "medium", Default: true, Nodes: 4}, {Name: "large", Nodes: 4}}}})
 		if err != nil {
 			return hpcsera.Order{}, err
 		}
