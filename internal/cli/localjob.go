@@ -65,7 +65,7 @@ func (l *localJob) refused(err error) error {
 	switch {
 	case !errors.As(err, &e) || e.Field == "":
 		return err
-	case e.Code == hpcsera.UnknownSite && l.Elsewhere["site"] != "":
+	case e.Code == hpcsera.UnknownSite && l.Elsewhere["site"] != "" && len(l.Spec.Site.Names()) == 1:
 		return unknownSite(string(l.Spec.Site), l.Elsewhere["site"])
 	}
 	return l.Locate(err)
