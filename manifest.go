@@ -405,7 +405,7 @@ func CheckPath(p string) *Error {
 // laterKeys are keys of job.yaml that this version knows and refuses, so that
 // nothing a user asked for is silently dropped.
 var laterKeys = []string{
-	"modules", "spack_environment", "container", "inputs", "gather", "provenance", "sweep", "notify", "sites", "to", "credential", "transfer",
+	"modules", "spack_environment", "container", "inputs", "gather", "provenance", "sweep", "notify", "to", "credential", "transfer",
 }
 
 // UnknownKey returns the error for a key at the given path that the schema

@@ -32,26 +32,6 @@ type Commands struct {
 	Probe   int64 `json:"probe,omitempty"`
 }
 
-// Facts are what an agent tells of itself and its site.
-type Facts struct {
-	Version string  `json:"version"`
-	Host    string  `json:"host"`
-	System  string  `json:"system"` // slurm, local, …
-	Cluster string  `json:"cluster,omitempty"`
-	Queues  []Queue `json:"queues,omitempty"`
-	// FromCron says that the agent runs now and then, so orders wait for its next run.
-	FromCron bool `json:"from_cron,omitempty"`
-}
-
-// Queue is a queue (partition) of the batch system.
-type Queue struct {
-	Name        string   `json:"name"`
-	Default     bool     `json:"default,omitempty"`
-	State       string   `json:"state,omitempty"`
-	Nodes       int      `json:"nodes,omitempty"`
-	MaxDuration Duration `json:"max_duration,omitempty"`
-}
-
 // WorkAnswer is what should be: every order the agent has not acknowledged,
 // oldest first.
 type WorkAnswer struct {

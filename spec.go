@@ -2,6 +2,7 @@ package hpcsera
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -13,12 +14,13 @@ type JobSpec struct {
 	Code string `json:"code,omitempty"`
 	Manifest
 	RunPart
+	Overlays map[string]Overlay `json:"sites,omitempty"` // by site
 }
 
 // RunPart is what a job may choose freely within the signed limits. It never
 // asks for consent.
 type RunPart struct {
-	Site         string            `json:"site,omitempty"`
+	Site         Sites             `json:"site,omitempty"`
 	Resources    Resources         `json:"resources,omitzero"`
 	Attributes   Attributes        `json:"attributes,omitzero"`
 	Values       Values            `json:"values,omitempty"`
@@ -94,7 +96,15 @@ func (s JobSpec) Validate() error {
 	} else if err := s.Manifest.Validate(); err != nil {
 		return err
 	}
-	return s.RunPart.Validate()
+	return s.ValidateRun()
+}
+
+// ValidateRun checks the run part and the overlays.
+func (s JobSpec) ValidateRun() error {
+	if err := s.RunPart.Validate(); err != nil {
+		return err
+	}
+	return s.validateOverlays()
 }
 
 // given reports whether any field of the code part is set.
@@ -107,8 +117,8 @@ func (m Manifest) given() bool {
 
 // Validate checks the run part alone.
 func (r RunPart) Validate() error {
-	if r.Site != "" && !ValidName(r.Site) {
-		return Errorf(InvalidField, "%q is not a site's name.", r.Site).At("site")
+	if err := r.Site.validate(); err != nil {
+		return err
 	}
 	if err := r.Resources.validate("resources."); err != nil {
 		return err
@@ -221,8 +231,30 @@ func beyond(field, format string, args ...any) error {
 }
 
 // SignedLimits returns the limits that a statement carries when m is signed
-// with run part r: the manifest's, and for absent ones the run part's values.
-func (m Manifest) SignedLimits(r RunPart) Limits {
+// with these run parts: the manifest's, and for absent ones whatever the run
+// parts need.
+func (m Manifest) SignedLimits(runs ...RunPart) Limits {
+	var all Limits
+	for i, r := range runs {
+		l := m.limitsWith(r)
+		if i == 0 {
+			all = l
+			continue
+		}
+		all.NodeCount, all.Memory, all.Duration = max(all.NodeCount, l.NodeCount), max(all.Memory, l.Memory), max(all.Duration, l.Duration)
+		all.QueueNames, all.Accounts = union(all.QueueNames, l.QueueNames), union(all.Accounts, l.Accounts)
+		all.ReservationIDs, all.Requeue = union(all.ReservationIDs, l.ReservationIDs), all.Requeue || l.Requeue
+	}
+	return all
+}
+
+func union(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func (m Manifest) limitsWith(r RunPart) Limits {
 	var l Limits
 	if m.Limits != nil {
 		l = *m.Limits

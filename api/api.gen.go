@@ -129,7 +129,7 @@ type EventList = hpcsera.EventList
 // Exit How the program ended.
 type Exit = hpcsera.Exit
 
-// Facts What an agent tells of itself and its site.
+// Facts What an agent tells of itself and its site. The site's part is asked for every ten minutes.
 type Facts = hpcsera.Facts
 
 // File One file of a code part; its bytes are a blob.
@@ -156,6 +156,9 @@ type Keep = hpcsera.Keep
 // Limits The ceiling that a code part sets for the run part.
 type Limits = hpcsera.Limits
 
+// Load Everybody's jobs in the batch system.
+type Load = hpcsera.Load
+
 // LogAppended defines model for LogAppended.
 type LogAppended = hpcsera.LogAppended
 
@@ -171,6 +174,9 @@ type Name = string
 // Native The batch system's identity of the job's latest submission.
 type Native = hpcsera.Native
 
+// Nodes The nodes of a site.
+type Nodes = hpcsera.Nodes
+
 // Order What should be of one job. The agent reconciles to the highest revision.
 type Order = hpcsera.Order
 
@@ -179,6 +185,9 @@ type OrderSpec = hpcsera.OrderSpec
 
 // Outcome defines model for Outcome.
 type Outcome = hpcsera.Outcome
+
+// Overlay The fields of a run part that can differ from site to site. A field that is absent or zero stays as it is; values and labels are merged.
+type Overlay = hpcsera.Overlay
 
 // Parameters A JSON Schema per parameter name. No default means required.
 type Parameters = map[string]json.RawMessage
@@ -228,7 +237,7 @@ type Project = hpcsera.Project
 // ProjectList defines model for ProjectList.
 type ProjectList = hpcsera.ProjectList
 
-// Queue defines model for Queue.
+// Queue A queue (partition) of the batch system. What is not told is absent; what is told of a node is the largest node's.
 type Queue = hpcsera.Queue
 
 // Read A range of a file in a job's directory that somebody asked for.
@@ -275,6 +284,9 @@ type Site = hpcsera.Site
 
 // SiteList defines model for SiteList.
 type SiteList = hpcsera.SiteList
+
+// Sites Where a job may run. One site; or several, of which the first that can take the job gets it. Without any it is a site where its user has an agent for the project, the first by name that can take it.
+type Sites = hpcsera.Sites
 
 // State Where a job stands. The last three are final and never change again.
 type State = hpcsera.State

@@ -59,6 +59,9 @@ var types = map[string]struct {
 	"Job":              {reflect.TypeFor[hpcsera.Job](), true},
 	"JobList":          {reflect.TypeFor[hpcsera.JobList](), true},
 	"JobPatch":         {reflect.TypeFor[hpcsera.JobPatch](), true},
+	"Load":             {reflect.TypeFor[hpcsera.Load](), true},
+	"Nodes":            {reflect.TypeFor[hpcsera.Nodes](), true},
+	"Overlay":          {reflect.TypeFor[hpcsera.Overlay](), true},
 	"JobSpec":          {reflect.TypeFor[hpcsera.JobSpec](), false}, // its name is required only without code
 	"JobStatus":        {reflect.TypeFor[hpcsera.JobStatus](), true},
 	"Keep":             {reflect.TypeFor[hpcsera.Keep](), true},
@@ -217,8 +220,10 @@ func TestWhatTheTypesWriteFitsTheSchemas(t *testing.T) {
 	native := &hpcsera.Native{System: "slurm", Cluster: "c", ID: "4711", State: "PENDING", Submitted: &at}
 	exit := &hpcsera.Exit{Code: 1, Signal: 9}
 	artifact := hpcsera.Artifact{Path: "a/b.csv", Size: 3, Digest: digest}
-	facts := &hpcsera.Facts{Version: "1", Host: "h", System: "slurm", Cluster: "c", FromCron: true,
-		Queues: []hpcsera.Queue{{Name: "q", Default: true, State: "UP", Nodes: 3, MaxDuration: hpcsera.Duration(time.Hour)}}}
+	facts := &hpcsera.Facts{Version: "1", Host: "h", System: "slurm", SystemVersion: "22.05.8", Cluster: "c", FromCron: true, OtherQueues: true,
+		Nodes: &hpcsera.Nodes{Total: 3, Up: 2, Idle: 1}, Jobs: &hpcsera.Load{Queued: 1, Running: 2}, LargestArray: 1001,
+		Queues: []hpcsera.Queue{{Name: "q", Default: true, State: "UP", Closed: true, Restricted: true, Nodes: 3, Idle: ptr(1), MaxNodes: 2, CoresPerNode: 96,
+			MemoryPerNode: 1 << 40, GPUsPerNode: 4, MaxDuration: hpcsera.Duration(time.Hour), DefaultDuration: hpcsera.Duration(time.Minute)}}}
 	job := hpcsera.Job{
 		ID: hpcsera.NewID("j"), Version: 1, Name: "cavity", Project: "cfd", User: "alice", Client: "cli", Site: "gwdg", Agent: "ag_x", Sweep: ptr("sw"),
 		State: hpcsera.Queued, Reason: hpcsera.WaitingForPriority, Message: "m", Estimated: &at, AsOf: &at, Step: 1, Attempt: 2, Desired: hpcsera.DesiredRun,
@@ -243,6 +248,8 @@ func TestWhatTheTypesWriteFitsTheSchemas(t *testing.T) {
 	}{
 		{"Job", job}, {"Job", young}, {"JobList", hpcsera.JobList{Jobs: []hpcsera.Job{job, young}, Next: "c"}},
 		{"JobSpec", hpcsera.JobSpec{Code: "cavity", RunPart: run}}, {"JobSpec", hpcsera.JobSpec{Manifest: manifest, RunPart: run}},
+		{"JobSpec", hpcsera.JobSpec{Code: "cavity", RunPart: hpcsera.RunPart{Site: "gwdg,hlrs"}, Overlays: map[string]hpcsera.Overlay{
+			"hlrs": {Resources: run.Resources, Attributes: run.Attributes, Values: run.Values, Labels: run.Labels, Keep: run.Keep}}}},
 		{"BulkRequest", hpcsera.BulkRequest{Jobs: []hpcsera.JobSpec{{Code: "cavity"}}}},
 		{"BulkAnswer", hpcsera.BulkAnswer{Jobs: []hpcsera.Submitted{{ID: "j_x", Version: 1, State: hpcsera.Pending, Reason: hpcsera.WaitingForAgent}}}},
 		{"JobPatch", hpcsera.JobPatch{Hold: ptr(true), Labels: &run.Labels, Annotations: &run.Annotations, Resources: &run.Resources, Attributes: &run.Attributes, Values: &run.Values}},

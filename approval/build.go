@@ -31,6 +31,9 @@ type Options struct {
 	NotBefore  time.Time     // default: now
 	Validity   time.Duration // default: DefaultValidity; at most MaxValidity
 	Runs       int           // per agent; default: DefaultRuns
+	// Elsewhere is what the same job asks for at other sites; it is to be within
+	// the limits as well.
+	Elsewhere []hpcsera.RunPart
 }
 
 // ForManifest returns a statement about code m as it is, whose limits are m's
@@ -41,9 +44,12 @@ func ForManifest(m hpcsera.Manifest, run hpcsera.RunPart, o Options) (Statement,
 	if err := m.Validate(); err != nil {
 		return Statement{}, err
 	}
-	limits := m.SignedLimits(run)
-	if err := limits.Within(run, m.Steps); err != nil {
-		return Statement{}, err
+	runs := append([]hpcsera.RunPart{run}, o.Elsewhere...)
+	limits := m.SignedLimits(runs...)
+	for _, r := range runs {
+		if err := limits.Within(r, m.Steps); err != nil {
+			return Statement{}, err
+		}
 	}
 	code, err := m.Digest()
 	if err != nil {

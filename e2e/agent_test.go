@@ -50,6 +50,12 @@ func newLogin(t *testing.T, d *deployment, scheduler string, settings ...string)
 // newLoginIn is one whose files lie in a given folder.
 func newLoginIn(t *testing.T, d *deployment, scheduler, dir string, settings ...string) *login {
 	t.Helper()
+	return newLoginAt(t, d, "lab", scheduler, dir, settings...)
+}
+
+// newLoginAt is one at a given site.
+func newLoginAt(t *testing.T, d *deployment, site, scheduler, dir string, settings ...string) *login {
+	t.Helper()
 	l := &login{d: d, home: filepath.Join(dir, "hpcsera")}
 	l.spool = filepath.Join(l.home, "spool")
 	if err := os.Mkdir(l.home, 0o700); err != nil {
@@ -63,8 +69,8 @@ func newLoginIn(t *testing.T, d *deployment, scheduler, dir string, settings ...
 		}
 	}
 	l.env = append(l.env, "HOME="+l.home)
-	text := fmt.Sprintf("server: %s\nuser: alice\nsite: lab\nprojects: [cfd]\nstate_dir: %s\nscheduler: %s\npoll_interval: 3s\n%s\n",
-		d.url, l.home, scheduler, strings.Join(settings, "\n"))
+	text := fmt.Sprintf("server: %s\nuser: alice\nsite: %s\nprojects: [cfd]\nstate_dir: %s\nscheduler: %s\npoll_interval: 3s\n%s\n",
+		d.url, site, l.home, scheduler, strings.Join(settings, "\n"))
 	write(t, filepath.Join(l.home, "agent.yaml"), text, 0o600)
 	l.own(t)
 	var status struct {
@@ -74,7 +80,7 @@ func newLoginIn(t *testing.T, d *deployment, scheduler, dir string, settings ...
 		t.Fatal(err)
 	}
 	l.thumbprint = status.Thumbprint
-	credential := secretIn(t, d.admin("agent", "create", "--user", "alice", "--site", "lab", "--project", "cfd", "--thumbprint", l.thumbprint))
+	credential := secretIn(t, d.admin("agent", "create", "--user", "alice", "--site", site, "--project", "cfd", "--thumbprint", l.thumbprint))
 	l.command(t, credential+"\n", "enroll", "--credential", "-")
 	l.makeKey(t)
 	return l
@@ -162,8 +168,13 @@ func (l *login) makeKey(t *testing.T) {
 	}
 	l.key = filepath.Join(l.d.dir, "signing-key")
 	write(t, l.key, string(pem.EncodeToMemory(block)), 0o600)
-	public := string(ssh.MarshalAuthorizedKey(l.signer.PublicKey()))
-	l.command(t, public, "trust", "add", "-", "--name", "alice", "--plain", "--fingerprint", ssh.FingerprintSHA256(l.signer.PublicKey()))
+	l.trust(t, "alice", l.signer.PublicKey())
+}
+
+// trust has the agent believe signatures of a key.
+func (l *login) trust(t *testing.T, name string, key ssh.PublicKey) {
+	t.Helper()
+	l.command(t, string(ssh.MarshalAuthorizedKey(key)), "trust", "add", "-", "--name", name, "--plain", "--fingerprint", ssh.FingerprintSHA256(key))
 }
 
 // command runs one command of the agent and returns what it printed.
@@ -214,7 +225,7 @@ func manifest(name, script string) hpcsera.Manifest {
 }
 
 // limits wide enough for what the tests ask for.
-var wide = &hpcsera.Limits{NodeCount: 4, Duration: hpcsera.Duration(time.Hour), Memory: 1 << 36, QueueNames: []string{"debug", "batch", "nope"}, Requeue: true}
+var wide = &hpcsera.Limits{NodeCount: 4, Duration: hpcsera.Duration(time.Hour), Memory: 1 << 36, QueueNames: []string{"debug", "batch", "nope"}, ReservationIDs: []string{"nope"}, Requeue: true}
 
 // approve signs a code part as the user would and files the statement.
 func (l *login) approve(t *testing.T, m hpcsera.Manifest, options ...func(*approval.Options)) string {

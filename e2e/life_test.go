@@ -129,7 +129,7 @@ func TestEndsAreToldApart(t *testing.T) {
 		{"exit", marking("exit 3"), nil, hpcsera.Failed, hpcsera.ExitNonzero, &hpcsera.Exit{Code: 3}},
 		{"signal", marking("kill -SEGV $$"), nil, hpcsera.Failed, hpcsera.Signalled, &hpcsera.Exit{Signal: 11}},
 		{"timeout", marking("sleep 600"), func(r *hpcsera.RunPart) { r.Attributes.Duration = hpcsera.Duration(time.Minute) }, hpcsera.Failed, hpcsera.Timeout, nil},
-		{"noqueue", marking("exit 0"), func(r *hpcsera.RunPart) { r.Attributes.QueueName = "nope" }, hpcsera.Failed, hpcsera.RejectedByScheduler, nil},
+		{"noreservation", marking("exit 0"), func(r *hpcsera.RunPart) { r.Attributes.ReservationID = "nope" }, hpcsera.Failed, hpcsera.RejectedByScheduler, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -147,7 +147,7 @@ func TestEndsAreToldApart(t *testing.T) {
 			if c.exit != nil && (j.Exit == nil || *j.Exit != *c.exit) {
 				t.Errorf("exit is %+v, want %+v", j.Exit, c.exit)
 			}
-			if c.name == "noqueue" && !strings.Contains(j.Message, "invalid partition") {
+			if c.name == "noreservation" && !strings.Contains(j.Message, "reservation is invalid") {
 				t.Errorf("message is %q, want Slurm's own sentence", j.Message)
 			}
 		})

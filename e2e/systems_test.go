@@ -58,7 +58,7 @@ var batchSystems = map[string]func(t *testing.T) (settings, env []string){
 			t.Fatal(err)
 		}
 		commands := map[string]string{}
-		for _, name := range []string{"bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bhosts", "bqueues", "lsid"} {
+		for _, name := range []string{"bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bhosts", "bqueues", "bparams", "lshosts", "lsid"} {
 			commands[name] = filepath.Join(bin, name)
 		}
 		return []string{commandLine(t, commands)}, nil
@@ -100,17 +100,18 @@ func TestTheMainJobRunsOnEveryBatchSystem(t *testing.T) {
 			}
 			l := newLogin(t, d, setting, settings...)
 			l.env = append(l.env, env...)
+			good, bad := l.approveWide(t, "good", marking("echo out; pwd")), l.approveWide(t, "bad", marking("echo err >&2; exit 3"))
+			// While the server does not know the queues, the batch system alone can say.
+			refused := l.submit(t, good, withRun(func(r *hpcsera.RunPart) { r.Attributes.QueueName = "nope" }))
 			l.startAgent(t, "")
 
 			// Some that come together, and end in different ways.
-			good, bad := l.approveWide(t, "good", marking("echo out; pwd")), l.approveWide(t, "bad", marking("echo err >&2; exit 3"))
 			var goods, bads []string
 			for range 6 {
 				goods, bads = append(goods, l.submit(t, good)), append(bads, l.submit(t, bad))
 			}
 			sleeping := l.submit(t, l.approveWide(t, "sleep", marking("exec sleep 600")))
 			held := l.submit(t, good, withRun(func(r *hpcsera.RunPart) { r.Hold = true }))
-			refused := l.submit(t, good, withRun(func(r *hpcsera.RunPart) { r.Attributes.QueueName = "nope" }))
 			for _, id := range goods {
 				j := d.await(id, 2*time.Minute)
 				if runs := l.runs(t, id); j.State != hpcsera.Succeeded || runs != 1 {

@@ -141,7 +141,7 @@ func (d *deployment) fill(agent hpcsera.Agent) (digest string) {
 		if err != nil {
 			return err
 		}
-		row.Facts = &hpcsera.Facts{Version: "1.4.0", Host: "glogin9.hpc.gwdg.de", System: "slurm", Cluster: "emmy", Queues: []hpcsera.Queue{{Name: "medium"}, {Name: "large"}}}
+		row.Facts = siteFacts()
 		if err := tx.UpdateAgent(*row); err != nil {
 			return err
 		}
@@ -166,6 +166,22 @@ func (d *deployment) fill(agent hpcsera.Agent) (digest string) {
 		return tx.PutDocument(store.Document{Kind: auth.LoginSessions, Key: login.ID, Owner: "alice", Ends: login.Expires}, login)
 	})
 	return digest
+}
+
+// siteFacts are what an agent at a large site tells.
+func siteFacts() *hpcsera.Facts {
+	idle, none := 9, 0
+	return &hpcsera.Facts{
+		Version: "1.4.0", Host: "glogin9.hpc.gwdg.de", System: "slurm", SystemVersion: "22.05.8", Cluster: "emmy", LargestArray: 1001,
+		Nodes: &hpcsera.Nodes{Total: 640, Up: 636, Idle: 12}, Jobs: &hpcsera.Load{Queued: 1810, Running: 2204},
+		Queues: []hpcsera.Queue{
+			{Name: "medium", Default: true, State: "up", Nodes: 512, Idle: &idle, MaxNodes: 128, CoresPerNode: 96, MemoryPerNode: 384 << 30,
+				MaxDuration: hpcsera.Duration(48 * time.Hour), DefaultDuration: hpcsera.Duration(time.Hour)},
+			{Name: "large", State: "up", Nodes: 512, Idle: &idle, MaxNodes: 512, CoresPerNode: 96, MemoryPerNode: 384 << 30, MaxDuration: hpcsera.Duration(12 * time.Hour)},
+			{Name: "grete-shared-with-the-whole-institute", State: "drain", Closed: true, Restricted: true, Nodes: 36, Idle: &none, CoresPerNode: 128, MemoryPerNode: 2 << 40, GPUsPerNode: 4},
+			{Name: "other", State: "up"},
+		},
+	}
 }
 
 func TestEveryPageIsGoodToReadOnPhoneAndDesk(t *testing.T) {
@@ -201,6 +217,8 @@ func TestEveryPageIsGoodToReadOnPhoneAndDesk(t *testing.T) {
 		{"sessions", "/sessions", "laptop.example.org"},
 		{"audit", "/audit", "Token made"},
 		{"sites", "/sites", "drained"},
+		{"site", "/sites/gwdg", "2204 running"},
+		{"site-without-agent", "/sites/hlrn", "You have no agent here"}, {"site-untold", "/sites/uni-cluster", "has not told yet"},
 	} {
 		b.open(d.url + p.path)
 		b.reads(p.says)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -285,10 +286,13 @@ func (a *Agent) sayGoodbye() {
 	endInstance(a.config.StateDir, a.instance)
 }
 
+// factsEvery is how often the site is asked what it offers.
+const factsEvery = 10 * time.Minute
+
 // factsLoop asks the batch system what the site offers, until it has
-// answered, and again every hour. Jobs do not wait for it.
+// answered, and again now and then. Jobs do not wait for it.
 func (a *Agent) factsLoop(ctx context.Context) error {
-	back := backoff{first: 10 * time.Second, most: 10 * time.Minute}
+	back := backoff{first: 10 * time.Second, most: factsEvery}
 	for ctx.Err() == nil {
 		found, err := a.batch.Probe(ctx)
 		if err != nil {
@@ -298,13 +302,23 @@ func (a *Agent) factsLoop(ctx context.Context) error {
 			sleep(ctx, back.next())
 			continue
 		}
-		facts := *a.facts.Load()
-		facts.Cluster, facts.Queues = found.Cluster, found.Queues
-		a.facts.Store(&facts)
+		a.learn(found)
 		back.reset()
-		sleep(ctx, time.Hour)
+		sleep(ctx, factsEvery)
 	}
 	return nil
+}
+
+// learn takes over what the batch system told. What did not change is not told
+// to the server again.
+func (a *Agent) learn(found hpcsera.Facts) {
+	known := a.facts.Load()
+	facts := found
+	facts.SystemVersion = found.Version
+	facts.Version, facts.Host, facts.System, facts.FromCron = known.Version, known.Host, known.System, known.FromCron
+	if !reflect.DeepEqual(facts, *known) {
+		a.facts.Store(&facts)
+	}
 }
 
 func (a *Agent) system(s hpcsera.Step) System {

@@ -36,6 +36,8 @@ type cluster struct {
 	acts     int
 	calls    int // of the submit command
 	queries  int
+	probes   int // that asked what the site offers
+	largest  int // array; 0 is not told
 	faults   clusterFaults
 	programs map[string]program // by job; what is missing is drawn
 }
@@ -145,7 +147,10 @@ func (c *cluster) Environment() scheduler.Environment {
 }
 
 func (c *cluster) Probe(context.Context) (hpcsera.Facts, error) {
-	return hpcsera.Facts{System: c.system}, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.probes++
+	return hpcsera.Facts{System: c.system, Version: "22.05", LargestArray: c.largest}, nil
 }
 
 var errClient = errors.New("killed")

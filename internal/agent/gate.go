@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,9 +35,10 @@ type gate struct {
 const (
 	firstSlot = 100 * time.Millisecond
 	longSlot  = 2 * time.Second
-	// mostMembers is what every batch system takes by default: Slurm's
-	// MaxArraySize is 1001.
-	mostMembers = 1000
+	// usualArray is what every batch system takes by default, Slurm's MaxArraySize
+	// being 1001: the largest array where the site does not tell its own.
+	usualArray = 1000
+	unbounded  = 1 << 30
 	// After a submission that was not taken, the next one goes alone for so long.
 	trial = 10 * time.Second
 	// A gate that was not passed for this long is forgotten.
@@ -64,7 +66,7 @@ func (e *engine) enter(ctx context.Context, j *job) {
 	like := j.likeness()
 	g := e.gates[like]
 	if g == nil {
-		g = &gate{like: like, slot: firstSlot, most: mostMembers, limit: mostMembers}
+		g = &gate{like: like, slot: firstSlot, most: unbounded, limit: unbounded}
 		e.gates[like] = g
 	}
 	now := time.Now()
@@ -116,7 +118,7 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 		g.slot = firstSlot // nobody waited for this slot
 	}
 	g.next = now.Add(g.slot)
-	first := g.waiting[:min(len(g.waiting), g.most)]
+	first := g.waiting[:min(len(g.waiting), g.most, e.largestArray())]
 	g.waiting = append([]*job(nil), g.waiting[len(first):]...)
 	var members []*job
 	for _, j := range first {
@@ -141,7 +143,7 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 // and are still being prepared.
 func (e *engine) delay(g *gate, now time.Time) time.Duration {
 	wait := max(g.next.Sub(now), e.agent.system(g.waiting[0].current()).SubmitDelay())
-	if wait <= 0 && e.coming[g.like] > 0 && len(g.waiting) < g.most {
+	if wait <= 0 && e.coming[g.like] > 0 && len(g.waiting) < min(g.most, e.largestArray()) {
 		wait = min(firstSlot, g.since.Add(longSlot).Sub(now))
 	}
 	return wait
@@ -162,6 +164,11 @@ func (e *engine) prepare(ctx context.Context, j *job) {
 			}
 		}
 	})
+}
+
+// largestArray is how many members one submission may have at this site.
+func (e *engine) largestArray() int {
+	return cmp.Or(e.agent.facts.Load().LargestArray, usualArray)
 }
 
 // forgetGates lets go of gates that nobody passed lately.

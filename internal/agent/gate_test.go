@@ -49,6 +49,63 @@ func TestLikeJobsGoTogether(t *testing.T) {
 	})
 }
 
+func TestASiteGetsNoLargerArrayThanItTold(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		w.batch.largest = 7
+		code := w.sign(1000, hpcsera.BatchStep)
+		w.start()
+		w.until("the server was told", time.Hour, func() bool { return w.server.lastFacts().LargestArray == 7 })
+		var jobs []string
+		for range 60 {
+			job := w.server.submit(code, false)
+			w.planned(job, program{run: time.Minute})
+			jobs = append(jobs, job)
+		}
+		for _, job := range jobs {
+			w.ends(job, hpcsera.Succeeded, "")
+		}
+		sizes := w.batch.submissions()
+		for _, size := range sizes {
+			if size > 7 {
+				t.Errorf("got submissions of %v, want at most 7 members", sizes)
+			}
+		}
+		if len(sizes) > 30 {
+			t.Errorf("got %d submissions of %v, want arrays", len(sizes), sizes)
+		}
+	})
+}
+
+// What a site offers is asked for rarely, and costs the server nothing while it
+// stays as it is.
+func TestFactsAreToldWhenTheyChange(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		told := func() int {
+			w.server.mu.Lock()
+			defer w.server.mu.Unlock()
+			return len(w.server.told)
+		}
+		w.start()
+		w.until("the site was explored", time.Hour, func() bool { return w.server.lastFacts().SystemVersion == "22.05" })
+		before := told()
+		time.Sleep(3*time.Hour + time.Minute)
+		w.batch.mu.Lock()
+		probes := w.batch.probes
+		w.batch.largest = 9
+		w.batch.mu.Unlock()
+		if got := told(); got != before {
+			t.Errorf("facts that did not change were told %d times more", got-before)
+		}
+		if probes < 10 || probes > 30 {
+			t.Errorf("the site was explored %d times in three hours, want every ten minutes", probes)
+		}
+		w.until("the change was told", time.Hour, func() bool { return w.server.lastFacts().LargestArray == 9 })
+		if facts := w.server.lastFacts(); facts.Version == "22.05" || facts.Host == "" {
+			t.Errorf("got %+v, want the agent's own version and host", facts)
+		}
+	})
+}
+
 // A member's end has nothing to do with the others, whether it was queued or
 // nobody knows.
 func TestACancelledMemberLeavesTheOthers(t *testing.T) {

@@ -33,6 +33,7 @@ type server struct {
 	term     int64
 	holder   string
 	host     string
+	told     []hpcsera.Facts
 	stopped  bool
 	seen     time.Time
 	free     int // as last told
@@ -73,6 +74,16 @@ func newServer(w *world) *server {
 	return &server{
 		w: w, epoch: 1, jobs: map[string]*served{}, requeue: map[string]bool{}, news: make(chan struct{}), logs: map[string][]byte{}, blobs: map[string][]byte{}, requests: map[string]int{},
 	}
+}
+
+// lastFacts is what the agent told last.
+func (s *server) lastFacts() hpcsera.Facts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.told) == 0 {
+		return hpcsera.Facts{}
+	}
+	return s.told[len(s.told)-1]
 }
 
 // changed wakes the polls. The caller holds mu.
@@ -330,6 +341,7 @@ func (s *server) grant(r hpcsera.WorkRequest) *hpcsera.Error {
 	}
 	s.stopped, s.seen = r.Stopping, time.Now()
 	if r.Facts != nil {
+		s.told = append(s.told, *r.Facts)
 		s.host = r.Facts.Host
 	}
 	return nil

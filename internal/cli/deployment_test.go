@@ -175,13 +175,27 @@ type hand struct {
 	artifacts  []hpcsera.Artifact
 }
 
+// labFacts are what the agent tells of the site.
+func labFacts() *hpcsera.Facts {
+	idle := 3
+	return &hpcsera.Facts{
+		Version: "test", Host: "login1", System: "slurm", SystemVersion: "22.05.8", Cluster: "lab", LargestArray: 1001,
+		Nodes: &hpcsera.Nodes{Total: 8, Up: 7, Idle: 3}, Jobs: &hpcsera.Load{Queued: 5, Running: 4},
+		Queues: []hpcsera.Queue{
+			{Name: "medium", Default: true, State: "up", Nodes: 4, Idle: &idle, MaxNodes: 2, CoresPerNode: 64, MemoryPerNode: 256 << 30, MaxDuration: hpcsera.Duration(24 * time.Hour)},
+			{Name: "large", State: "up", Restricted: true, Nodes: 4},
+			{Name: "long", State: "up", Nodes: 8, MaxDuration: hpcsera.Duration(48 * time.Hour)},
+		},
+	}
+}
+
 // take waits for an order that ok accepts.
 func (h *hand) take(ok func(hpcsera.Order) bool) (hpcsera.Order, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patienceOfScripts)
 	defer cancel()
 	for {
 		answer, err := h.api.Work(ctx, hpcsera.WorkRequest{Instance: h.instance, Term: h.term, Epoch: h.epoch, Acked: h.cursor, Free: h.free, Wait: 10,
-			Facts: &hpcsera.Facts{Version: "test", Host: "login1", System: "slurm", Queues: []hpcsera.Queue{{Name: "medium", Default: true, Nodes: 4}}}})
+			Facts: labFacts()})
 		if err != nil {
 			return hpcsera.Order{}, err
 		}

@@ -25,7 +25,7 @@ type runFlags struct {
 func addRunFlags(f *pflag.FlagSet) *runFlags {
 	r := &runFlags{flags: f}
 	f.StringArrayVarP(&r.values, "value", "p", nil, "NAME=VALUE of a parameter; may be repeated")
-	f.StringVar(&r.site, "site", "", "site to run at (HPCSERA_SITE, or the context's)")
+	f.StringVar(&r.site, "site", "", "site to run at, or SITE,SITE: the first that can take it (HPCSERA_SITE, or the context's)")
 	f.StringVar(&r.queue, "queue", "", "queue (partition)")
 	f.StringVar(&r.account, "account", "", "account to charge")
 	f.StringVar(&r.reservation, "reservation", "", "reservation to use")
@@ -48,18 +48,18 @@ func addRunFlags(f *pflag.FlagSet) *runFlags {
 // apply puts the flags that were given over a job's run part. site is where
 // jobs go that name none.
 func (r *runFlags) apply(spec *hpcsera.JobSpec, site string) error {
-	if err := r.applyAttributes(spec); err != nil {
+	if err := r.applyTo(&spec.Resources, &spec.Attributes); err != nil {
 		return err
 	}
-	r.number("nodes", r.nodes, &spec.Resources.NodeCount)
-	r.number("processes", r.processes, &spec.Resources.ProcessCount)
-	r.number("processes-per-node", r.perNode, &spec.Resources.ProcessesPerNode)
-	r.number("cores", r.cores, &spec.Resources.CPUCoresPerProcess)
-	r.number("gpus", r.gpus, &spec.Resources.GPUCoresPerProcess)
-	r.flag("exclusive", r.exclusive, &spec.Resources.ExclusiveNodeUse)
+	for site, overlay := range spec.Overlays {
+		if err := r.applyTo(&overlay.Resources, &overlay.Attributes); err != nil {
+			return err
+		}
+		spec.Overlays[site] = overlay
+	}
 	r.flag("requeue", r.requeue, &spec.Requeue)
 	r.flag("hold", r.hold, &spec.Hold)
-	spec.Site = first(r.site, spec.Site, site)
+	spec.Site = hpcsera.Sites(first(r.site, string(spec.Site), site))
 	if err := pairs("--label", r.labels, &spec.Labels); err != nil {
 		return err
 	}
@@ -76,23 +76,30 @@ func (r *runFlags) apply(spec *hpcsera.JobSpec, site string) error {
 	return nil
 }
 
-func (r *runFlags) applyAttributes(spec *hpcsera.JobSpec) error {
-	a := &spec.Attributes
+// applyTo puts the flags over resources and attributes: those that the job has
+// everywhere, and those that it has at one site.
+func (r *runFlags) applyTo(res *hpcsera.Resources, a *hpcsera.Attributes) error {
 	a.QueueName, a.Account, a.ReservationID = first(r.queue, a.QueueName), first(r.account, a.Account), first(r.reservation, a.ReservationID)
 	if r.duration != "" {
 		d, err := hpcsera.ParseDuration(r.duration)
 		if err != nil {
 			return usageError{fmt.Errorf("--duration: %w", err)}
 		}
-		spec.Attributes.Duration = d
+		a.Duration = d
 	}
 	if r.memory != "" {
 		m, err := hpcsera.ParseBytes(r.memory)
 		if err != nil {
 			return usageError{fmt.Errorf("--memory: %w", err)}
 		}
-		spec.Resources.Memory = m
+		res.Memory = m
 	}
+	r.number("nodes", r.nodes, &res.NodeCount)
+	r.number("processes", r.processes, &res.ProcessCount)
+	r.number("processes-per-node", r.perNode, &res.ProcessesPerNode)
+	r.number("cores", r.cores, &res.CPUCoresPerProcess)
+	r.number("gpus", r.gpus, &res.GPUCoresPerProcess)
+	r.flag("exclusive", r.exclusive, &res.ExclusiveNodeUse)
 	return nil
 }
 

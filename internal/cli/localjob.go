@@ -55,7 +55,7 @@ func (l *localJob) request() hpcsera.JobSpec {
 	if l.digest == "" {
 		return l.Spec
 	}
-	return hpcsera.JobSpec{Code: l.digest, RunPart: l.Spec.RunPart}
+	return hpcsera.JobSpec{Code: l.digest, RunPart: l.Spec.RunPart, Overlays: l.Spec.Overlays}
 }
 
 // refused puts file and line to what the server refused of the job. Other
@@ -65,8 +65,15 @@ func (l *localJob) refused(err error) error {
 	switch {
 	case !errors.As(err, &e) || e.Field == "":
 		return err
-	case e.Code == hpcsera.UnknownSite && l.Elsewhere["site"] != "":
-		return unknownSite(l.Spec.Site, l.Elsewhere["site"])
+	case e.Code == hpcsera.UnknownSite && l.Elsewhere["site"] != "" && len(l.Spec.Site.Names()) == 1:
+		return unknownSite(string(l.Spec.Site), l.Elsewhere["site"])
 	}
 	return l.Locate(err)
+}
+
+// everywhere returns what the job asks for at the sites that it names: first at
+// one of them, then at the others.
+func (l *localJob) everywhere() (first hpcsera.RunPart, others []hpcsera.RunPart) {
+	all := l.Spec.Everywhere()
+	return all[0], all[1:]
 }

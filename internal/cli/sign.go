@@ -64,8 +64,8 @@ func (a *app) statement(ctx context.Context, s *session, local *localJob, f *sig
 		agents = s.profile.Agents
 	}
 	sites := f.sites
-	if len(sites) == 0 && local.Spec.Site != "" {
-		sites = []string{local.Spec.Site}
+	if len(sites) == 0 {
+		sites = local.Spec.Site.Names()
 	}
 	switch {
 	case len(agents) == 0:
@@ -96,7 +96,9 @@ func (a *app) statement(ctx context.Context, s *session, local *localJob, f *sig
 		}
 		o.User, o.Project = first(o.User, self.User), first(o.Project, self.Project)
 	}
-	return approval.ForManifest(local.Spec.Manifest, local.Spec.RunPart, o)
+	run, others := local.everywhere()
+	o.Elsewhere = others
+	return approval.ForManifest(local.Spec.Manifest, run, o)
 }
 
 // signAndFile signs a statement and files it. Where ask is set somebody is at

@@ -31,14 +31,14 @@ func (a *app) siteListCommand() *cobra.Command {
 			return err
 		}
 		return a.show(*form, hpcsera.SiteList{Sites: sites}, func(w io.Writer) {
-			rows := [][]string{{"SITE", "SYSTEM", "YOUR AGENT", ""}}
+			rows := [][]string{{"SITE", "SYSTEM", "NODES", "YOUR AGENT", ""}}
 			for _, site := range sites {
-				system, agent := siteSummary(site, time.Now())
+				system, nodes, agent := siteSummary(site, time.Now())
 				note := ""
 				if site.Disabled {
 					note = "drained by the operator: nothing new starts there"
 				}
-				rows = append(rows, []string{clean(site.Name), system, agent, note})
+				rows = append(rows, []string{clean(site.Name), system, nodes, agent, note})
 			}
 			columns(w, rows)
 		})
@@ -47,18 +47,19 @@ func (a *app) siteListCommand() *cobra.Command {
 }
 
 // siteSummary says in a few words what a site runs and how its agent is.
-func siteSummary(site hpcsera.Site, now time.Time) (system, agent string) {
+func siteSummary(site hpcsera.Site, now time.Time) (system, nodes, agent string) {
 	agent = "none"
 	for _, g := range site.Agents {
 		if g.Facts != nil {
-			system = clean(g.Facts.System)
+			system = systemText(hpcsera.Facts{System: g.Facts.System, SystemVersion: g.Facts.SystemVersion})
+			nodes = nodesText(g.Facts.Nodes)
 		}
 		agent = "never seen"
 		if g.LastSeen != nil {
 			agent = "seen " + ago(*g.LastSeen, now)
 		}
 	}
-	return system, agent
+	return system, nodes, agent
 }
 
 func (a *app) siteShowCommand() *cobra.Command {
@@ -92,38 +93,99 @@ func writeSite(w io.Writer, site hpcsera.Site, now time.Time) {
 		if g.LastSeen != nil {
 			seen = ago(*g.LastSeen, now)
 		}
-		host, system := "", ""
-		var rows [][]string
+		host := ""
+		var about []string
 		if f := g.Facts; f != nil {
 			host = clean(f.Host) + ", version " + clean(f.Version)
 			if f.FromCron {
 				host += ", from cron"
 			}
-			system = strings.TrimSpace(clean(f.System) + " " + clean(f.Cluster))
-			for _, q := range f.Queues {
-				rows = append(rows, queueRow(q))
-			}
+			about = offerText(*f)
 		}
 		fmt.Fprintln(w)
-		facts(w, "agent", clean(g.ID), "thumbprint", clean(g.Thumbprint), "host", host, "seen", seen, "ends", short(&g.Expires),
-			"projects", clean(strings.Join(g.Projects, ", ")), "system", system)
-		if len(rows) > 0 {
+		facts(w, append([]string{"agent", clean(g.ID), "thumbprint", clean(g.Thumbprint), "host", host, "seen", seen, "ends", short(&g.Expires),
+			"projects", clean(strings.Join(g.Projects, ", "))}, about...)...)
+		if g.Facts != nil && len(g.Facts.Queues) > 0 {
 			fmt.Fprintln(w)
-			columns(w, append([][]string{{"QUEUE", "STATE", "NODES", "LONGEST"}}, rows...))
+			columns(w, queueTable(g.Facts.Queues))
 		}
 	}
 }
 
+// offerText is what a site offers as a whole, as labels and texts.
+func offerText(f hpcsera.Facts) []string {
+	load, array := "", ""
+	if f.Jobs != nil {
+		load = fmt.Sprintf("%d running, %d queued", f.Jobs.Running, f.Jobs.Queued)
+	}
+	if f.LargestArray > 0 {
+		array = plural(f.LargestArray, "job")
+	}
+	return []string{"system", systemText(f), "nodes", nodesText(f.Nodes), "jobs", load, "largest array", array}
+}
+
+func systemText(f hpcsera.Facts) string {
+	text := strings.TrimSpace(clean(f.System) + " " + clean(f.SystemVersion))
+	if f.Cluster != "" {
+		text += ", cluster " + clean(f.Cluster)
+	}
+	return text
+}
+
+func nodesText(n *hpcsera.Nodes) string {
+	if n == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d, %d up, %d idle", n.Total, n.Up, n.Idle)
+}
+
+// queueTable has a row for each queue. A column of which nothing is told is
+// left out.
+func queueTable(queues []hpcsera.Queue) [][]string {
+	rows := [][]string{{"QUEUE", "STATE", "NODES", "IDLE", "NODES/JOB", "CORES/NODE", "MEMORY/NODE", "GPUS/NODE", "USUALLY", "LONGEST"}}
+	for _, q := range queues {
+		rows = append(rows, queueRow(q))
+	}
+	kept := make([][]string, len(rows))
+	for c := range rows[0] {
+		told := c < 2
+		for _, row := range rows[1:] {
+			told = told || row[c] != ""
+		}
+		for i, row := range rows {
+			if told {
+				kept[i] = append(kept[i], row[c])
+			}
+		}
+	}
+	return kept
+}
+
 func queueRow(q hpcsera.Queue) []string {
-	name, nodes, longest := clean(q.Name), "", ""
+	name, state, idle, memory := clean(q.Name), clean(q.State), "", ""
 	if q.Default {
 		name += " (default)"
 	}
-	if q.Nodes > 0 {
-		nodes = fmt.Sprint(q.Nodes)
+	if q.Restricted {
+		state = strings.TrimSpace(state + " (restricted)")
 	}
-	if q.MaxDuration > 0 {
-		longest = q.MaxDuration.String()
+	if q.Idle != nil {
+		idle = fmt.Sprint(*q.Idle)
 	}
-	return []string{name, clean(q.State), nodes, longest}
+	if q.MemoryPerNode > 0 {
+		memory = size(int64(q.MemoryPerNode))
+	}
+	number := func(n int) string {
+		if n == 0 {
+			return ""
+		}
+		return fmt.Sprint(n)
+	}
+	duration := func(d hpcsera.Duration) string {
+		if d == 0 {
+			return ""
+		}
+		return d.String()
+	}
+	return []string{name, state, number(q.Nodes), idle, number(q.MaxNodes), number(q.CoresPerNode), memory, number(q.GPUsPerNode), duration(q.DefaultDuration), duration(q.MaxDuration)}
 }

@@ -263,6 +263,9 @@ func (a *app) canSign(f *signFlags) bool { return f.key != "" || a.canAsk() }
 func (a *app) consent(ctx context.Context, s *session, local *localJob, job hpcsera.Job, o *submitFlags) (hpcsera.Job, error) {
 	switch {
 	case local.digest != "" && a.canSign(o.sign):
+		if local.Spec.Site == "" {
+			local.Spec.Site = hpcsera.Sites(job.Site) // where the server sent it; the user's own agents alone run it
+		}
 		a.screen.say("%s", clean(first(job.Message, "The code of "+job.Name+" is not approved yet.")))
 		_, err := a.signAndFile(ctx, s, local, o.sign, o.sign.key == "")
 		if err == nil {

@@ -159,20 +159,11 @@ func (s *Service) request(ctx context.Context, q question, f *found) (r decision
 // limits returns limits that every job keeps within, so that one answer is
 // enough for all that wait.
 func limits(m hpcsera.Manifest, jobs []*store.Job) hpcsera.Limits {
-	all := m.SignedLimits(jobs[0].Run)
-	for _, j := range jobs[1:] {
-		l := m.SignedLimits(j.Run)
-		all.NodeCount, all.Memory, all.Duration = max(all.NodeCount, l.NodeCount), max(all.Memory, l.Memory), max(all.Duration, l.Duration)
-		all.QueueNames, all.Accounts = union(all.QueueNames, l.QueueNames), union(all.Accounts, l.Accounts)
-		all.ReservationIDs, all.Requeue = union(all.ReservationIDs, l.ReservationIDs), all.Requeue || l.Requeue
+	var runs []hpcsera.RunPart
+	for _, j := range jobs {
+		runs = append(runs, j.Run)
 	}
-	return all
-}
-
-func union(a, b []string) []string {
-	all := slices.Concat(a, b)
-	slices.Sort(all)
-	return slices.Compact(all)
+	return m.SignedLimits(runs...)
 }
 
 // contents reads the files that can be shown. What is too long, or not here,

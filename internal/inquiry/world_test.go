@@ -223,7 +223,9 @@ func (w *world) wait(p *auth.Principal, m hpcsera.Manifest, edit ...func(*hpcser
 	return j.ID
 }
 
-func at(site string) func(*hpcsera.RunPart) { return func(r *hpcsera.RunPart) { r.Site = site } }
+func at(site string) func(*hpcsera.RunPart) {
+	return func(r *hpcsera.RunPart) { r.Site = hpcsera.Sites(site) }
+}
 func nodes(n int) func(*hpcsera.RunPart) {
 	return func(r *hpcsera.RunPart) { r.Resources.NodeCount = n }
 }

@@ -119,18 +119,23 @@ func load(path string, text []byte) (*File, error) {
 	return f, nil
 }
 
-// laterForms refuses by name what the format has in another form than this
-// version reads.
+// laterForms refuses by name what the format has and this version does not
+// read: fields of the code part in an overlay, which make each site's code
+// another one.
 func laterForms(doc *strictyaml.Document) error {
 	var forms struct {
-		Site json.RawMessage `json:"site"`
+		Sites map[string]map[string]json.RawMessage `json:"sites"`
 	}
-	if err := json.Unmarshal(doc.JSON, &forms); err != nil {
-		return hpcsera.Errorf(hpcsera.MalformedRequest, "the file cannot be read: %w.", err).At(doc.File)
+	if json.Unmarshal(doc.JSON, &forms) != nil {
+		return nil // Decode says what is wrong
 	}
-	if bytes.HasPrefix(forms.Site, []byte("[")) {
-		return doc.Locate(hpcsera.Errorf(hpcsera.NotSupportedYet, "a list of sites is not supported by this version.").At("site").
-			Hint("Name one; nothing was submitted."))
+	for site, overlay := range forms.Sites {
+		for key := range overlay {
+			if hpcsera.InCodePart(key) {
+				return doc.Locate(hpcsera.Errorf(hpcsera.NotSupportedYet, "%s belongs to the code part, and code that differs from site to site is not supported by this version.", key).
+					At("sites." + site + "." + key).Hint("Write a job file for each site; nothing was submitted."))
+			}
+		}
 	}
 	return nil
 }
@@ -145,11 +150,16 @@ func (f *File) Check() error {
 	if f.Spec.Code != "" {
 		return nil
 	}
-	if err := f.Spec.SignedLimits(f.Spec.RunPart).Within(f.Spec.RunPart, f.Spec.Steps); err != nil {
-		return f.Locate(err)
+	for _, run := range f.Spec.Everywhere() {
+		err := f.Spec.SignedLimits(run).Within(run, f.Spec.Steps)
+		if err == nil {
+			_, err = f.Spec.Complete(run.Values)
+		}
+		if err != nil {
+			return f.Locate(f.Spec.In(string(run.Site), err))
+		}
 	}
-	_, err := f.Spec.Complete(f.Spec.Values)
-	return f.Locate(err)
+	return nil
 }
 
 // Locate puts file and line before the field of an *hpcsera.Error, as in

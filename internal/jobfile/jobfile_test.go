@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,7 +46,7 @@ func TestTheFormatsExamples(t *testing.T) {
 	files := map[string]string{"analyse.py": "print()\n", "in.melt": "x\n", "plot.sh": "x\n"}
 	for example, want := range map[string]struct{ field, key string }{
 		"1": {},
-		"2": {"job.yaml:3 site", "a list of sites"},
+		"2": {"job.yaml:12 sites.gwdg.modules", "modules"},
 		"3": {"job.yaml:6 container", "container"},
 		"4": {"job.yaml:6 modules", "modules"},
 		"5": {"job.yaml:6 modules", "modules"},
@@ -154,7 +155,12 @@ func TestWhatIsWrongInAJobYAMLIsRefusedWithItsLine(t *testing.T) {
 		{"no script", "name: x\n", hpcsera.InvalidField, "job.yaml script", "Give exactly one"},
 		{"two scripts", base + "executable: /bin/true\n", hpcsera.InvalidField, "job.yaml:2 script", "Give exactly one"},
 		{"code and a script", base + "code: cavity\n", hpcsera.InvalidField, "job.yaml:4 code", "beside it"},
-		{"several sites", base + "site: [gwdg, hlrs]\n", hpcsera.NotSupportedYet, "job.yaml:4 site", "list of sites"},
+		{"no site in a list", base + "site: []\n", hpcsera.InvalidField, "job.yaml:4 site", "at least one"},
+		{"a site twice", base + "site: [gwdg, gwdg]\n", hpcsera.InvalidField, "job.yaml:4 site", "twice"},
+		{"code in an overlay", base + "sites:\n  hlrs:\n    environment: {A: b}\n", hpcsera.NotSupportedYet, "job.yaml:6 sites.hlrs.environment", "code part"},
+		{"modules in an overlay", base + "sites:\n  hlrs:\n    modules: [mpt]\n", hpcsera.NotSupportedYet, "job.yaml:6 sites.hlrs.modules", "not supported"},
+		{"a misspelt key in an overlay", base + "sites:\n  hlrs: {atributes: {queue_name: x}}\n", hpcsera.UnknownField, "job.yaml:5 sites.hlrs.atributes", "attributes"},
+		{"a bad queue in an overlay", base + "sites:\n  hlrs:\n    attributes: {queue_name: a b}\n", hpcsera.InvalidField, "job.yaml:6 sites.hlrs.attributes.queue_name", "a b"},
 		{"a sweep", base + "sweep: {grid: {x: [1]}}\n", hpcsera.NotSupportedYet, "job.yaml:4 sweep", "sweep"},
 		{"inputs", base + "inputs:\n  - {from: a, to: b}\n", hpcsera.NotSupportedYet, "job.yaml:4 inputs", "inputs"},
 		{"a container", base + "container: {image: x}\n", hpcsera.NotSupportedYet, "job.yaml:4 container", "container"},
@@ -429,6 +435,48 @@ func TestTheProjectsOwnExamplesLoad(t *testing.T) {
 		}
 		if err := f.Check(); err != nil {
 			t.Errorf("%s: Check: got %v, want no error", path, err)
+		}
+	}
+}
+
+func TestOverlaysAreCheckedWhereTheyStand(t *testing.T) {
+	for name, c := range map[string]struct {
+		text, field, say string
+		code             hpcsera.Code
+	}{
+		"beyond the code's limits": {"limits: {duration: 1h}\nsites:\n  hlrs: {attributes: {duration: 2h}}\n", "job.yaml:6 sites.hlrs.attributes.duration", "2h", hpcsera.LimitExceeded},
+		"no parameter":             {"site: [gwdg, hlrs]\nsites:\n  hlrs:\n    values: {n: 1}\n", "job.yaml:7 sites.hlrs.values.n", "not a parameter", hpcsera.InvalidValue},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := load(t, "name: a\nscript: |\n  true\n"+c.text, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, f.Check(), c.code, c.field, c.say)
+		})
+	}
+}
+
+func TestAJobMayNameSeveralSites(t *testing.T) {
+	f, err := load(t, "name: a\nscript: 'true'\nparameters: {n: {type: integer}}\nsite: [gwdg, hlrs]\nresources: {node_count: 2}\nvalues: {n: 1}\n"+
+		"sites: {hlrs: {resources: {node_count: 4}, attributes: {queue_name: normal}, values: {n: 2}}}\n", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Check(); err != nil || f.Spec.Site != "gwdg,hlrs" {
+		t.Fatalf("got %q, %v", f.Spec.Site, err)
+	}
+	text, err := f.YAML()
+	again, loadErr := load(t, string(text), nil)
+	if err != nil || loadErr != nil || !reflect.DeepEqual(again.Spec, f.Spec) {
+		t.Errorf("its YAML means another job (%v, %v):\n%s", err, loadErr, text)
+	}
+	if err := f.SetValues([]string{"n=3"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range f.Spec.Everywhere() {
+		if string(run.Values["n"]) != "3" {
+			t.Errorf("at %s n is %s: an argument wins everywhere", run.Site, run.Values["n"])
 		}
 	}
 }

@@ -20,6 +20,9 @@ func (f *File) SetValues(arguments []string) error {
 	}
 	for name, value := range values {
 		f.Spec.Values[name] = value
+		for _, overlay := range f.Spec.Overlays {
+			delete(overlay.Values, name) // an argument wins everywhere
+		}
 	}
 	return nil
 }

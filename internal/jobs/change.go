@@ -117,6 +117,11 @@ func (s *Service) applyPatch(r store.Reader, j *store.Job, patch hpcsera.JobPatc
 	if err := part.Admits(*run); err != nil {
 		return err
 	}
+	if patch.Resources != nil || patch.Attributes != nil {
+		if _, err := s.choose(r, j.User, j.Project, "", s.now()).pick(hpcsera.JobSpec{RunPart: *run}, part.Manifest); err != nil {
+			return err
+		}
+	}
 	j.Labels, j.Resources, j.Attributes, j.Values = orEmpty(run.Labels), run.Resources, run.Attributes, run.Values
 	if j.Values == nil {
 		j.Values = hpcsera.Values{} // as the contract shows no values

@@ -87,18 +87,24 @@ func (s *Service) unseen(r store.Reader, id, site string) (string, error) {
 	} else if err != nil {
 		return "", err
 	}
-	late := unseenAfter
-	if row.Facts != nil && row.Facts.FromCron {
-		late = cronUnseenAfter
-	}
 	last := s.cfg.Sightings.Last(id, row.LastSeen)
 	switch {
 	case last == nil:
 		return fmt.Sprintf("The agent at %s was never seen.", site), nil
-	case now.Sub(*last) <= late:
+	case !s.silent(row, now):
 		return "", nil
 	}
 	return fmt.Sprintf("The agent at %s was last seen at %s. What is shown may be old; the job itself goes on.", site, last.UTC().Format(time.RFC3339)), nil
+}
+
+// silent reports whether an agent did not come for longer than it should.
+func (s *Service) silent(row *store.Agent, now time.Time) bool {
+	late := unseenAfter
+	if row.Facts != nil && row.Facts.FromCron {
+		late = cronUnseenAfter
+	}
+	last := s.cfg.Sightings.Last(row.ID, row.LastSeen)
+	return last == nil || now.Sub(*last) > late
 }
 
 // ListQuery selects jobs. Zero fields select all.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -76,12 +78,12 @@ func (s *Service) maySubmit(p *auth.Principal, specs []hpcsera.JobSpec) error {
 	}
 	target := auth.Target{Project: p.Token.Project, User: p.Token.User, Client: p.Token.Client}
 	for i, spec := range specs {
-		target.Site = spec.Site
-		if err := auth.Allow(p, auth.SubmitJobs, target); err != nil {
-			return at(err, i)
+		names := spec.Site.Names()
+		if len(names) == 0 {
+			names = []string{""}
 		}
-		if spec.Code == "" {
-			if err := auth.Allow(p, auth.SubmitNewCode, target); err != nil {
+		for _, target.Site = range names {
+			if err := maySubmitOne(p, spec, target); err != nil {
 				return at(err, i)
 			}
 		}
@@ -92,10 +94,18 @@ func (s *Service) maySubmit(p *auth.Principal, specs []hpcsera.JobSpec) error {
 	return nil
 }
 
+func maySubmitOne(p *auth.Principal, spec hpcsera.JobSpec, target auth.Target) error {
+	if err := auth.Allow(p, auth.SubmitJobs, target); err != nil || spec.Code != "" {
+		return err
+	}
+	return auth.Allow(p, auth.SubmitNewCode, target)
+}
+
 // draft is a job that has passed every check but those that need the
 // transaction.
 type draft struct {
 	job  store.Job
+	spec hpcsera.JobSpec // what was asked for
 	part *hpcsera.CodePart
 	file bool // the part is new code
 }
@@ -112,8 +122,8 @@ type drafts struct {
 func (s *Service) draft(r store.Reader, p *auth.Principal, specs []hpcsera.JobSpec, retryOf string) (*drafts, error) {
 	all := &drafts{list: make([]draft, len(specs)), covered: covers{}}
 	known := map[string]*hpcsera.CodePart{} // by the reference: a bulk mostly repeats one
-	sites := map[string]bool{}
 	now := s.now()
+	sites := s.choose(r, p.Token.User, p.Token.Project, p.Token.Site, now)
 	for i, spec := range specs {
 		d := &all.list[i]
 		if err := s.draftOne(r, p, spec, d, known, sites); err != nil {
@@ -130,14 +140,12 @@ func (s *Service) draft(r store.Reader, p *auth.Principal, specs []hpcsera.JobSp
 	return all, nil
 }
 
-func (s *Service) draftOne(r store.Reader, p *auth.Principal, spec hpcsera.JobSpec, d *draft, known map[string]*hpcsera.CodePart, sites map[string]bool) (err error) {
+func (s *Service) draftOne(r store.Reader, p *auth.Principal, spec hpcsera.JobSpec, d *draft, known map[string]*hpcsera.CodePart, sites *choice) (err error) {
 	if err := checkSpec(spec); err != nil {
 		return err
 	}
-	if spec.Site == "" {
-		spec.Site = p.Token.Site
-	}
-	if err := checkSite(r, spec.Site, sites); err != nil {
+	// Before the code is looked at, which may have to be handed in first.
+	if _, err := sites.candidates(spec.Site); err != nil {
 		return err
 	}
 	d.part, d.file = known[spec.Code], spec.Code == ""
@@ -147,10 +155,12 @@ func (s *Service) draftOne(r store.Reader, p *auth.Principal, spec hpcsera.JobSp
 		}
 		known[spec.Code] = d.part
 	}
-	if spec.Values, err = d.part.Complete(spec.Values); err != nil {
-		return err
+	d.spec = spec
+	site, err := sites.pick(spec, d.part.Manifest)
+	if err != nil {
+		return nothingSubmitted(err)
 	}
-	if err := d.part.Admits(spec.RunPart); err != nil {
+	if d.job, err = d.at(p, site); err != nil {
 		return err
 	}
 	for i, dep := range spec.Dependencies {
@@ -164,8 +174,29 @@ func (s *Service) draftOne(r store.Reader, p *auth.Principal, spec hpcsera.JobSp
 			return hpcsera.Errorf(hpcsera.InvalidField, "there is no job %s.", dep.Job).At(fmt.Sprintf("dependencies[%d].job", i))
 		}
 	}
-	d.job = newJob(p, spec.RunPart, d.part)
 	return nil
+}
+
+// at makes the job that the draft is at a site.
+func (d *draft) at(p *auth.Principal, site string) (job store.Job, err error) {
+	run := d.spec.At(site)
+	if run.Values, err = d.part.Complete(run.Values); err == nil {
+		err = d.part.Admits(run)
+	}
+	if err != nil {
+		return job, d.spec.In(site, err)
+	}
+	return newJob(p, run, d.part), nil
+}
+
+// nothingSubmitted says so where a site cannot honour a job.
+func nothingSubmitted(err error) error {
+	var e *hpcsera.Error
+	if !errors.As(err, &e) || e.Code != hpcsera.NotSupportedBySite {
+		return err
+	}
+	said := *e
+	return said.Hint("%s", strings.TrimSpace(e.Advice+" Nothing was submitted."))
 }
 
 // checkSpec is JobSpec.Validate without the manifest, which Prepare checks
@@ -174,22 +205,7 @@ func checkSpec(spec hpcsera.JobSpec) error {
 	if spec.Code != "" {
 		return spec.Validate()
 	}
-	return spec.RunPart.Validate()
-}
-
-func checkSite(r store.Reader, site string, known map[string]bool) error {
-	if site == "" {
-		return hpcsera.Errorf(hpcsera.InvalidField, "the job names no site.").At("site").Hint("Write site: and the name of one; GET /sites lists them.")
-	}
-	if known[site] {
-		return nil
-	}
-	_, err := r.Site(site)
-	if errors.Is(err, store.ErrNotFound) {
-		return hpcsera.Errorf(hpcsera.UnknownSite, "there is no site %q.", site).At("site").Hint("GET /sites lists them. Nothing was submitted.")
-	}
-	known[site] = err == nil
-	return err
+	return spec.ValidateRun()
 }
 
 // newJob makes the row of an accepted job, without id and times.
@@ -200,7 +216,7 @@ func newJob(p *auth.Principal, run hpcsera.RunPart, part *hpcsera.CodePart) stor
 		desired = hpcsera.DesiredHold
 	}
 	j := store.Job{Job: hpcsera.Job{
-		Project: t.Project, User: t.User, Client: t.Client, Site: run.Site,
+		Project: t.Project, User: t.User, Client: t.Client, Site: string(run.Site),
 		State: hpcsera.Pending, Attempt: 1, Desired: desired, Depends: run.Dependencies, Warnings: []string{},
 	}, Token: t.ID, Revision: 1}
 	fill(&j, run, part)
@@ -263,7 +279,7 @@ func (s *Service) insert(tx store.Tx, ledger *store.Ledger, p *auth.Principal, d
 	for i := range drafts.list {
 		d := &drafts.list[i]
 		if scope != "" {
-			if met, err := meets(tx, ids[i], &d.job); err != nil {
+			if met, err := meets(tx, p, ids[i], d); err != nil {
 				return nil, at(err, i)
 			} else if met != nil {
 				rows[i] = met
@@ -306,12 +322,19 @@ func (s *Service) fileOrFind(tx store.Tx, p *auth.Principal, d *draft, now time.
 }
 
 // meets returns the job that has the derived id already, if it is the same.
-func meets(tx store.Tx, id string, want *store.Job) (*store.Job, error) {
+func meets(tx store.Tx, p *auth.Principal, id string, d *draft) (*store.Job, error) {
 	j, err := tx.Job(id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
+	}
+	want := &d.job
+	if names := d.spec.Site.Names(); j.Site != want.Site && (len(names) == 0 || slices.Contains(names, j.Site)) {
+		// Another site was the first that could take it then.
+		if then, err := d.at(p, j.Site); err == nil {
+			want = &then
+		}
 	}
 	if j.User != want.User {
 		return nil, hpcsera.Errorf(hpcsera.IdempotencyKeyReused, "the key was used before by another user of the client %s.", want.Client).

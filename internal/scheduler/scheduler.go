@@ -148,9 +148,19 @@ func (s *Scheduler) Probe(ctx context.Context) (hpcsera.Facts, error) {
 		if f.Cluster != "" {
 			facts.Cluster = f.Cluster
 		}
+		if f.Nodes != nil {
+			facts.Nodes = f.Nodes
+		}
+		if f.Jobs != nil {
+			facts.Jobs = f.Jobs
+		}
+		if f.LargestArray != 0 {
+			facts.LargestArray = f.LargestArray
+		}
+		facts.OtherQueues = facts.OtherQueues || f.OtherQueues
 		facts.Queues = append(facts.Queues, f.Queues...)
 	}
-	return facts, nil
+	return facts.Usable(), nil
 }
 
 // Act cancels, holds or releases those of refs that the queue still lists

@@ -29,23 +29,9 @@ func (s *Site) agents(v *visit) error {
 		return err
 	}
 	slices.SortFunc(all, func(a, b *hpcsera.Agent) int { return cmp.Or(cmp.Compare(a.Site, b.Site), cmp.Compare(a.ID, b.ID)) })
-	now := s.cfg.Now()
 	var rows []agentRow
 	for _, a := range all {
-		row := agentRow{Agent: a, Soon: a.Expires.Sub(now) < agentSoon}
-		switch {
-		case !now.Before(a.Expires):
-			row.State, row.Kind = "ended", "bad"
-		case a.LastSeen == nil:
-			row.State, row.Kind = "never seen", "warn"
-		case now.Sub(*a.LastSeen) < seenLately:
-			row.State, row.Kind = "running", "ok"
-		case a.Facts != nil && a.Facts.FromCron:
-			row.State = "comes from cron"
-		default:
-			row.State, row.Kind = "silent", "warn"
-		}
-		rows = append(rows, row)
+		rows = append(rows, s.agentRow(a))
 	}
 	line, err := s.enrolLine(v)
 	if err != nil {
@@ -55,6 +41,25 @@ func (s *Site) agents(v *visit) error {
 		Other, Enrol string
 		Agents       []agentRow
 	}{other(v, user), line, rows})
+}
+
+// agentRow says how an agent is.
+func (s *Site) agentRow(a *hpcsera.Agent) agentRow {
+	now := s.cfg.Now()
+	row := agentRow{Agent: a, Soon: a.Expires.Sub(now) < agentSoon}
+	switch {
+	case !now.Before(a.Expires):
+		row.State, row.Kind = "ended", "bad"
+	case a.LastSeen == nil:
+		row.State, row.Kind = "never seen", "warn"
+	case now.Sub(*a.LastSeen) < seenLately:
+		row.State, row.Kind = "running", "ok"
+	case a.Facts != nil && a.Facts.FromCron:
+		row.State = "comes from cron"
+	default:
+		row.State, row.Kind = "silent", "warn"
+	}
+	return row
 }
 
 // enrolLine is what the visitor types on an HPC system. What only they know

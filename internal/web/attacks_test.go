@@ -176,13 +176,13 @@ func TestTextOfOthersIsShownAndNeverRun(t *testing.T) {
 	alice := w.signedIn("alice")
 	w.populate(alice)
 	w.hostile(t)
-	for _, path := range []string{"/", "/tokens", "/agents", "/code", "/code/cfd/" + w.digest(t), "/sessions", "/audit", "/audit?all=" + url.QueryEscape(evil),
+	for _, path := range []string{"/", "/tokens", "/agents", "/sites/gwdg", "/sites/" + url.PathEscape(evil), "/code", "/code/cfd/" + w.digest(t), "/sessions", "/audit", "/audit?all=" + url.QueryEscape(evil),
 		"/tokens/new?project=" + url.QueryEscape(evil) + "&days=" + url.QueryEscape(evil), "/tokens?user=" + url.QueryEscape(evil),
 		"/clients/" + url.PathEscape(evil), "/projects/" + url.PathEscape(evil), "/confirm?form=" + url.QueryEscape(evil),
 	} {
 		harmless(t, alice.get(path))
 	}
-	for _, path := range []string{"/agents", "/code/cfd/" + w.digest(t), "/sessions", "/audit"} {
+	for _, path := range []string{"/agents", "/sites/gwdg", "/code/cfd/" + w.digest(t), "/sessions", "/audit"} {
 		if a := alice.get(path); !strings.Contains(a.body, `\u{202e}evil`) || !strings.Contains(a.body, "&lt;script&gt;") {
 			t.Errorf("%s does not show what others wrote", path)
 		}
@@ -252,7 +252,7 @@ func (w *world) hostile(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		agents[0].Facts = &hpcsera.Facts{Version: evil, Host: evil, System: evil, Cluster: evil, Queues: []hpcsera.Queue{{Name: evil}}}
+		agents[0].Facts = &hpcsera.Facts{Version: evil, Host: evil, System: evil, SystemVersion: evil, Cluster: evil, Queues: []hpcsera.Queue{{Name: evil, State: evil}}}
 		if err := tx.UpdateAgent(*agents[0]); err != nil {
 			return err
 		}

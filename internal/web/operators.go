@@ -38,31 +38,3 @@ func (s *Site) disableUser(v *visit) error {
 	}
 	return s.done(v, cmp.Or(map[bool]string{true: "user-disabled"}[off], "user-enabled"), "/users")
 }
-
-// sites lists the HPC systems. Everybody sees them; operators change them.
-func (s *Site) sites(v *visit) error {
-	all, err := s.cfg.Access.Sites(v.Context(), v.by, access.Filter{})
-	if err != nil {
-		return err
-	}
-	return s.show(v, "sites", struct {
-		Name     string
-		Sites    []*hpcsera.Site
-		Operator bool
-	}{v.PostFormValue("name"), all, v.operator()})
-}
-
-func (s *Site) createSite(v *visit) error {
-	if _, err := s.cfg.Access.CreateSite(v.Context(), v.by, access.Named{Name: v.text("name")}); err != nil {
-		return err
-	}
-	return s.done(v, "site-made", "/sites")
-}
-
-func (s *Site) drainSite(v *visit) error {
-	off := v.text("drained") == "yes"
-	if _, err := s.cfg.Access.SetSite(v.Context(), v.by, access.Switch{Name: v.PathValue("site"), Disabled: off}); err != nil {
-		return err
-	}
-	return s.done(v, cmp.Or(map[bool]string{true: "site-drained"}[off], "site-undrained"), "/sites")
-}

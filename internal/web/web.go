@@ -53,9 +53,9 @@ func New(cfg Config) (*Site, error) {
 		Product: "HPCSerA", Account: "/sessions", SignOut: "/signout", Secure: strings.HasPrefix(cfg.URL, "https:"), Log: cfg.Log,
 		Nav: []page.Link{
 			{Path: "/", Label: "Overview"}, {Path: "/tokens", Label: "Tokens"}, {Path: "/projects", Label: "Projects"},
-			{Path: "/clients", Label: "Clients"}, {Path: "/agents", Label: "Agents"}, {Path: "/code", Label: "Code"},
+			{Path: "/clients", Label: "Clients"}, {Path: "/agents", Label: "Agents"}, {Path: "/sites", Label: "Sites"}, {Path: "/code", Label: "Code"},
 			{Path: "/requests", Label: "Requests"}, {Path: "/sessions", Label: "Sessions"}, {Path: "/audit", Label: "Activity"},
-			{Path: "/users", Label: "Users", Operators: true}, {Path: "/sites", Label: "Sites", Operators: true},
+			{Path: "/users", Label: "Users", Operators: true},
 		},
 	})
 	if err != nil {
@@ -163,6 +163,7 @@ func (s *Site) routes() []route {
 		{way: "POST /users", serve: s.createUser, does: "make a user", again: s.users},
 		{way: "POST /users/{user}/disabled", serve: s.disableUser, does: "disable or enable a user", again: s.users},
 		{way: "GET /sites", serve: s.sites},
+		{way: "GET /sites/{site}", serve: s.site},
 		{way: "POST /sites", serve: s.createSite, does: "register a site", again: s.sites},
 		{way: "POST /sites/{site}/drained", serve: s.drainSite, does: "drain or open a site", again: s.sites},
 	}

@@ -22,6 +22,8 @@ func (s *Site) words() template.FuncMap {
 		"means":    func(r hpcsera.Role) string { return roleMeans[r] },
 		"lines":    func(list []string) string { return strings.Join(list, ", ") },
 		"bytes":    bytes,
+		"nodeHas":  nodeHas,
+		"howLong":  howLong,
 		"spaced":   func(list string) string { return strings.ReplaceAll(list, ",", ", ") },
 	}
 }
@@ -72,8 +74,8 @@ func distance(d time.Duration) string {
 // bytes tells a size as people say it.
 func bytes(n int64) string {
 	size := float64(n)
-	for _, unit := range []string{"bytes", "KiB", "MiB", "GiB"} {
-		if size < 1024 || unit == "GiB" {
+	for _, unit := range []string{"bytes", "KiB", "MiB", "GiB", "TiB"} {
+		if size < 1024 || unit == "TiB" {
 			return strings.TrimSuffix(fmt.Sprintf("%.1f", size), ".0") + " " + unit
 		}
 		size /= 1024

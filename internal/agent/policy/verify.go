@@ -276,7 +276,7 @@ func (t *Trust) alive(s approval.Statement, now time.Time) error {
 func run(v *Verdict, order hpcsera.OrderSpec, limits hpcsera.Limits, in Context) error {
 	policy := func(err error) error { return &Refusal{Reason: hpcsera.RejectedByPolicy, Err: err, Forged: true} }
 	for _, c := range []struct{ what, order, here string }{
-		{"run part's site", cmp.Or(order.Run.Site, order.Site), order.Site},
+		{"run part's site", cmp.Or(string(order.Run.Site), order.Site), order.Site},
 		{"job's name", order.Name, v.Manifest.Name},
 	} {
 		if c.order != c.here {

@@ -151,11 +151,31 @@ func (d Driver) Act(action scheduler.Action, refs []scheduler.Ref) scheduler.Cal
 // Probe lists as well, for the folder must be usable.
 func (d Driver) Probe() []scheduler.Call[hpcsera.Facts] {
 	return []scheduler.Call[hpcsera.Facts]{{Argv: d.argv("list"), Parse: func(out scheduler.Output) (hpcsera.Facts, error) {
-		if _, err := parseList(out); err != nil {
+		list, err := parseList(out)
+		if err != nil {
 			return hpcsera.Facts{}, err
 		}
-		return hpcsera.Facts{Queues: []hpcsera.Queue{{Name: queueName, Default: true, State: "up", Nodes: 1}}}, nil
+		return factsOf(list), nil
 	}}}
+}
+
+// factsOf are of this host. A job that asks for more cores than there are gets
+// all of them, so their number is no limit.
+func factsOf(list []scheduler.Status) hpcsera.Facts {
+	f := hpcsera.Facts{Nodes: &hpcsera.Nodes{Total: 1, Up: 1}, Jobs: &hpcsera.Load{}}
+	for _, st := range list {
+		switch st.Phase {
+		case scheduler.PhaseQueued, scheduler.PhaseHeld:
+			f.Jobs.Queued++
+		case scheduler.PhaseRunning:
+			f.Jobs.Running++
+		}
+	}
+	if f.Jobs.Running == 0 {
+		f.Nodes.Idle = 1
+	}
+	f.Queues = []hpcsera.Queue{{Name: queueName, Default: true, State: "up", Nodes: 1, Idle: &f.Nodes.Idle}}
+	return f
 }
 
 // refusedStatus is the exit status of a submit that refused; nothing was queued.

@@ -1,8 +1,9 @@
 package lsf
 
 import (
-	"bytes"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,20 +12,16 @@ import (
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
-// Probe asks for version and cluster, counts the hosts, and asks for the
-// queues, of which those that take all hosts have that many.
+// Probe asks for version and cluster, the hosts, what they have, the
+// parameters, and for the queues, which take some of the hosts or all of them.
 func (Driver) Probe() []scheduler.Call[hpcsera.Facts] {
-	hosts := 0
+	p := &probe{hosts: map[string]*host{}}
 	return []scheduler.Call[hpcsera.Facts]{
 		{Argv: []string{"lsid"}, Env: asked, Parse: parseID},
-		{Argv: []string{"bhosts", "-w"}, Env: asked, Parse: func(out scheduler.Output) (hpcsera.Facts, error) {
-			var err error
-			hosts, err = countHosts(out)
-			return hpcsera.Facts{}, err
-		}},
-		{Argv: []string{"bqueues", "-l"}, Env: asked, Parse: func(out scheduler.Output) (hpcsera.Facts, error) {
-			return parseQueues(out, hosts)
-		}},
+		{Argv: []string{"bhosts", "-w"}, Env: asked, Parse: p.batchHosts},
+		{Argv: []string{"lshosts", "-w"}, Env: asked, Parse: p.loadHosts},
+		{Argv: []string{"bparams", "-a"}, Env: asked, Parse: parseParameters},
+		{Argv: []string{"bqueues", "-l"}, Env: asked, Parse: p.queues},
 	}
 }
 
@@ -46,31 +43,100 @@ func parseID(out scheduler.Output) (hpcsera.Facts, error) {
 	return hpcsera.Facts{Version: version[1], Cluster: string(name[1])}, nil
 }
 
-func countHosts(out scheduler.Output) (int, error) {
-	if out.Exit != 0 {
-		return 0, product.Failed(out)
-	}
-	n, headed := 0, false
-	for line := range bytes.Lines(out.Stdout) {
-		switch words := bytes.Fields(line); {
+// probe is what one call tells the next.
+type probe struct {
+	hosts map[string]*host
+}
+
+// host is one that runs jobs.
+type host struct {
+	slots  int // that it gives away; 0 is not told
+	memory hpcsera.Bytes
+	up     bool
+	idle   bool
+}
+
+// eachRow reads a table whose heading begins with HOST_NAME, by its columns'
+// names.
+func eachRow(text []byte, do func(map[string]string)) {
+	var heading []string
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		switch {
 		case len(words) == 0:
-		case string(words[0]) == "HOST_NAME":
-			headed = true
-		case headed:
-			n++
+		case words[0] == "HOST_NAME":
+			heading = words
+		case heading != nil:
+			row := map[string]string{}
+			for i, name := range heading[:min(len(heading), len(words))] {
+				row[name] = words[i]
+			}
+			do(row)
 		}
 	}
-	if n == 0 {
-		return 0, product.Garbled("without a host", out.Stdout)
+}
+
+// batchHosts reads bhosts -w. A host that is full is closed_Full.
+func (p *probe) batchHosts(out scheduler.Output) (hpcsera.Facts, error) {
+	clear(p.hosts)
+	if out.Exit != 0 {
+		return hpcsera.Facts{}, product.Failed(out)
 	}
-	return n, nil
+	eachRow(out.Stdout, func(row map[string]string) {
+		h := &host{up: row["STATUS"] == "ok" || row["STATUS"] == "closed_Full" || row["STATUS"] == "closed_Excl" || row["STATUS"] == "closed_Busy"}
+		h.slots, _ = strconv.Atoi(row["MAX"])
+		h.idle = row["STATUS"] == "ok" && row["NJOBS"] == "0"
+		p.hosts[row["HOST_NAME"]] = h
+	})
+	if len(p.hosts) == 0 {
+		return hpcsera.Facts{}, product.Garbled("without a host", out.Stdout)
+	}
+	all := &hpcsera.Nodes{Total: len(p.hosts)}
+	for _, h := range p.hosts {
+		if h.up {
+			all.Up++
+		}
+		if h.idle {
+			all.Idle++
+		}
+	}
+	return hpcsera.Facts{Nodes: all}, nil
+}
+
+var amount = regexp.MustCompile(`^(\d{1,9}(?:\.\d{1,3})?)([KMGT])$`)
+
+// loadHosts reads the memory of each host from lshosts -w: 24105M, 1.9G. Not
+// every site lets its users ask.
+func (p *probe) loadHosts(out scheduler.Output) (hpcsera.Facts, error) {
+	if out.Exit != 0 {
+		return hpcsera.Facts{}, nil
+	}
+	eachRow(out.Stdout, func(row map[string]string) {
+		m := amount.FindStringSubmatch(row["maxmem"])
+		if h := p.hosts[row["HOST_NAME"]]; h != nil && m != nil {
+			n, _ := strconv.ParseFloat(m[1], 64)
+			h.memory = hpcsera.Bytes(n * float64(int64(1)<<(10*(1+strings.Index("KMGT", m[2])))))
+		}
+	})
+	return hpcsera.Facts{}, nil
+}
+
+var arraySize = regexp.MustCompile(`\bMAX_JOB_ARRAY_SIZE\s*=\s*(\d{1,9})\b`)
+
+// parseParameters reads the largest array from bparams -a, where it is told.
+func parseParameters(out scheduler.Output) (hpcsera.Facts, error) {
+	var f hpcsera.Facts
+	if m := arraySize.FindSubmatch(out.Stdout); m != nil && out.Exit == 0 {
+		f.LargestArray, _ = strconv.Atoi(string(m[1]))
+	}
+	return f, nil
 }
 
 var minutes = regexp.MustCompile(`^\s*(\d+(?:\.\d+)?) min\b`)
 
 // parseQueues reads bqueues -l, a paragraph or more for each queue. A RUNLIMIT
 // under DEFAULT LIMITS is not the queue's limit.
-func parseQueues(out scheduler.Output, hosts int) (hpcsera.Facts, error) {
+func (p *probe) queues(out scheduler.Output) (hpcsera.Facts, error) {
 	if out.Exit != 0 {
 		return hpcsera.Facts{}, product.Failed(out)
 	}
@@ -97,9 +163,12 @@ func parseQueues(out scheduler.Output, hosts int) (hpcsera.Facts, error) {
 		case strings.HasPrefix(strings.TrimSpace(before), "PRIO "):
 			if words := strings.Fields(line); len(words) > 2 {
 				q.State = strings.ToLower(words[2])
+				q.Closed = strings.HasPrefix(q.State, "closed")
 			}
+		case strings.HasPrefix(line, "USERS:"):
+			q.Restricted = strings.TrimSpace(strings.TrimPrefix(line, "USERS:")) != "all"
 		case strings.HasPrefix(line, "HOSTS:"):
-			q.Nodes = nodes(strings.Fields(strings.TrimPrefix(line, "HOSTS:")), hosts)
+			p.count(q, strings.Fields(strings.TrimPrefix(line, "HOSTS:")))
 		}
 		before = line
 	}
@@ -109,15 +178,29 @@ func parseQueues(out scheduler.Output, hosts int) (hpcsera.Facts, error) {
 	return f, nil
 }
 
-// nodes counts the hosts of a queue, 0 where host groups hide their number.
-func nodes(words []string, hosts int) int {
+// count adds up the hosts of a queue, nothing where host groups hide them.
+func (p *probe) count(q *hpcsera.Queue, words []string) {
 	if len(words) > 0 && (words[0] == "all" || words[0] == "all_hosts") {
-		return hosts
+		words = slices.Collect(maps.Keys(p.hosts)) // those left out by ~HOST are few
 	}
 	for _, w := range words {
 		if strings.ContainsAny(w, "/~@") || strings.HasSuffix(w, "+") {
-			return 0
+			return
 		}
 	}
-	return len(words)
+	idle := 0
+	for _, name := range words {
+		q.Nodes++
+		h := p.hosts[name]
+		if h == nil {
+			continue
+		}
+		q.CoresPerNode, q.MemoryPerNode = max(q.CoresPerNode, h.slots), max(q.MemoryPerNode, h.memory)
+		if h.idle {
+			idle++
+		}
+	}
+	if q.Nodes > 0 {
+		q.Idle = &idle
+	}
 }

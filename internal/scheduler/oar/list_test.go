@@ -299,8 +299,21 @@ func TestProbeReadsVersionAndNodes(t *testing.T) {
 		t.Errorf("got %+v, %v, want %+v", f, err, want)
 	}
 	f, err = parseNodes(scheduler.Output{Stdout: recorded(t, "oarnodes.json")})
-	if want := []hpcsera.Queue{{Name: "default", Default: true, State: "up", Nodes: 2}}; err != nil || !cmp.Equal(f.Queues, want) {
-		t.Errorf("got %+v, %v, want %+v", f.Queues, err, want)
+	idle := 0
+	want := hpcsera.Facts{
+		Queues:      []hpcsera.Queue{{Name: "default", Default: true, State: "up", Nodes: 2, Idle: &idle, CoresPerNode: 2}},
+		OtherQueues: true, Nodes: &hpcsera.Nodes{Total: 2, Up: 2}, LargestArray: 1000,
+	}
+	if diff := cmp.Diff(want, f); err != nil || diff != "" {
+		t.Errorf("%v, want -, got +:\n%s", err, diff)
+	}
+	f, err = parseNodes(scheduler.Output{Stdout: []byte(`{
+"1":{"type":"default","network_address":"a","state":"Absent","jobs":["1"],"gpu":1},
+		"2":{"type":"default","network_address":"a","state":"Alive","jobs":null,"gpu":2},"3":{"type":"default","network_address":"b","state":"Suspected","gpu":"0"}
+}
+`)})
+	if n := (hpcsera.Nodes{Total: 2, Up: 1, Idle: 1}); err != nil || *f.Nodes != n || f.Queues[0].GPUsPerNode != 2 || f.Queues[0].CoresPerNode != 2 {
+		t.Errorf("got %+v, %+v, %v, want %+v", f.Nodes, f.Queues, err, n)
 	}
 	for _, parse := range []func(scheduler.Output) (hpcsera.Facts, error){parseVersion, parseNodes} {
 		for _, out := range []scheduler.Output{{}, {Exit: 1}, {Stdout: []byte("hello\n")}, {Stdout: []byte("{\n}\n")}, {Stdout: []byte("{\n\"1\" : {\n")}} {

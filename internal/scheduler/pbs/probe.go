@@ -2,6 +2,7 @@ package pbs
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"regexp"
 	"slices"
@@ -26,8 +27,76 @@ func (Driver) Probe() []scheduler.Call[hpcsera.Facts] {
 
 type probe struct {
 	defaultQueue string
-	shared       int            // nodes of all queues
-	own          map[string]int // nodes of one queue only
+	shared       part            // nodes of all queues
+	own          map[string]part // nodes of one queue only
+}
+
+// part is what queues have of the nodes: how many, and what the largest has.
+type part struct {
+	nodes, idle, cores, gpus int
+	memory                   hpcsera.Bytes
+}
+
+// host is one host: a node, or several virtual ones that share a job's chunk.
+type host struct {
+	queue    string
+	up, idle bool
+	part     part // with nodes 1
+}
+
+func (p *part) add(h host) {
+	p.nodes++
+	if h.idle {
+		p.idle++
+	}
+	p.cores, p.gpus, p.memory = max(p.cores, h.part.cores), max(p.gpus, h.part.gpus), max(p.memory, h.part.memory)
+}
+
+// hosts puts the virtual nodes of each host together.
+func hosts(names []string, list map[string]attributes) map[string]host {
+	all := map[string]host{}
+	for _, name := range names {
+		n := list[name]
+		has := n.group("resources_available")
+		key := cmp.Or(has.text("host"), name)
+		up, idle := standing(n.text("state"))
+		idle = idle && n["jobs"] == nil && n.group("resources_assigned").number("ncpus") == 0
+		h, known := all[key]
+		if !known {
+			h = host{queue: n.text("queue"), up: up, idle: idle}
+		}
+		h.up, h.idle = h.up || up, h.idle && idle
+		h.part.cores += has.number("ncpus")
+		h.part.gpus += has.number("ngpus")
+		h.part.memory += size(has.text("mem"))
+		all[key] = h
+	}
+	return all
+}
+
+// number reads a number that may be printed as text. What it cannot read is 0.
+func (a attributes) number(name string) int {
+	n, _ := strconv.Atoi(a.text(name))
+	return max(n, 0)
+}
+
+var amount = regexp.MustCompile(`^(\d{1,12})([kmgt]?)b$`)
+
+// size reads 24683620kb. What it cannot read, such as words, is 0.
+func size(text string) hpcsera.Bytes {
+	m := amount.FindStringSubmatch(text)
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.ParseInt(m[1], 10, 64)
+	shift := 10 * (strings.Index("kmgt", m[2]) + 1)
+	if m[2] == "" {
+		shift = 0
+	}
+	if n > 1<<62>>shift {
+		return 0
+	}
+	return hpcsera.Bytes(n << shift)
 }
 
 // attributes are those of a server, queue or node. PBS prints a value that looks
@@ -74,13 +143,37 @@ func (p *probe) server(out scheduler.Output) (hpcsera.Facts, error) {
 	if err != nil {
 		return hpcsera.Facts{}, err
 	}
-	p.defaultQueue = list[names[0]].text("default_queue")
-	return hpcsera.Facts{Version: doc.text("pbs_version"), Cluster: names[0]}, nil
+	server := list[names[0]]
+	p.defaultQueue = server.text("default_queue")
+	return hpcsera.Facts{
+		Version: doc.text("pbs_version"), Cluster: names[0], LargestArray: server.number("max_array_size"), Jobs: load(server.text("state_count")),
+	}, nil
 }
 
-// nodes counts hosts: a host can be several vnodes.
+var counted = regexp.MustCompile(`\b(Transit|Queued|Held|Waiting|Running|Exiting|Begun):(\d{1,9})\b`)
+
+// load reads Transit:0 Queued:0 Held:0 Waiting:0 Running:0 Exiting:0 Begun:0. A
+// begun job is an array of which some members ran.
+func load(text string) *hpcsera.Load {
+	all := counted.FindAllStringSubmatch(text, -1)
+	if all == nil {
+		return nil
+	}
+	var l hpcsera.Load
+	for _, m := range all {
+		n, _ := strconv.Atoi(m[2])
+		if m[1] == "Running" || m[1] == "Exiting" {
+			l.Running += n
+		} else {
+			l.Queued += n
+		}
+	}
+	return &l
+}
+
+// nodes counts hosts.
 func (p *probe) nodes(out scheduler.Output) (hpcsera.Facts, error) {
-	p.own, p.shared = map[string]int{}, 0
+	p.own, p.shared = map[string]part{}, part{}
 	if out.Exit != 0 && bytes.Contains(out.Stderr, []byte("Server has no node list")) {
 		return hpcsera.Facts{}, nil
 	}
@@ -88,24 +181,38 @@ func (p *probe) nodes(out scheduler.Output) (hpcsera.Facts, error) {
 	if err != nil {
 		return hpcsera.Facts{}, err
 	}
-	counted := map[string]bool{}
-	for _, name := range names {
-		n := list[name]
-		host := n.group("resources_available").text("host")
-		if host == "" {
-			host = name
+	all := hpcsera.Nodes{}
+	for _, h := range hosts(names, list) {
+		all.Total++
+		if h.up {
+			all.Up++
 		}
-		if counted[host] {
-			continue
+		if h.idle {
+			all.Idle++
 		}
-		counted[host] = true
-		if queue := n.text("queue"); queue != "" {
-			p.own[queue]++
+		if h.queue != "" {
+			one := p.own[h.queue]
+			one.add(h)
+			p.own[h.queue] = one
 		} else {
-			p.shared++
+			p.shared.add(h)
 		}
 	}
-	return hpcsera.Facts{}, nil
+	return hpcsera.Facts{Nodes: &all}, nil
+}
+
+// standing reads a node's state: one or more words, such as free,
+// job-exclusive,resv-exclusive or down,offline.
+func standing(state string) (up, idle bool) {
+	for word := range strings.SplitSeq(state, ",") {
+		switch word {
+		case "free", "job-busy", "job-exclusive", "resv-exclusive", "busy":
+			up = true
+		default:
+			return false, false
+		}
+	}
+	return up, state == "free"
 }
 
 func (p *probe) queues(out scheduler.Output) (hpcsera.Facts, error) {
@@ -123,14 +230,24 @@ func (p *probe) queues(out scheduler.Output) (hpcsera.Facts, error) {
 		case q.text("started") != "True":
 			state = "stopped"
 		}
-		nodes := p.own[name]
-		if nodes == 0 {
-			nodes = p.shared
+		has := p.own[name]
+		if has.nodes == 0 {
+			has = p.shared
 		}
-		f.Queues = append(f.Queues, hpcsera.Queue{
-			Name: name, Default: name == p.defaultQueue, State: state, Nodes: nodes,
-			MaxDuration: duration(q.group("resources_max").text("walltime")),
-		})
+		if q.text("queue_type") == "Route" { // its jobs run in other queues, which have limits of their own
+			has = part{}
+		}
+		most := q.group("resources_max")
+		found := hpcsera.Queue{
+			Name: name, Default: name == p.defaultQueue, State: state, Closed: q.text("enabled") != "True",
+			Restricted: q.text("acl_user_enable") == "True" || q.text("acl_group_enable") == "True" || q.text("from_route_only") == "True",
+			Nodes:      has.nodes, MaxNodes: most.number("nodect"), CoresPerNode: has.cores, MemoryPerNode: has.memory, GPUsPerNode: has.gpus,
+			MaxDuration: duration(most.text("walltime")), DefaultDuration: duration(q.group("resources_default").text("walltime")),
+		}
+		if has.nodes > 0 {
+			found.Idle = &has.idle
+		}
+		f.Queues = append(f.Queues, found)
 	}
 	return f, nil
 }

@@ -1,6 +1,7 @@
 package schedulertest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
@@ -244,23 +247,48 @@ func lateSubmission(t *testing.T, h Harness) {
 	b.cancelledWaiting(h, known)
 }
 
+// probe: what a site tells can be sent, and holds. What it does not tell is not
+// checked: zero is "not told".
 func probe(t *testing.T, h Harness) {
 	s := h.New(t, nil)
 	facts, err := s.Probe(t.Context())
 	if err != nil || facts.System != s.System() || len(facts.Queues) == 0 {
 		t.Fatalf("got %+v, %v, want the system and its queues", facts, err)
 	}
-	defaults := 0
+	text, err := json.Marshal(facts)
+	var read hpcsera.Facts
+	if err == nil {
+		err = hpcsera.Decode(text, &read)
+	}
+	if err != nil || !cmp.Equal(facts, read) {
+		t.Errorf("the facts do not survive their way: %v\n%s", err, text)
+	}
+	if n := facts.Nodes; n == nil || n.Total < 1 || n.Up < 1 || n.Up > n.Total || n.Idle < 0 || n.Idle > n.Up {
+		t.Errorf("got the nodes %+v, want at least one, that is up", n)
+	}
+	if l := facts.Jobs; l != nil && (l.Queued < 0 || l.Running < 0) {
+		t.Errorf("got the load %+v", l)
+	}
+	if facts.LargestArray != h.Arrays {
+		t.Errorf("largest array: got %d, want %d", facts.LargestArray, h.Arrays)
+	}
+	defaults, open := 0, 0
 	for _, q := range facts.Queues {
-		if q.Name == "" || q.Nodes < 1 {
-			t.Errorf("got the queue %+v, want a name and nodes", q)
+		if q.Name == "" || q.Nodes < 1 || facts.Nodes != nil && q.Nodes > facts.Nodes.Total || q.Idle == nil || *q.Idle < 0 || *q.Idle > q.Nodes {
+			t.Errorf("got the queue %+v, want a name, and as many nodes as there are", q)
+		}
+		if q.MaxDuration != 0 && q.DefaultDuration > q.MaxDuration || q.MaxNodes < 0 || q.CoresPerNode < 0 || q.MemoryPerNode < 0 || q.GPUsPerNode < 0 {
+			t.Errorf("got the queue %+v, want limits that make sense", q)
 		}
 		if q.Default {
 			defaults++
 		}
+		if !q.Closed {
+			open++
+		}
 	}
-	if want := map[bool]int{false: 1, true: 0}[h.NoDefault]; defaults != want {
-		t.Errorf("default queues: got %d, want %d", defaults, want)
+	if want := map[bool]int{false: 1, true: 0}[h.NoDefault]; defaults != want || open == 0 {
+		t.Errorf("default queues: got %d, want %d; open ones: %d", defaults, want, open)
 	}
 }
 

@@ -164,11 +164,19 @@ func TestProbeReadsVersionAndQueues(t *testing.T) {
 	}
 	f, err = calls[1].Parse(scheduler.Output{Stdout: recorded(t, "queues.xml")})
 	want := []hpcsera.Queue{
-		{Name: "batch.q", State: "down", Nodes: 1, MaxDuration: hpcsera.Duration(24 * time.Hour)},
-		{Name: "debug.q", State: "up", Nodes: 1, MaxDuration: hpcsera.Duration(24 * time.Hour)},
+		{Name: "batch.q", State: "down", Nodes: 1, Idle: new(int), CoresPerNode: 200, MaxDuration: hpcsera.Duration(24 * time.Hour)},
+		{Name: "debug.q", State: "up", Nodes: 1, Idle: new(int), CoresPerNode: 200, MaxDuration: hpcsera.Duration(24 * time.Hour)},
 	}
 	if diff := cmp.Diff(want, f.Queues); err != nil || diff != "" {
 		t.Errorf("%v; want -, got +:\n%s", err, diff)
+	}
+	if want := (hpcsera.Nodes{Total: 1, Up: 1}); f.Nodes == nil || *f.Nodes != want {
+		t.Errorf("got the nodes %+v, want %+v", f.Nodes, want)
+	}
+	for text, want := range map[string]int{string(recorded(t, "config.txt")): 75000, "max_aj_tasks 0\n": 0, "denied: sorry\n": 0, "": 0} {
+		if f, err := calls[2].Parse(scheduler.Output{Stdout: []byte(text)}); err != nil || f.LargestArray != want {
+			t.Errorf("%.40q: got arrays of %d, %v, want %d", text, f.LargestArray, err, want)
+		}
 	}
 	if f, err := parseVersion(scheduler.Output{Stdout: []byte("usage: qstat [options]\n")}); err == nil {
 		t.Errorf("got %+v without a version", f)
@@ -177,12 +185,16 @@ func TestProbeReadsVersionAndQueues(t *testing.T) {
 
 func TestAQueueIsThatOfAllItsNodes(t *testing.T) {
 	part := func(name, state, limit string) string {
-		return fmt.Sprintf("<Queue-List><name>%s</name><state>%s</state><resource name=\"h_rt\" type=\"qf\">%s</resource></Queue-List>\n", name, state, limit)
+		return fmt.Sprintf("<Queue-List><name>%s</name><slots_used>0</slots_used><slots_total>8</slots_total><state>%s</state><resource name=\"h_rt\" type=\"qf\">%s</resource></Queue-List>\n", name, state, limit)
 	}
 	text := "<?xml version='1.0'?>\n<job_info>\n<queue_info>\n" + part("a.q@n1", "au", "1:00:00") + part("a.q@n2", "", "48:00:00") +
 		part("b.q@n1", "", "3600") + part("b.q@n2", "d", "INFINITY") + "</queue_info>\n<job_info>\n</job_info>\n</job_info>\n"
 	f, err := parseQueues(scheduler.Output{Stdout: []byte(text)})
-	want := []hpcsera.Queue{{Name: "a.q", State: "up", Nodes: 2, MaxDuration: hpcsera.Duration(48 * time.Hour)}, {Name: "b.q", State: "up", Nodes: 2}}
+	one := 1
+	want := []hpcsera.Queue{
+		{Name: "a.q", State: "up", Nodes: 2, Idle: &one, CoresPerNode: 8, MaxDuration: hpcsera.Duration(48 * time.Hour)},
+		{Name: "b.q", State: "up", Nodes: 2, Idle: &one, CoresPerNode: 8},
+	}
 	if diff := cmp.Diff(want, f.Queues); err != nil || diff != "" {
 		t.Errorf("%v; want -, got +:\n%s", err, diff)
 	}

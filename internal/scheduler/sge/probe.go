@@ -42,60 +42,105 @@ func parseQueues(out scheduler.Output) (hpcsera.Facts, error) {
 	}
 	var f hpcsera.Facts
 	at, unlimited := map[string]int{}, map[string]bool{}
+	hosts := map[string]host{}
 	err := eachRow(out.Stdout, func(s *scanner) error {
-		name, state, limit, err := s.queue()
+		one, err := s.instance()
 		if err != nil {
 			return err
 		}
-		i, known := at[name]
+		i, known := at[one.queue]
 		if !known {
 			i = len(f.Queues)
-			at[name] = i
-			f.Queues = append(f.Queues, hpcsera.Queue{Name: name, State: "down"})
+			at[one.queue] = i
+			f.Queues = append(f.Queues, hpcsera.Queue{Name: one.queue, State: "down", Idle: new(int)})
 		}
 		q := &f.Queues[i]
 		q.Nodes++
-		if !strings.ContainsAny(state, closed) {
+		if one.open() {
 			q.State = "up"
+			if one.used == 0 {
+				*q.Idle++
+			}
 		}
-		unlimited[name] = unlimited[name] || limit == 0
-		if q.MaxDuration = max(q.MaxDuration, limit); unlimited[name] {
+		q.CoresPerNode = max(q.CoresPerNode, one.total)
+		unlimited[one.queue] = unlimited[one.queue] || one.limit == 0
+		if q.MaxDuration = max(q.MaxDuration, one.limit); unlimited[one.queue] {
 			q.MaxDuration = 0
 		}
+		h := hosts[one.host]
+		hosts[one.host] = host{up: h.up || one.open(), busy: h.busy || one.used > 0}
 		return nil
 	}, func(map[string]string) error { return nil })
 	if err != nil || len(f.Queues) == 0 {
 		return hpcsera.Facts{}, product.Garbled("without a queue", out.Stdout)
 	}
+	f.Nodes = &hpcsera.Nodes{Total: len(hosts)}
+	for _, h := range hosts {
+		if h.up {
+			f.Nodes.Up++
+		}
+		if h.up && !h.busy {
+			f.Nodes.Idle++
+		}
+	}
 	return f, nil
 }
 
-// queue reads a <Queue-List>: one queue on one node.
-func (s *scanner) queue() (name, state string, limit hpcsera.Duration, err error) {
+// host is a host, by the queues that it serves.
+type host struct{ up, busy bool }
+
+// instance is one queue on one host.
+type instance struct {
+	queue, host string
+	state       string
+	used, total int // slots
+	limit       hpcsera.Duration
+}
+
+func (i instance) open() bool { return !strings.ContainsAny(i.state, closed) }
+
+// instance reads a <Queue-List>.
+func (s *scanner) instance() (one instance, err error) {
 	for {
 		_, t, err := s.next()
 		if err != nil {
-			return "", "", 0, err
+			return one, err
 		}
 		if t.end {
-			if t.name != "Queue-List" || name == "" {
-				return "", "", 0, errXML
+			if t.name != "Queue-List" || one.queue == "" {
+				return one, errXML
 			}
-			return name, state, limit, nil
+			return one, nil
 		}
 		text, ok, err := s.leaf(t)
 		switch {
 		case err != nil:
-			return "", "", 0, err
+			return one, err
 		case !ok:
 		case t.name == "name":
-			name, _, _ = strings.Cut(text, "@")
+			one.queue, one.host, _ = strings.Cut(text, "@")
 		case t.name == "state":
-			state = text
+			one.state = text
+		case t.name == "slots_used":
+			one.used, _ = strconv.Atoi(text)
+		case t.name == "slots_total":
+			one.total, _ = strconv.Atoi(text)
 		case t.name == "resource" && bytes.Contains(t.attributes, []byte(`name="h_rt"`)):
-			limit = timeLimit(text)
+			one.limit = timeLimit(text)
 		}
 	}
+}
+
+var arrayTasks = regexp.MustCompile(`(?m)^max_aj_tasks\s+(\d{1,9})\s*$`)
+
+// parseConfig reads the largest array from qconf -sconf. 0 is no limit, and a
+// site that keeps its configuration to itself tells none.
+func parseConfig(out scheduler.Output) (hpcsera.Facts, error) {
+	var f hpcsera.Facts
+	if m := arrayTasks.FindSubmatch(out.Stdout); m != nil && out.Exit == 0 {
+		f.LargestArray, _ = strconv.Atoi(string(m[1]))
+	}
+	return f, nil
 }
 
 // timeLimit reads HOURS:MINUTES:SECONDS or seconds. INFINITY, and what it

@@ -155,8 +155,8 @@ func parseAct(out scheduler.Output) (struct{}, error) {
 	return struct{}{}, nil
 }
 
-// Probe asks for the version and the queues. The second command is the one
-// that the controller must answer.
+// Probe asks for the version, the queues and the configuration. The second
+// command is the one that the controller must answer.
 func (d Driver) Probe() []scheduler.Call[hpcsera.Facts] {
 	list := []string{"qstat", "-f", "-xml", "-F", "h_rt"}
 	if d.User != "" {
@@ -165,5 +165,6 @@ func (d Driver) Probe() []scheduler.Call[hpcsera.Facts] {
 	return []scheduler.Call[hpcsera.Facts]{
 		{Argv: []string{"qstat", "-help"}, Parse: parseVersion},
 		{Argv: list, Parse: parseQueues},
+		{Argv: []string{"qconf", "-sconf"}, Parse: parseConfig},
 	}
 }

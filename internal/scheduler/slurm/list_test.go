@@ -249,18 +249,32 @@ func TestSiteWithoutAccountingHasNoHistory(t *testing.T) {
 
 func TestProbeReadsVersionClusterAndPartitions(t *testing.T) {
 	f, err := parseConfig(scheduler.Output{Stdout: recorded(t, "config.txt")})
-	if want := (hpcsera.Facts{Version: "22.05.8", Cluster: "testbed"}); err != nil || !cmp.Equal(f, want) {
+	if want := (hpcsera.Facts{Version: "22.05.8", Cluster: "testbed", LargestArray: 1001}); err != nil || !cmp.Equal(f, want) {
 		t.Errorf("got %+v, %v, want %+v", f, err, want)
 	}
-	f, err = parsePartitions(scheduler.Output{Stdout: recorded(t, "partitions.txt")})
+	p := &probe{}
+	f, err = p.nodes(scheduler.Output{Stdout: recorded(t, "nodes.txt")})
+	if want := (hpcsera.Facts{Nodes: &hpcsera.Nodes{Total: 4, Up: 4, Idle: 4}}); err != nil || !cmp.Equal(f, want) {
+		t.Errorf("got %+v, %v, want %+v", f, err, want)
+	}
+	f, err = p.partitions(scheduler.Output{Stdout: recorded(t, "partitions.txt")})
 	want := []hpcsera.Queue{
-		{Name: "debug", Default: true, State: "up", Nodes: 4, MaxDuration: hpcsera.Duration(time.Hour)},
-		{Name: "batch", State: "up", Nodes: 3, MaxDuration: hpcsera.Duration(7 * 24 * time.Hour)},
+		{Name: "debug", Default: true, State: "up", Nodes: 4, Idle: count(4), CoresPerNode: 64, MemoryPerNode: 64000 << 20,
+			MaxDuration: hpcsera.Duration(time.Hour), DefaultDuration: hpcsera.Duration(10 * time.Minute)},
+		{Name: "batch", State: "up", Nodes: 3, Idle: count(3), CoresPerNode: 64, MemoryPerNode: 64000 << 20,
+			MaxDuration: hpcsera.Duration(7 * 24 * time.Hour), DefaultDuration: hpcsera.Duration(time.Hour)},
 	}
-	if err != nil || !cmp.Equal(f.Queues, want) {
-		t.Errorf("got %+v, %v, want %+v", f.Queues, err, want)
+	if diff := cmp.Diff(want, f.Queues); err != nil || diff != "" {
+		t.Errorf("%v, want -, got +:\n%s", err, diff)
 	}
-	for _, parse := range []func(scheduler.Output) (hpcsera.Facts, error){parseConfig, parsePartitions} {
+	f, err = parseLoad(scheduler.Output{Stdout: recorded(t, "sdiag.txt")})
+	if want := (hpcsera.Facts{Jobs: &hpcsera.Load{}}); err != nil || !cmp.Equal(f, want) {
+		t.Errorf("got %+v, %v, want %+v", f, err, want)
+	}
+	if f, err := parseLoad(scheduler.Output{Exit: 1, Stderr: []byte("Access/permission denied")}); err != nil || !cmp.Equal(f, hpcsera.Facts{}) {
+		t.Errorf("a load that is nobody's business: got %+v, %v, want nothing", f, err)
+	}
+	for _, parse := range []func(scheduler.Output) (hpcsera.Facts, error){parseConfig, (&probe{}).partitions} {
 		for _, out := range []scheduler.Output{{}, {Exit: 1}, {Stdout: []byte("hello\n")}} {
 			if f, err := parse(out); err == nil {
 				t.Errorf("%+v: got %+v without an error", out, f)

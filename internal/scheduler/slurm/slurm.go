@@ -96,12 +96,15 @@ func parseAct(out scheduler.Output) (struct{}, error) {
 	return struct{}{}, product.Acted(out, gone)
 }
 
-// Probe asks for the configuration and the partitions. Partitions hidden from
-// the user are not among them.
+// Probe asks for the configuration, the nodes, the partitions and the load.
+// Hidden partitions are among them: a job may name one.
 func (Driver) Probe() []scheduler.Call[hpcsera.Facts] {
+	p := &probe{}
 	return []scheduler.Call[hpcsera.Facts]{
 		{Argv: []string{"scontrol", "show", "config"}, Parse: parseConfig},
-		{Argv: []string{"scontrol", "--oneliner", "show", "partition"}, Parse: parsePartitions},
+		{Argv: []string{"sinfo", "--all", "--noheader", "--Node", "--format=" + nodeFormat}, Parse: p.nodes},
+		{Argv: []string{"scontrol", "--all", "--oneliner", "show", "partition"}, Parse: p.partitions},
+		{Argv: []string{"sdiag"}, Parse: parseLoad},
 	}
 }
 

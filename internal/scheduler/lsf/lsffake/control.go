@@ -89,6 +89,19 @@ func (c *command) bhosts([]string) int {
 	return 0
 }
 
+func (c *command) lshosts([]string) int {
+	fmt.Fprint(c.stdout, "HOST_NAME                       type       model  cpuf ncpus maxmem maxswp server RESOURCES\n"+
+		"fake1                         X86_64    Intel_EM  60.0    64 257.4G   4.0G    Yes (mg)\n")
+	return 0
+}
+
+// bparams tells one parameter of the many: what the real one says around it, no
+// documentation fixes.
+func (c *command) bparams([]string) int {
+	fmt.Fprintf(c.stdout, "MBD_SLEEP_TIME = 10\nMAX_JOB_ARRAY_SIZE = %d\n", c.ArraySize)
+	return 0
+}
+
 func (c *command) bqueues([]string) int {
 	for i, q := range queues {
 		if i > 0 {

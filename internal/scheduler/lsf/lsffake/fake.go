@@ -1,5 +1,5 @@
 // Package lsffake is a small LSF for tests: bsub, bjobs, bhist, bkill, bstop,
-// bresume, bhosts, bqueues and lsid, with the words, exit statuses and output
+// bresume, bhosts, bqueues, bparams, lshosts and lsid, with the words, exit statuses and output
 // of IBM Spectrum LSF 10.1 as its documentation and recordings tell them. Jobs are processes of this host. Nothing but tests may use it.
 //
 // There is no daemon that schedules: all state is one file in a folder, which
@@ -26,7 +26,7 @@ import (
 )
 
 // commands are the names the program serves; sbatchd is for its own use.
-var commands = []string{"bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bhosts", "bqueues", "lsid", "sbatchd"}
+var commands = []string{"bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bhosts", "bqueues", "bparams", "lshosts", "lsid", "sbatchd"}
 
 // Settings are the site's. The zero value works.
 type Settings struct {
@@ -74,7 +74,7 @@ func Main(argv []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	run := map[string]func([]string) int{
 		"bsub": c.bsub, "bjobs": c.bjobs, "bhist": c.bhist, "bkill": c.control, "bstop": c.control, "bresume": c.control,
-		"bhosts": c.bhosts, "bqueues": c.bqueues, "lsid": c.lsid, "sbatchd": c.sbatchd,
+		"bhosts": c.bhosts, "bqueues": c.bqueues, "bparams": c.bparams, "lshosts": c.lshosts, "lsid": c.lsid, "sbatchd": c.sbatchd,
 	}[c.name]
 	return run(argv[1:])
 }

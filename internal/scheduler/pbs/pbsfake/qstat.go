@@ -1,6 +1,7 @@
 package pbsfake
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -148,7 +149,7 @@ func (s *server) attributes() []attr {
 	}
 	return []attr{
 		{"server_state", "Active"}, {"server_host", serverName}, {"scheduling", "True"}, {"total_jobs", fmt.Sprint(len(s.Jobs))},
-		{"default_queue", s.queues()[0]}, {"query_other_jobs", "True"}, {"max_array_size", fmt.Sprint(max(s.MaxArray, 1))},
+		{"default_queue", s.queues()[0]}, {"query_other_jobs", "True"}, {"max_array_size", fmt.Sprint(cmp.Or(s.MaxArray, 10_000))},
 		{"pbs_version", version}, {"job_history_enable", history}, {"max_job_sequence_id", fmt.Sprint(maxSequence)},
 	}
 }

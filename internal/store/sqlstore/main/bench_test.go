@@ -55,7 +55,7 @@ func benchJob(seq int64) *store.Job {
 	j.Resources.NodeCount = 1
 	j.Attributes.Duration = hpcsera.Duration(30 * time.Minute)
 	j.Times.Created = time.Now()
-	j.Run = hpcsera.RunPart{Site: j.Site, Resources: j.Resources, Attributes: j.Attributes, Values: j.Values}
+	j.Run = hpcsera.RunPart{Site: hpcsera.Sites(j.Site), Resources: j.Resources, Attributes: j.Attributes, Values: j.Values}
 	return j
 }
 
