@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -30,7 +29,7 @@ func gone(pid int) bool {
 	return err == nil && strings.Contains(string(stat), ") Z ")
 }
 
-func refusedQueue(t *testing.T, h Harness) {
+func refusedQueue(t T, h Harness) {
 	b := newBench(t, h, nil)
 	sub := b.job("exit 0")
 	sub.Attributes.QueueName = "nosuch"
@@ -44,10 +43,10 @@ func refusedQueue(t *testing.T, h Harness) {
 	}
 }
 
-func manyJobs(t *testing.T, h Harness) {
+func manyJobs(t T, h Harness) {
 	b := newBench(t, h, nil)
 	var refs []scheduler.Ref
-	for range 20 {
+	for range h.many() {
 		sub := b.job("exit 0")
 		sub.Held = true
 		refs = append(refs, b.submit(sub))
@@ -67,7 +66,7 @@ func manyJobs(t *testing.T, h Harness) {
 	}
 }
 
-func identity(t *testing.T, h Harness) {
+func identity(t T, h Harness) {
 	b := newBench(t, h, nil)
 	sub := b.job("exit 0")
 	sub.Held = true
@@ -108,7 +107,7 @@ func identity(t *testing.T, h Harness) {
 	}
 }
 
-func actOnOthers(t *testing.T, h Harness) {
+func actOnOthers(t T, h Harness) {
 	b := newBench(t, h, nil)
 	ref := b.submit(b.job("while [ ! -e go ]; do sleep 0.1; done; exit 5"))
 	b.await(ref, scheduler.PhaseRunning)
@@ -119,7 +118,7 @@ func actOnOthers(t *testing.T, h Harness) {
 	b.ended(ref, "", &hpcsera.Exit{Code: 5})
 }
 
-func actOnGone(t *testing.T, h Harness) {
+func actOnGone(t T, h Harness) {
 	b := newBench(t, h, nil)
 	ref := b.submit(b.job("exit 0"))
 	b.ended(ref, "", &hpcsera.Exit{})
@@ -131,7 +130,7 @@ func actOnGone(t *testing.T, h Harness) {
 	}
 }
 
-func brokenQueries(t *testing.T, h Harness) {
+func brokenQueries(t T, h Harness) {
 	b := newBench(t, h, nil)
 	sub := b.job("exit 0")
 	sub.Held = true
@@ -150,51 +149,49 @@ func brokenQueries(t *testing.T, h Harness) {
 		"hangs with its output": real + ` "$@"; sleep 600`,
 		"prints without end":    "cat /dev/zero",
 	} {
-		t.Run(name, func(t *testing.T) {
-			broken := h.New(t, func(c *scheduler.Config) {
-				c.Commands[h.Queue] = b.script(text)
-				c.QueryTimeout = 3 * time.Second
-			})
-			answer, err := broken.Statuses(t.Context(), []scheduler.Ref{ref})
-			if err == nil || len(answer) != 0 {
-				t.Errorf("statuses: got %+v, %v, want an error", answer, err)
-			}
-			if found, err := broken.Find(t.Context(), ref.Tag); err == nil {
-				t.Errorf("find: got %+v, want an error", found)
-			}
-			if err := broken.Act(t.Context(), scheduler.Cancel, []scheduler.Ref{ref}); err == nil {
-				t.Error("cancel: got no error")
-			}
+		broken := h.New(t, func(c *scheduler.Config) {
+			c.Commands[h.Queue] = b.script(text)
+			c.QueryTimeout = 3 * time.Second
 		})
+		answer, err := broken.Statuses(t.Context(), []scheduler.Ref{ref})
+		if err == nil || len(answer) != 0 {
+			t.Errorf("%s: statuses: got %+v, %v, want an error", name, answer, err)
+		}
+		if found, err := broken.Find(t.Context(), ref.Tag); err == nil {
+			t.Errorf("%s: find: got %+v, want an error", name, found)
+		}
+		if err := broken.Act(t.Context(), scheduler.Cancel, []scheduler.Ref{ref}); err == nil {
+			t.Errorf("%s: cancel: got no error", name)
+		}
 	}
 	b.await(ref, scheduler.PhaseHeld)
 }
 
-func brokenHistory(t *testing.T, h Harness) {
+func brokenHistory(t T, h Harness) {
 	b := newBench(t, h, nil)
 	sub := b.job("exit 0")
 	sub.Held = true
 	live := b.submit(sub)
 	unknown := scheduler.Ref{Tag: hpcsera.NewID("s"), ID: "999999"}
 	for name, text := range map[string]string{"fails": "echo 'sacct: error: Problem talking to the database' >&2; exit 1", "prints nothing": "exit 0", "hangs": "sleep 600"} {
-		t.Run(name, func(t *testing.T) {
-			broken := h.New(t, func(c *scheduler.Config) {
-				c.Commands[h.History] = b.history(h, text)
+		broken := h.New(t, func(c *scheduler.Config) {
+			c.Commands[h.History] = b.history(h, text)
+			if name == "hangs" {
 				c.QueryTimeout = 5 * time.Second
-			})
-			answer, err := broken.Statuses(t.Context(), []scheduler.Ref{live, unknown})
-			if err == nil || answer[live].Phase != scheduler.PhaseHeld {
-				t.Errorf("got %+v, %v, want the live job and an error", answer, err)
-			}
-			answer, err = broken.Statuses(t.Context(), []scheduler.Ref{live})
-			if err != nil || answer[live].Phase != scheduler.PhaseHeld {
-				t.Errorf("nothing to ask the history for: got %+v, %v, want the live job", answer, err)
 			}
 		})
+		answer, err := broken.Statuses(t.Context(), []scheduler.Ref{live, unknown})
+		if err == nil || answer[live].Phase != scheduler.PhaseHeld {
+			t.Errorf("%s: got %+v, %v, want the live job and an error", name, answer, err)
+		}
+		answer, err = broken.Statuses(t.Context(), []scheduler.Ref{live})
+		if err != nil || answer[live].Phase != scheduler.PhaseHeld {
+			t.Errorf("%s, and there is nothing to ask the history for: got %+v, %v, want the live job", name, answer, err)
+		}
 	}
 }
 
-func leftQueue(t *testing.T, h Harness) {
+func leftQueue(t T, h Harness) {
 	b := newBench(t, h, nil)
 	ref, cut := b.submit(b.job("exit 6")), b.submit(b.job("exec sleep 600"))
 	b.ended(ref, "", &hpcsera.Exit{Code: 6})
@@ -221,7 +218,7 @@ func leftQueue(t *testing.T, h Harness) {
 	}
 }
 
-func lateSubmission(t *testing.T, h Harness) {
+func lateSubmission(t T, h Harness) {
 	b := newBench(t, h, nil)
 	late := h.New(t, func(c *scheduler.Config) {
 		c.Commands[h.Submit] = b.script("setsid sh -c 'sleep 3; exec " + h.path(t, h.Submit) + ` "$@"' - "$@" >/dev/null 2>&1 &` + "\nsleep 600")
@@ -250,7 +247,7 @@ func lateSubmission(t *testing.T, h Harness) {
 	b.cancelledWaiting(h, known)
 }
 
-func missingCommand(t *testing.T, h Harness) {
+func missingCommand(t T, h Harness) {
 	b := newBench(t, h, nil)
 	for name, path := range map[string]string{"absent": b.file("absent"), "no program": b.file("."), "relative": "sbatch"} {
 		s := h.New(t, func(c *scheduler.Config) { c.Commands[h.Submit] = path })
@@ -261,7 +258,7 @@ func missingCommand(t *testing.T, h Harness) {
 	}
 }
 
-func probe(t *testing.T, h Harness) {
+func probe(t T, h Harness) {
 	s := h.New(t, nil)
 	facts, err := s.Probe(t.Context())
 	if err != nil || facts.System != s.System() || len(facts.Queues) == 0 {
@@ -282,21 +279,11 @@ func probe(t *testing.T, h Harness) {
 }
 
 // path returns where a command really is.
-func (h Harness) path(t *testing.T, name string) string {
+func (h Harness) path(t T, name string) string {
 	t.Helper()
-	var path string
-	h.New(t, func(c *scheduler.Config) {
-		for _, dir := range scheduler.DefaultPath {
-			if _, err := os.Stat(dir + "/" + name); err == nil && path == "" {
-				path = dir + "/" + name
-			}
-		}
-		if p := c.Commands[name]; p != "" {
-			path = p
-		}
-	})
-	if path == "" {
-		t.Fatalf("there is no command %s", name)
+	path, err := h.New(t, nil).Command(name)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }

@@ -2,67 +2,73 @@
 // real batch system, through scheduler.Scheduler as the agent uses it. What it
 // does not test is not promised. A bug found in one driver becomes a case for
 // all.
+//
+// Tests run it on test beds, and `hpcsera-agent doctor --jobs` on a user's
+// site, which is why nothing here imports package testing.
 package schedulertest
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
+// T is what a case needs of a test: a *testing.T, or what the doctor has for it.
+// Fatal and Fatalf end the case; Context ends before the clean-up.
+type T interface {
+	Helper()
+	Context() context.Context
+	Cleanup(func())
+	Logf(format string, args ...any)
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // Harness is one real batch system.
 type Harness struct {
+	scheduler.Traits
 	// New returns a Scheduler of the system, after change (nil: none) has
 	// changed its configuration.
-	New func(t *testing.T, change func(*scheduler.Config)) *scheduler.Scheduler
+	New func(t T, change func(*scheduler.Config)) *scheduler.Scheduler
 	// Dir is a folder that the system's nodes see too.
 	Dir string
-	// Limit is the shortest time limit the system knows.
-	Limit hpcsera.Duration
 	// Waiting turns a submission into one that stays in the queue until
-	// something is done to it.
-	Waiting func(t *testing.T, s *scheduler.Scheduler, sub *scheduler.Submission)
-	// Submit, Queue and History are the names of those commands; History is
-	// empty where there is none.
-	Submit, Queue, History string
-	// HistoryOption is the argument that makes one command the history's where
-	// Queue and History are the same.
-	HistoryOption string
-	// BadQueue are the words with which the system refuses the queue "nosuch".
-	BadQueue string
-	// Leaves says that ended jobs leave the queue's listing within seconds.
-	Leaves bool
+	// something is done to it. Default: the custom attributes of Traits.Waits.
+	Waiting func(t T, s *scheduler.Scheduler, sub *scheduler.Submission)
 	// Requeue makes the system put a running job back into its queue. nil where
 	// it cannot.
 	Requeue func(id string) error
-	// Arrays is how many members an array of the system has at most; 0 where
-	// there are no arrays.
-	Arrays int
-	// Forgets says that a job which is cancelled before it ran leaves no trace:
-	// it is absent then.
-	Forgets bool
-	// CancelIsKill says that the system tells a running job that was cancelled as
-	// one that SIGKILL ended.
-	CancelIsKill bool
-	// NoDefault says that the system has no default queue.
-	NoDefault bool
 	// Crash returns another instance of the system, of which the controller can
 	// be killed. nil where there is no controller.
-	Crash func(t *testing.T) (*scheduler.Scheduler, Controller)
+	Crash func(t T) (*scheduler.Scheduler, Controller)
+
+	// Site is set where the system is not the test's own.
+	Site *Site
+}
+
+// Site is how cases behave on a batch system that others use too: they submit
+// less, ask less often and wait longer.
+type Site struct {
+	Ask      time.Duration               // between two queries
+	Patience time.Duration               // with one job
+	Job      func(*scheduler.Submission) // gives each job its queue, account and limit of time
 }
 
 // Main is TestMain of a package that runs the suite. Fuzzing keeps its number
 // of workers: 64 of them do not fit into every memory.
-func Main(m *testing.M) {
+func Main(m interface{ Run() int }) {
 	flag.Parse()
 	if fuzz := flag.Lookup("test.fuzz"); fuzz == nil || fuzz.Value.String() == "" {
 		if err := flag.Set("test.parallel", "64"); err != nil {
@@ -75,7 +81,7 @@ func Main(m *testing.M) {
 // Folder returns a folder for the test's jobs. It is not t.TempDir, which fails a
 // test when something is still written there: a job that was cancelled ends when
 // its batch system gets to it.
-func Folder(t *testing.T) string {
+func Folder(t T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hpcsera-suite-")
 	if err != nil {
@@ -93,85 +99,122 @@ func Folder(t *testing.T) string {
 
 // Controller is the daemon of a batch system.
 type Controller interface {
-	Kill(t *testing.T)            // with SIGKILL
-	KillAndRemember(t *testing.T) // and keeps a copy of its saved state
-	Start(t *testing.T)           // and waits until it answers
-	StartFromCopy(t *testing.T)   // having forgotten what came after the copy
+	Kill(T)            // with SIGKILL
+	KillAndRemember(T) // and keeps a copy of its saved state
+	Start(T)           // and waits until it answers
+	StartFromCopy(T)   // having forgotten what came after the copy
 }
 
-// Run runs the suite, all cases beside each other: they wait more than they
-// compute, so run them with -parallel far above the number of cores (see Main).
-func Run(t *testing.T, h Harness) {
-	cases := []struct {
+// Case is one promise.
+type Case struct {
+	Name string
+	Jobs int // that it submits at most
+	run  func(t T, h Harness)
+}
+
+// Run holds the system to the promise.
+func (c Case) Run(t T, h Harness) { c.run(t, h) }
+
+// Cases are those that the system can be held to: on a site none that takes
+// other rights than a user's, or more than a few jobs.
+func Cases(h Harness) []Case {
+	lab, waits := h.Site == nil, h.Waiting != nil || h.Waits != nil
+	all := []struct {
 		name string
-		skip bool // not offered by this system
-		run  func(t *testing.T, h Harness)
+		can  bool // by what the system offers
+		jobs int
+		run  func(t T, h Harness)
 	}{
-		{"the exit code of an ended job is told", false, exitCodes},
-		{"a job sees its id, its folder and no foreign variable", false, jobEnvironment},
-		{"a signal is told as signal", false, signalled},
-		{"a time limit is told as timeout", false, timeLimit},
-		{"a waiting job is queued, and never runs once cancelled", false, cancelQueued},
-		{"a job held at its submission runs only after its release", false, heldAtSubmission},
-		{"a queued job is held and released", false, holdAndRelease},
-		{"a running job is not held", false, holdRunning},
-		{"a cancelled job ends with all its processes", false, cancelRunning},
-		{"a job that may be requeued counts its restarts", h.Requeue == nil, requeued},
-		{"a job that must not be requeued is not", h.Requeue == nil, notRequeued},
-		{"a queue that does not exist is refused in the system's words", false, refusedQueue},
-		{"many jobs cost one query", false, manyJobs},
-		{"each member of an array is a job of its own", h.Arrays == 0, arrayMembers},
-		{"one member of a waiting array is cancelled", h.Arrays == 0, cancelMember},
-		{"a waiting array is cancelled as a whole, and stays so", h.Arrays == 0, cancelArray},
-		{"an array that is too large is refused, and nothing is queued", h.Arrays == 0, arrayTooLarge},
-		{"only the very same job is found", false, identity},
-		{"an action on another job's id does nothing", false, actOnOthers},
-		{"an action on a job that is gone is no error", false, actOnGone},
-		{"a query that fails, hangs, lies or breaks off is an error", false, brokenQueries},
-		{"a history that fails hides nothing of the queue", h.History == "", brokenHistory},
-		{"a job that left the queue keeps its end, or is absent", !h.Leaves, leftQueue},
-		{"a job queued after its submit command was killed is found by its tag", false, lateSubmission},
-		{"a missing submit command is certain to have queued nothing", false, missingCommand},
-		{"a probe tells the queues", false, probe},
-		{"a controller's crash ends no job, and mixes none up", h.Crash == nil, crash},
+		{"the exit code of an ended job is told", true, 2, exitCodes},
+		{"a job sees its id, its folder and no foreign variable", true, 1, jobEnvironment},
+		{"a signal is told as signal", true, 1, signalled},
+		{"a time limit is told as timeout", h.Limit > 0, 1, timeLimit},
+		{"a waiting job is queued, and never runs once cancelled", waits, 1, cancelQueued},
+		{"a job held at its submission runs only after its release", true, 2, heldAtSubmission},
+		{"a queued job is held and released", waits, 1, holdAndRelease},
+		{"a running job is not held", true, 1, holdRunning},
+		{"a cancelled job ends with all its processes", true, 1, cancelRunning},
+		{"a job that may be requeued counts its restarts", lab && h.Requeue != nil, 1, requeued},
+		{"a job that must not be requeued is not", lab && h.Requeue != nil, 1, notRequeued},
+		{"a queue that does not exist is refused in the system's words", true, 0, refusedQueue},
+		{"many jobs cost one query", true, h.many(), manyJobs},
+		{"each member of an array is a job of its own", h.Arrays > 0, 4, arrayMembers},
+		{"one member of a waiting array is cancelled", h.Arrays > 0 && waits, 3, cancelMember},
+		{"a waiting array is cancelled as a whole, and stays so", h.Arrays > 0 && waits, 3, cancelArray},
+		{"an array that is too large is refused, and nothing is queued", lab && h.Arrays > 0, h.Arrays + 1, arrayTooLarge},
+		{"only the very same job is found", true, 1, identity},
+		{"an action on another job's id does nothing", true, 1, actOnOthers},
+		{"an action on a job that is gone is no error", true, 1, actOnGone},
+		{"a query that fails, hangs, lies or breaks off is an error", h.Queue != "", 1, brokenQueries},
+		{"a history that fails hides nothing of the queue", h.History != "", 1, brokenHistory},
+		{"a job that left the queue keeps its end, or is absent", h.Leaves, 2, leftQueue},
+		{"a job queued after its submit command was killed is found by its tag", h.Submit != "", 1, lateSubmission},
+		{"a missing submit command is certain to have queued nothing", h.Submit != "", 0, missingCommand},
+		{"a probe tells the queues", true, 0, probe},
+		{"a controller's crash ends no job, and mixes none up", lab && h.Crash != nil, 6, crash},
 	}
-	for _, c := range cases {
-		if c.skip {
-			continue
+	var cases []Case
+	for _, c := range all {
+		if c.can {
+			cases = append(cases, Case{c.name, c.jobs, c.run})
 		}
-		t.Run(c.name, func(t *testing.T) {
+	}
+	return cases
+}
+
+// Run runs the suite in a test S, which is a *testing.T, all cases beside each
+// other: they wait more than they compute, so run them with -parallel far above
+// the number of cores (see Main).
+func Run[S interface {
+	T
+	Run(name string, f func(S)) bool
+	Parallel()
+}](t S, h Harness) {
+	for _, c := range Cases(h) {
+		t.Run(c.Name, func(t S) {
 			t.Parallel()
-			c.run(t, h)
+			c.Run(t, h)
 		})
 	}
 }
 
 // RunCrash runs the case of the controller's crash alone, for a system that a
 // machine has only once: nothing else may use it meanwhile.
-func RunCrash(t *testing.T, h Harness) { crash(t, h) }
+func RunCrash(t T, h Harness) { crash(t, h) }
 
 // patience is how long a case waits for what must come. Nothing is measured
 // by it.
 const patience = 3 * time.Minute
 
+// many is how many jobs are many.
+func (h Harness) many() int {
+	if h.Site != nil {
+		return 5
+	}
+	return 20
+}
+
 // bench is what a case works with.
 type bench struct {
-	*testing.T
+	T
+	h   Harness
 	s   *scheduler.Scheduler
 	dir string
 }
 
-func newBench(t *testing.T, h Harness, s *scheduler.Scheduler) *bench {
+func newBench(t T, h Harness, s *scheduler.Scheduler) *bench {
 	t.Helper()
 	dir, err := os.MkdirTemp(h.Dir, "case-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	if h.Site == nil { // else it names what was submitted, until that is certainly gone
+		t.Cleanup(func() { os.RemoveAll(dir) })
+	}
 	if s == nil {
 		s = h.New(t, nil)
 	}
-	return &bench{T: t, s: s, dir: dir}
+	return &bench{T: t, h: h, s: s, dir: dir}
 }
 
 // job makes a submission with a script of its own. The script's first line is
@@ -180,6 +223,9 @@ func (b *bench) job(script string) scheduler.Submission {
 	b.Helper()
 	tag := hpcsera.NewID("s")
 	sub := scheduler.Submission{Tag: tag, Script: b.file(tag + ".sh"), Directory: b.dir, Output: b.file(tag + ".out"), Comment: "suite"}
+	if b.h.Site != nil {
+		b.h.Site.Job(&sub)
+	}
 	if err := os.WriteFile(sub.Script, []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
 		b.Fatal(err)
 	}
@@ -187,6 +233,17 @@ func (b *bench) job(script string) scheduler.Submission {
 }
 
 func (b *bench) file(name string) string { return filepath.Join(b.dir, name) }
+
+// waiting makes a submission stay in the queue.
+func (b *bench) waiting(sub *scheduler.Submission) {
+	if b.h.Waiting != nil {
+		b.h.Waiting(b.T, b.s, sub)
+		return
+	}
+	custom := maps.Clone(b.h.Waits)
+	maps.Copy(custom, sub.Custom)
+	sub.Custom = custom
+}
 
 // submit submits and cancels at the end of the case what is left.
 func (b *bench) submit(sub scheduler.Submission) scheduler.Ref {
@@ -199,6 +256,9 @@ func (b *bench) submitAll(sub scheduler.Submission) []scheduler.Ref {
 	b.Helper()
 	refs, err := b.s.Submit(b.Context(), sub)
 	if err != nil {
+		if _, refused := errors.AsType[*scheduler.Refused](err); !refused {
+			b.cancelLater(scheduler.Ref{Tag: sub.Tag})
+		}
 		b.Fatalf("submit: %v", err)
 	}
 	seen := map[string]bool{}
@@ -301,12 +361,18 @@ func (b *bench) cancelledRunning(h Harness, ref scheduler.Ref) scheduler.Status 
 
 func (b *bench) until(what string, done func() bool) {
 	b.Helper()
+	patience, ask := patience, 300*time.Millisecond
+	if b.h.Site != nil {
+		patience, ask = b.h.Site.Patience, b.h.Site.Ask
+	}
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
-	again := time.NewTicker(300 * time.Millisecond)
+	again := time.NewTicker(ask)
 	defer again.Stop()
 	for !done() {
 		select {
+		case <-b.Context().Done():
+			b.Fatalf("interrupted while waiting until %s", what)
 		case <-deadline.C:
 			b.Fatalf("waited %v in vain until %s", patience, what)
 		case <-again.C:
@@ -319,8 +385,10 @@ func (b *bench) exists(name string) bool {
 	return err == nil
 }
 
+// read returns what a job wrote, once it is to be seen from here.
 func (b *bench) read(name string) string {
 	b.Helper()
+	b.until(name+" is seen", func() bool { return b.exists(name) })
 	text, err := os.ReadFile(b.file(name))
 	if err != nil {
 		b.Fatal(err)
