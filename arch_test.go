@@ -92,6 +92,8 @@ var imports = []struct {
 	{"internal/scheduler", ".", "a seam, and what exists once above the drivers"},
 	{"internal/scheduler/schedulertest", ". internal/scheduler", "the suite knows the seam only"},
 	{"internal/scheduler/...", ". internal/scheduler", "a driver is pure: argument vectors out, output in"},
+	{"internal/agent/trial", ". internal/scheduler internal/scheduler/schedulertest internal/agent",
+		"the doctor's own use of the suite: the agent itself does without"},
 	{"internal/agent/...", ". approval client internal/scheduler internal/agent/... internal/failpoint internal/strictyaml",
 		"the agent trusts no server code; drivers are handed in by its main"},
 	{"internal/failpoint", "", "kill tests name a point in the code; the point knows nobody"},

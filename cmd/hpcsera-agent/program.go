@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +23,6 @@ import (
 	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/agent"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
-	"github.com/hpcsera/hpcsera/internal/agent/syslog"
 )
 
 // program is one invocation.
@@ -323,76 +321,6 @@ func (p *program) printStatus(s agent.Status, alive, known bool) {
 		if trouble != "" {
 			fmt.Fprintf(p.stdout, "TROUBLE     %s: %s\n", name, trouble)
 		}
-	}
-}
-
-func (p *program) doctorCommand() *cobra.Command {
-	submit := true
-	cmd := &cobra.Command{
-		Use: "doctor", Short: "Look whether server, spool and batch system are as the agent needs them", Args: cobra.NoArgs,
-		Long: `doctor checks the server, the clock, the credential, the batch system and the
-spool, and runs one empty batch job to see the spool from a compute node. It touches no other job.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := p.checked()
-			if err != nil {
-				return err
-			}
-			transport, err := newTransport(c)
-			if err != nil {
-				return err
-			}
-			binary, err := os.Executable()
-			if err != nil {
-				return err
-			}
-			batch, _, err := p.systems(c, binary, slog.New(slog.DiscardHandler))
-			if err != nil {
-				return err
-			}
-			c.Launcher = launcher(c, batch)
-			api, keyErr := p.enrolled(c, transport)
-			if keyErr != nil {
-				p.tell(agent.Finding{Check: "credential", Found: keyErr.Error(), Advice: "Without a key of its own and its credential the agent cannot speak to the server."})
-			}
-			d := &agent.Doctor{Config: c, HTTP: transport, API: api, Batch: batch, Binary: binary, Version: version, Account: account(), Site: policy.SystemFiles(), Syslog: syslog.Socket, Submit: submit, Tell: p.tell}
-			if !d.Examine(cmd.Context()) || keyErr != nil {
-				return errors.New("not all is well")
-			}
-			return nil
-		},
-	}
-	cmd.Flags().BoolVar(&submit, "submit", true, "run one empty batch job")
-	return cmd
-}
-
-// enrolled returns the agent's connection, nil before it has a credential.
-func (p *program) enrolled(c agent.Config, transport http.RoundTripper) (*client.Agent, error) {
-	credential, err := readCredential(c)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	key, err := p.key(c)
-	if err != nil {
-		return nil, err
-	}
-	return client.NewAgent(c.Server, credential, key, transport)
-}
-
-func (p *program) tell(f agent.Finding) {
-	if p.output == "json" {
-		_ = json.NewEncoder(p.stdout).Encode(f)
-		return
-	}
-	mark := "ok  "
-	if !f.OK {
-		mark = "FAIL"
-	}
-	fmt.Fprintf(p.stdout, "%s  %-12s  %s\n", mark, f.Check, f.Found)
-	if f.Advice != "" {
-		fmt.Fprintf(p.stdout, "%20s%s\n", "", f.Advice)
 	}
 }
 

@@ -88,6 +88,14 @@ func environment(from, path []string) []string {
 	return env
 }
 
+// Ran is a command of the batch system that was run.
+type Ran struct {
+	Argv, Env []string // as the driver's Call has them
+	Output    Output   // zero for one that was killed, or never ran
+	Took      time.Duration
+	Err       error // of running it, or of reading what it printed
+}
+
 // do runs one call and reads its output.
 func do[T any](ctx context.Context, s *Scheduler, k kind, call Call[T]) (T, error) {
 	var zero T
@@ -106,6 +114,9 @@ func do[T any](ctx context.Context, s *Scheduler, k kind, call Call[T]) (T, erro
 		result, err = call.Parse(out)
 	}
 	took := time.Since(start)
+	if s.cfg.Seen != nil {
+		s.cfg.Seen(Ran{Argv: call.Argv, Env: call.Env, Output: out, Took: took, Err: err})
+	}
 	_, refused := errors.AsType[*Refused](err)
 	s.count(k, took, err != nil && !(refused && k == submitKind) && !errors.Is(err, ErrNoHistory))
 	s.cfg.Log.Debug("batch system command", "kind", string(k), "argv", call.Argv, "exit", out.Exit,

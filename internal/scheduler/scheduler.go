@@ -35,6 +35,8 @@ type Config struct {
 	MaxOutput int64
 	// Log gets each command at debug level. Default: none.
 	Log *slog.Logger
+	// Seen gets each command that was run, maybe several at once. Default: none.
+	Seen func(Ran)
 }
 
 // DefaultPath is where batch systems' commands are looked for. It is a list

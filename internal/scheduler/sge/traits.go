@@ -11,7 +11,7 @@ import (
 func (Driver) Traits() scheduler.Traits {
 	return scheduler.Traits{
 		Submit: "qsub", Queue: "qstat", History: "qacct", Limit: hpcsera.Duration(2 * time.Second), Arrays: 75000,
-		Waits: map[string]string{"l": "hostname=nosuch"}, BadQueue: `unknown queue "nosuch"`, Leaves: true,
+		Waits: map[string]string{"l": "mem_total=9999T"}, BadQueue: `unknown queue "nosuch"`, Leaves: true,
 		Forgets: true, CancelIsKill: true, NoDefault: true,
 	}
 }
