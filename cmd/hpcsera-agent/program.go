@@ -23,6 +23,7 @@ import (
 	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/agent"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
 // program is one invocation.
@@ -142,9 +143,11 @@ func (p *program) runCommand() *cobra.Command {
 		Use: "run", Short: "Serve until stopped (Ctrl-C, SIGTERM)", Args: cobra.NoArgs,
 		Long: `run serves until it is stopped. Jobs in the batch system go on without it, and the
 next start picks up where this one ended, on this host or another one that sees
-the same files.`,
+the same files. It outlives the terminal it was started in. On two hosts at once
+the later one waits until the first is gone.`,
 		Example: "  hpcsera-agent run\n  tmux new -d hpcsera-agent run",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			defer outlive()()
 			for {
 				err := p.serve(cmd.Context())
 				if !errors.Is(err, agent.ErrRestored) {
@@ -207,6 +210,9 @@ func (p *program) agent(once bool) (*agent.Agent, error) {
 	shown, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
+	}
+	if err := c.Behave(); err != nil {
+		log.Warn("not as nice as it should be", "error", err)
 	}
 	log.Info("starting", "version", version, "config", string(shown))
 	key, err := p.key(c)
@@ -317,11 +323,29 @@ func (p *program) printStatus(s agent.Status, alive, known bool) {
 		}
 		fmt.Fprintln(p.stdout)
 	}
+	p.printUse(s.Use, s.Commands)
 	for name, trouble := range map[string]string{"server": s.Server, "scheduler": s.Batch, "journal": s.Journal, "spool": s.Spool} {
 		if trouble != "" {
 			fmt.Fprintf(p.stdout, "TROUBLE     %s: %s\n", name, trouble)
 		}
 	}
+}
+
+// printUse tells what the agent takes of the login node.
+func (p *program) printUse(u agent.Use, c *scheduler.Stats) {
+	if u.Cores == 0 {
+		return // an agent that never got so far
+	}
+	fmt.Fprintf(p.stdout, "takes       nice %d, CPU %v on %d cores", u.Nice, u.CPU.Round(time.Millisecond), u.Cores)
+	if u.CPULimit > 0 {
+		fmt.Fprintf(p.stdout, " (the host ends it after %v)", u.CPULimit)
+	}
+	fmt.Fprintf(p.stdout, ", memory %d of %d MiB, %d of %d files\n", u.Memory>>20, u.MemoryGoal>>20, u.Files, u.FilesLimit)
+	fmt.Fprintf(p.stdout, "children    %d of %d login steps", u.LoginSteps, u.LoginLimit)
+	if c != nil {
+		fmt.Fprintf(p.stdout, ", %d of %d commands at once", c.Running, c.AtOnce)
+	}
+	fmt.Fprintf(p.stdout, "; CPU of commands %v\n", u.Commands.Round(time.Millisecond))
 }
 
 func (p *program) logger(c agent.Config) (*slog.Logger, error) {

@@ -32,6 +32,7 @@ type Status struct {
 	Spool    string    `json:"spool,omitempty"`   // what is wrong with the spool
 	Jobs     int       `json:"jobs"`              // unfinished
 	Unsent   int       `json:"unsent"`            // facts the server has not answered
+	Use      Use       `json:"use"`
 	// What the batch system was asked to do by this instance.
 	Commands *scheduler.Stats `json:"commands,omitempty"`
 }
@@ -72,8 +73,20 @@ func (a *Agent) describe() {
 	e := a.engine
 	a.state.set(func(s *Status) {
 		s.Instance, s.Host, s.PID, s.At, s.System = a.instance, a.host, os.Getpid(), time.Now().UTC(), a.batch.System()
+		s.Use = measure()
+		s.Use.LoginSteps, s.Use.LoginLimit = e.loginSteps(), a.config.LoginSteps
 		s.Jobs, s.Unsent, s.Journal = len(e.jobs), len(e.unsent), errorText(e.failing)
 	})
+}
+
+// loginSteps counts those that run now.
+func (e *engine) loginSteps() (n int) {
+	for _, j := range e.jobs {
+		if j.step < len(j.plan) && j.plan[j.step].Type == hpcsera.LoginStep && j.status != nil && j.status.Phase == scheduler.PhaseRunning {
+			n++
+		}
+	}
+	return n
 }
 
 // publish writes the status where it is looked for.

@@ -107,6 +107,14 @@ func do[T any](ctx context.Context, s *Scheduler, k kind, call Call[T]) (T, erro
 			return zero, &Refused{Message: "the agent's budget of commands is used up: " + err.Error(), Throttled: true, Unreached: true}
 		}
 	}
+	if s.room != nil {
+		select {
+		case s.room <- struct{}{}:
+			defer func() { <-s.room }()
+		case <-ctx.Done():
+			return zero, &Refused{Message: "other commands of the batch system take too long: " + ctx.Err().Error(), Throttled: true, Unreached: true}
+		}
+	}
 	start := time.Now()
 	out, err := s.run(ctx, k, call.Argv, call.Env)
 	var result T

@@ -53,7 +53,7 @@ func (s *Scheduler) Traits() Traits {
 }
 
 // With returns a Scheduler of the same batch system whose configuration was
-// changed. Both share one budget of commands.
+// changed. Both share one budget of commands, and the room for them.
 func (s *Scheduler) With(change func(*Config)) *Scheduler {
 	cfg := s.cfg
 	if cfg.Commands = maps.Clone(cfg.Commands); cfg.Commands == nil {
@@ -63,7 +63,7 @@ func (s *Scheduler) With(change func(*Config)) *Scheduler {
 		change(&cfg)
 	}
 	other := New(s.driver, cfg)
-	other.budget = s.budget
+	other.budget, other.room = s.budget, s.room
 	return other
 }
 
