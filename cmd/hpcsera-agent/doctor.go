@@ -110,6 +110,7 @@ func (e *examination) prepare() (err error) {
 		return err
 	}
 	e.ledger.Begin("first checks")
+	e.ledger.Dir = e.trialDir()
 	if e.jobs || e.record != "" {
 		names := append(trial.Names(account()), [2]string{e.config.User, "alice"}, [2]string{e.account, "account1"})
 		if u, err := url.Parse(e.config.Server); err == nil {
@@ -134,6 +135,8 @@ func (e *examination) prepare() (err error) {
 	e.config.Launcher = launcher(e.config, e.batch)
 	return nil
 }
+
+func (e *examination) trialDir() string { return filepath.Join(e.config.WorkRoot, "doctor") }
 
 // job gives a job what this site wants.
 func (e *examination) job(sub *scheduler.Submission) {
@@ -160,7 +163,7 @@ func (e *examination) examine(ctx context.Context) (bool, error) {
 
 // try runs the suite.
 func (e *examination) try(ctx context.Context) (bool, error) {
-	r := &trial.Trial{Batch: e.batch, Dir: filepath.Join(e.config.WorkRoot, "doctor"), Patience: e.patience, Job: e.job, Only: e.only, Begin: e.ledger.Begin, Tell: e.outcome}
+	r := &trial.Trial{Batch: e.batch, Dir: e.trialDir(), Patience: e.patience, Job: e.job, Only: e.only, Begin: e.ledger.Begin, Tell: e.outcome}
 	cases := len(r.Cases())
 	if cases == 0 {
 		return false, hpcsera.Errorf(hpcsera.InvalidField, "no case of the suite has %q in its name.", e.only).At("--case")

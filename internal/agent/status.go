@@ -89,8 +89,22 @@ func (e *engine) loginSteps() (n int) {
 	return n
 }
 
+// besideAnother reports whether the status is another instance's to tell: one
+// that lives on this host, or did a moment ago on another one, while this one
+// waits for its term.
+func (a *Agent) besideAnother() bool {
+	if a.granted.Load() != 0 {
+		return false
+	}
+	s, alive, known, err := ReadStatus(a.config.StateDir)
+	return err == nil && known && s.Instance != a.instance && s.Ended.IsZero() && (alive || s.Host != a.host && time.Since(s.At) < 3*boardInterval)
+}
+
 // publish writes the status where it is looked for.
 func (a *Agent) publish() {
+	if a.besideAnother() {
+		return
+	}
 	a.state.set(func(s *Status) {
 		if counted, ok := a.batch.(interface{ Stats() scheduler.Stats }); ok {
 			stats := counted.Stats()

@@ -90,8 +90,9 @@ func environment(from, path []string) []string {
 
 // Ran is a command of the batch system that was run.
 type Ran struct {
+	Path      string   // of the program; "" where there is none
 	Argv, Env []string // as the driver's Call has them
-	Output    Output   // zero for one that was killed, or never ran
+	Output    Output   // nothing, and exit -1, of one that was killed or never ran
 	Took      time.Duration
 	Err       error // of running it, or of reading what it printed
 }
@@ -118,12 +119,15 @@ func do[T any](ctx context.Context, s *Scheduler, k kind, call Call[T]) (T, erro
 	start := time.Now()
 	out, err := s.run(ctx, k, call.Argv, call.Env)
 	var result T
-	if err == nil {
+	if err != nil {
+		out.Exit = -1
+	} else {
 		result, err = call.Parse(out)
 	}
 	took := time.Since(start)
 	if s.cfg.Seen != nil {
-		s.cfg.Seen(Ran{Argv: call.Argv, Env: call.Env, Output: out, Took: took, Err: err})
+		path, _ := s.Command(call.Argv[0]) // err tells of it
+		s.cfg.Seen(Ran{Path: path, Argv: call.Argv, Env: call.Env, Output: out, Took: took, Err: err})
 	}
 	_, refused := errors.AsType[*Refused](err)
 	s.count(k, took, err != nil && !(refused && k == submitKind) && !errors.Is(err, ErrNoHistory))

@@ -2,6 +2,7 @@ package trial
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,7 +14,8 @@ import (
 type Command struct {
 	During  string   `json:"during"` // the check or case
 	Argv    []string `json:"argv"`
-	Exit    int      `json:"exit"`
+	Exit    int      `json:"exit"`               // -1 of one that was killed or never ran
+	StandIn bool     `json:"stand_in,omitempty"` // a program of the suite's in the place of the command
 	Error   string   `json:"error,omitempty"`
 	Times   int      `json:"times"`
 	Seconds float64  `json:"seconds"` // all together
@@ -21,7 +23,8 @@ type Command struct {
 
 // Ledger keeps which commands were run. It is safe for concurrent use.
 type Ledger struct {
-	Record *Recording // gets each of them; nil for none
+	Record *Recording // gets each of them but stand-ins; nil for none
+	Dir    string     // the trial's, where its stand-ins lie
 
 	mu       sync.Mutex
 	during   string
@@ -39,10 +42,11 @@ func (l *Ledger) Begin(name string) {
 func (l *Ledger) Seen(ran scheduler.Ran) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.Record != nil {
+	standIn := l.Dir != "" && strings.HasPrefix(ran.Path, l.Dir+"/")
+	if l.Record != nil && !standIn {
 		l.Record.add(ran)
 	}
-	c := Command{During: l.during, Argv: ran.Argv, Exit: ran.Output.Exit, Times: 1, Seconds: ran.Took.Round(time.Millisecond).Seconds()}
+	c := Command{During: l.during, Argv: ran.Argv, StandIn: standIn, Exit: ran.Output.Exit, Times: 1, Seconds: ran.Took.Round(time.Millisecond).Seconds()}
 	if ran.Err != nil {
 		c.Error = ran.Err.Error()
 	}
@@ -55,7 +59,7 @@ func (l *Ledger) Seen(ran scheduler.Ran) {
 }
 
 func (c Command) like(o Command) bool {
-	return c.During == o.During && c.Exit == o.Exit && c.Error == o.Error && slices.Equal(c.Argv, o.Argv)
+	return c.During == o.During && c.Exit == o.Exit && c.StandIn == o.StandIn && c.Error == o.Error && slices.Equal(c.Argv, o.Argv)
 }
 
 // Commands returns what was run so far.

@@ -12,8 +12,8 @@ import (
 )
 
 // Recording is a folder with what commands of the batch system printed, for the
-// tests of its driver: NUMBER-COMMAND.cmd has the arguments, one a line, and the
-// exit status; .out and .err have the two streams.
+// tests of its driver: NUMBER-COMMAND.cmd has its path, the arguments, one a line,
+// and the exit status; .out and .err have the two streams.
 type Recording struct {
 	dir   string
 	mask  Mask
@@ -76,6 +76,7 @@ func (r *Recording) add(ran scheduler.Ran) {
 	}
 	r.count++
 	var cmd strings.Builder
+	fmt.Fprintf(&cmd, "path %s\n", ran.Path)
 	for _, arg := range ran.Argv {
 		fmt.Fprintf(&cmd, "argv %s\n", arg)
 	}

@@ -128,11 +128,18 @@ func (r Report) printCommands(w io.Writer, commands []Command) {
 	}
 	counts := map[string]int{}
 	for _, c := range commands {
-		counts[fmt.Sprintf("%s (exit %d)", c.Argv[0], c.Exit)] += c.Times
+		counts[fmt.Sprintf("%s, exit %d%s", c.Argv[0], c.Exit, c.standsIn())] += c.Times
 	}
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
 		fmt.Fprintf(w, "    %d %s\n", counts[name], name)
 	}
+}
+
+func (c Command) standsIn() string {
+	if c.StandIn {
+		return " of a stand-in"
+	}
+	return ""
 }
 
 func (c Command) print(w io.Writer) {
@@ -146,7 +153,7 @@ func (c Command) print(w io.Writer) {
 			words[i] = strconv.Quote(word)
 		}
 	}
-	fmt.Fprintf(w, "    exit %d%s, %.3fs: %s\n", c.Exit, times, c.Seconds, strings.Join(words, " "))
+	fmt.Fprintf(w, "    exit %d%s%s, %.3fs: %s\n", c.Exit, c.standsIn(), times, c.Seconds, strings.Join(words, " "))
 	if c.Error != "" {
 		fmt.Fprintf(w, "      %s\n", strings.ReplaceAll(c.Error, "\n", "\n      "))
 	}

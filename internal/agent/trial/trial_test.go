@@ -218,14 +218,19 @@ func TestARecordingHasWhatWasPrintedUnderStandIns(t *testing.T) {
 		t.Fatal(err)
 	}
 	ledger := &trial.Ledger{Record: r}
-	ledger.Seen(scheduler.Ran{Argv: []string{"squeue", "-u", "ada"}, Env: []string{"A=1"}, Output: scheduler.Output{Stdout: []byte("7 ada\n"), Stderr: []byte("hm, ada"), Exit: 3}, Err: fmt.Errorf("for ada")})
+	ledger.Seen(scheduler.Ran{Path: "/bin/squeue", Argv: []string{"squeue", "-u", "ada"}, Env: []string{"A=1"}, Output: scheduler.Output{Stdout: []byte("7 ada\n"), Stderr: []byte("hm, ada"), Exit: 3}, Err: fmt.Errorf("for ada")})
 	for name, want := range map[string]string{
-		"001-squeue.cmd": "argv squeue\nargv -u\nargv alice\nenv A=1\nexit 3\nerror for alice\n",
+		"001-squeue.cmd": "path /bin/squeue\nargv squeue\nargv -u\nargv alice\nenv A=1\nexit 3\nerror for alice\n",
 		"001-squeue.out": "7 alice\n", "001-squeue.err": "hm, alice",
 	} {
 		if got, err := os.ReadFile(filepath.Join(dir, name)); string(got) != want {
 			t.Errorf("%s: got %q, %v, want %q", name, got, err, want)
 		}
+	}
+	ledger.Dir = "/work/doctor"
+	ledger.Seen(scheduler.Ran{Path: "/work/doctor/case-1/s_x", Argv: []string{"squeue"}})
+	if c := ledger.Commands(); r.Count() != 1 || len(c) != 2 || !c[1].StandIn {
+		t.Errorf("got %d recorded, %+v, want the stand-in told and not recorded", r.Count(), c)
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, "README")); err != nil || !strings.Contains(string(text), "BEFORE YOU SEND IT") {
 		t.Errorf("README: %s, %v", text, err)
