@@ -151,3 +151,69 @@ func TestTheAgentOutlivesItsTerminalAndHeedsAWatchdog(t *testing.T) {
 		t.Errorf("the job ran %d times, want once", n)
 	}
 }
+
+// crontab runs crontab(1) as the agent's user.
+func (l *login) crontab(t *testing.T, stdin string, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.Command("crontab", args...)
+	cmd.Env, cmd.Dir, cmd.SysProcAttr, cmd.Stdin = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}, "/", credential(t, l.as), strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// TestInstallWithRealCron: no systemd of the user's answers here, so the agent
+// goes into a real crontab; what stands there does a job as cron would have it
+// done, without any variable of a login shell; and uninstall leaves the crontab as
+// it was.
+func TestInstallWithRealCron(t *testing.T) {
+	t.Parallel()
+	d := newDeployment(t, "", "")
+	l := newLogin(t, d, "slurm")
+	original, failure := l.crontab(t, "", "-l")
+	t.Cleanup(func() {
+		if failure != nil {
+			_, _ = l.crontab(t, "", "-r")
+		} else if out, err := l.crontab(t, original, "-"); err != nil {
+			t.Errorf("put the crontab back: %v %s", err, out)
+		}
+	})
+	if _, err := l.crontab(t, "", "-r"); err != nil && failure == nil {
+		t.Fatal(err)
+	}
+	for _, mine := range []string{"", "MAILTO=\"\"\n# mine\n0 3 1 1 * echo 100\\%\n"} {
+		if out, err := l.crontab(t, mine, "-"); mine != "" && err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+		if text := l.command(t, "", "install", "--dry-run"); !strings.Contains(text, "so it is cron") || !strings.Contains(text, "*/5 * * * *") {
+			t.Errorf("a dry run said\n%s", text)
+		}
+		l.command(t, "", "install")
+		l.command(t, "", "install")
+		got, err := l.crontab(t, "", "-l")
+		if err != nil || !strings.HasPrefix(got, mine) || strings.Count(got, " once >") != 1 {
+			t.Fatalf("the crontab is (%v)\n%s", err, got)
+		}
+		id := l.submit(t, l.approve(t, manifest("cron", marking("true"))))
+		_, line, _ := strings.Cut(got, "*/5 * * * * ")
+		line, _, _ = strings.Cut(line, "\n")
+		eventually(t, 2*time.Minute, "cron's runs bring the job to its end", func() bool {
+			cmd := exec.Command("/bin/sh", "-c", strings.ReplaceAll(line, `\%`, "%"))
+			cmd.Env, cmd.Dir, cmd.SysProcAttr = []string{"HOME=/nonexistent", "PATH=/usr/bin:/bin", "SHELL=/bin/sh"}, "/", credential(t, l.as)
+			if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+				t.Fatalf("%s: %v, it printed %q\n%s", line, err, out, read(t, filepath.Join(l.home, "once.log")))
+			}
+			return d.job(id).State.Final()
+		})
+		if n := l.runs(t, id); n != 1 {
+			t.Errorf("the job ran %d times, want once", n)
+		}
+		l.command(t, "", "uninstall")
+		l.command(t, "", "uninstall")
+		if got, err := l.crontab(t, "", "-l"); mine != "" && got != mine || mine == "" && err == nil {
+			t.Errorf("after uninstall the crontab is (%v)\n%s\nwant what it was:\n%s", err, got, mine)
+		}
+	}
+	if text := l.command(t, "", "install", "--dry-run", "--systemd"); !strings.Contains(text, "ExecStart=") {
+		t.Errorf("a dry run for systemd said\n%s", text)
+	}
+}

@@ -65,7 +65,8 @@ First steps:
                                      page shows with which --server, --user, --site, --project
   2. hpcsera-agent trust add KEY.pub says whose signatures count
   3. hpcsera-agent doctor            looks whether all is well
-  4. hpcsera-agent run               in tmux, screen or systemd --user`,
+  4. hpcsera-agent run               in tmux or screen; or for good:
+     hpcsera-agent install           by systemd or cron`,
 		SilenceUsage: true, SilenceErrors: true, Version: version,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
@@ -78,7 +79,7 @@ First steps:
 	}
 	root.PersistentFlags().StringVar(&p.file, "config", standard, "configuration file")
 	root.PersistentFlags().StringVarP(&p.output, "output", "o", "table", "of status and doctor: table or json")
-	root.AddCommand(p.runCommand(), p.onceCommand(), p.statusCommand(), p.enrollCommand(), p.doctorCommand(), p.trustCommand())
+	root.AddCommand(p.runCommand(), p.onceCommand(), p.statusCommand(), p.enrollCommand(), p.doctorCommand(), p.installCommand(), p.uninstallCommand(), p.trustCommand())
 	strict(root)
 	return root
 }

@@ -56,11 +56,13 @@ func (s *Scheduler) waiters(n int) int {
 	return s.waiting
 }
 
-// picked are the variables a command gets from the agent's own environment.
-// Everything else stays out, above all what changes commands' meaning or runs
-// code: LD_*, BASH_ENV, SBATCH_*, SQUEUE_FORMAT.
-var picked = []string{
-	"HOME", "USER", "LOGNAME", "TZ",
+// personal are the variables a command gets from the agent's own environment,
+// beside Variables. Everything else stays out, above all what changes commands'
+// meaning or runs code: LD_*, BASH_ENV, SBATCH_*, SQUEUE_FORMAT.
+var personal = []string{"HOME", "USER", "LOGNAME", "TZ"}
+
+// Variables say where batch systems and their settings are.
+var Variables = []string{
 	"SLURM_CONF",
 	"PBS_CONF_FILE", "PBS_SERVER",
 	"LSF_ENVDIR", "LSF_SERVERDIR", "LSF_BINDIR", "LSF_LIBDIR",
@@ -73,7 +75,7 @@ func environment(from, path []string) []string {
 	env := []string{"PATH=" + strings.Join(path, ":"), "LANG=C", "LC_ALL=C"}
 	set := map[string]bool{}
 	for _, kv := range from {
-		if name, _, ok := strings.Cut(kv, "="); ok && slices.Contains(picked, name) && !set[name] {
+		if name, _, ok := strings.Cut(kv, "="); ok && (slices.Contains(personal, name) || slices.Contains(Variables, name)) && !set[name] {
 			set[name] = true
 			env = append(env, kv)
 		}
