@@ -65,6 +65,23 @@ func TestDoctorHoldsRealSlurmToTheSuite(t *testing.T) {
 	}
 }
 
+// TestDoctorHoldsOtherBatchSystemsToTheSuite as well.
+func TestDoctorHoldsOtherBatchSystemsToTheSuite(t *testing.T) {
+	t.Parallel()
+	for name := range batchSystems {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			settings, env := batchSystems[name](t)
+			l := newLogin(t, newDeployment(t, "", ""), name, settings...)
+			l.env = append(l.env, env...)
+			r, err := l.examined(t)
+			if err != nil || r.System != name || len(failed(r)) > 0 || len(r.Cases) < 20 {
+				t.Errorf("got %v, %s, %d cases, failed: %q", err, r.System, len(r.Cases), failed(r))
+			}
+		})
+	}
+}
+
 // TestDoctorTellsACommandThatLies: this squeue calls every job completed.
 func TestDoctorTellsACommandThatLies(t *testing.T) {
 	t.Parallel()

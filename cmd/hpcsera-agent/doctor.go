@@ -20,6 +20,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/client"
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/agent"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/agent/syslog"
@@ -81,6 +82,9 @@ It ends with status 0 only if all is well.`,
 }
 
 func (e *examination) run(ctx context.Context) error {
+	if e.only != "" && !e.jobs {
+		return usage.Error{Err: errors.New("--case chooses among the cases of --jobs. See: hpcsera-agent doctor --help")}
+	}
 	if err := e.prepare(); err != nil {
 		return err
 	}
