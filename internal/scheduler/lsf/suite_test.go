@@ -51,8 +51,10 @@ func TestFakeLSFKeepsTheDriversPromises(t *testing.T) {
 	dir := schedulertest.Folder(t)
 	settings := lsffake.Settings{Minute: 2 * time.Second, CleanPeriod: 10 * time.Second, KillInterval: time.Second}
 	make := cluster(t, filepath.Join(dir, "lsf"), settings)
+	traits := lsf.Driver{}.Traits()
+	traits.Leaves = true // with these settings
 	schedulertest.Run(t, schedulertest.Harness{
-		Traits: lsf.Driver{}.Traits(), Dir: dir,
+		Traits: traits, Dir: dir,
 		New: func(_ schedulertest.T, change func(*scheduler.Config)) *scheduler.Scheduler { return make(change) },
 		Crash: func(t schedulertest.T) (*scheduler.Scheduler, schedulertest.Controller) {
 			home := schedulertest.Folder(t)

@@ -7,7 +7,8 @@ import (
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
-// Traits says what is special about Slurm; that jobs leave the queue soon is a site's setting (MinJobAge).
+// Traits says what is special about Slurm; when ended jobs leave the queue is a
+// site's setting (MinJobAge).
 func (Driver) Traits() scheduler.Traits {
 	return scheduler.Traits{
 		Submit: "sbatch", Queue: "squeue", History: "sacct", Limit: hpcsera.Duration(time.Minute), Arrays: 1001,
