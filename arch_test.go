@@ -91,8 +91,11 @@ var imports = []struct {
 
 	{"internal/scheduler", ".", "a seam, and what exists once above the drivers"},
 	{"internal/scheduler/schedulertest", ". internal/scheduler", "the suite knows the seam only"},
+	{"internal/scheduler/parsetest", ". internal/scheduler internal/scheduler/schedulertest", "it stands beside the suite, and needs package testing, which the suite may not"},
 	{"internal/scheduler/custom", ". internal/scheduler internal/strictyaml", "a driver, of which a file that people write is the one half"},
 	{"internal/scheduler/...", ". internal/scheduler", "a driver is pure: argument vectors out, output in"},
+	{"internal/agent/trial", ". internal/scheduler internal/scheduler/schedulertest internal/agent",
+		"the doctor's own use of the suite: the agent itself does without"},
 	{"internal/agent/...", ". approval client internal/scheduler internal/agent/... internal/failpoint internal/strictyaml",
 		"the agent trusts no server code; drivers are handed in by its main"},
 	{"internal/failpoint", "", "kill tests name a point in the code; the point knows nobody"},
@@ -147,7 +150,7 @@ var linked = []struct {
 	{"cmd/hpcsera-auth", "internal/store internal/store/storetest internal/store/sqlstore/main internal/blob/... internal/httpapi/... internal/auth internal/jobs internal/code internal/admin internal/cli internal/agent/... internal/scheduler/...",
 		"who decides has no means to run anything, and no data of those who ask"},
 	{"cmd/hpcsera-auth", "testing internal/records/recordstest internal/page/pagetest", "suites and what they start stay in tests"},
-	{"cmd/hpcsera-agent", "testing internal/scheduler/schedulertest internal/scheduler/pbs/pbsfake internal/scheduler/lsf/lsffake", "suites and what they start stay in tests"},
+	{"cmd/hpcsera-agent", "testing internal/scheduler/pbs/pbsfake internal/scheduler/lsf/lsffake", "package testing and fakes stay in tests; the suite of batch systems is the doctor's too"},
 	{"cmd/hpcserad", "internal/agent/... internal/scheduler/... internal/cli",
 		"the server states what should be; it has no means to run anything"},
 }

@@ -17,9 +17,19 @@ import (
 var version = "dev"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// SIGXCPU announces that a watchdog's limit on CPU time is reached.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGXCPU)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+}
+
+// outlive keeps this process alive when its terminal goes, or who reads what it
+// prints: a lost screen is no order to stop. Commands that it starts are not
+// kept alive, as they would be if the signals were ignored.
+func outlive() (stop func()) {
+	lost := make(chan os.Signal, 1) // nobody looks
+	signal.Notify(lost, syscall.SIGHUP, syscall.SIGPIPE)
+	return func() { signal.Stop(lost) }
 }
 
 // run is the program. The first two commands are not for people: the wrapper

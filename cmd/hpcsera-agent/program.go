@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +23,7 @@ import (
 	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/agent"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
-	"github.com/hpcsera/hpcsera/internal/agent/syslog"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
 // program is one invocation.
@@ -66,7 +65,8 @@ First steps:
                                      page shows with which --server, --user, --site, --project
   2. hpcsera-agent trust add KEY.pub says whose signatures count
   3. hpcsera-agent doctor            looks whether all is well
-  4. hpcsera-agent run               in tmux, screen or systemd --user`,
+  4. hpcsera-agent run               in tmux or screen; or for good:
+     hpcsera-agent install           by systemd or cron`,
 		SilenceUsage: true, SilenceErrors: true, Version: version,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
@@ -79,7 +79,7 @@ First steps:
 	}
 	root.PersistentFlags().StringVar(&p.file, "config", standard, "configuration file")
 	root.PersistentFlags().StringVarP(&p.output, "output", "o", "table", "of status and doctor: table or json")
-	root.AddCommand(p.runCommand(), p.onceCommand(), p.statusCommand(), p.enrollCommand(), p.doctorCommand(), p.trustCommand())
+	root.AddCommand(p.runCommand(), p.onceCommand(), p.statusCommand(), p.enrollCommand(), p.doctorCommand(), p.installCommand(), p.uninstallCommand(), p.trustCommand())
 	strict(root)
 	return root
 }
@@ -144,9 +144,11 @@ func (p *program) runCommand() *cobra.Command {
 		Use: "run", Short: "Serve until stopped (Ctrl-C, SIGTERM)", Args: cobra.NoArgs,
 		Long: `run serves until it is stopped. Jobs in the batch system go on without it, and the
 next start picks up where this one ended, on this host or another one that sees
-the same files.`,
+the same files. It outlives the terminal it was started in. On two hosts at once
+the later one waits until the first is gone.`,
 		Example: "  hpcsera-agent run\n  tmux new -d hpcsera-agent run",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			defer outlive()()
 			for {
 				err := p.serve(cmd.Context())
 				if !errors.Is(err, agent.ErrRestored) {
@@ -209,6 +211,9 @@ func (p *program) agent(once bool) (*agent.Agent, error) {
 	shown, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
+	}
+	if err := c.Behave(); err != nil {
+		log.Warn("not as nice as it should be", "error", err)
 	}
 	log.Info("starting", "version", version, "config", string(shown))
 	key, err := p.key(c)
@@ -319,6 +324,7 @@ func (p *program) printStatus(s agent.Status, alive, known bool) {
 		}
 		fmt.Fprintln(p.stdout)
 	}
+	p.printUse(s.Use, s.Commands)
 	for name, trouble := range map[string]string{"server": s.Server, "scheduler": s.Batch, "journal": s.Journal, "spool": s.Spool} {
 		if trouble != "" {
 			fmt.Fprintf(p.stdout, "TROUBLE     %s: %s\n", name, trouble)
@@ -326,74 +332,21 @@ func (p *program) printStatus(s agent.Status, alive, known bool) {
 	}
 }
 
-func (p *program) doctorCommand() *cobra.Command {
-	submit := true
-	cmd := &cobra.Command{
-		Use: "doctor", Short: "Look whether server, spool and batch system are as the agent needs them", Args: cobra.NoArgs,
-		Long: `doctor checks the server, the clock, the credential, the batch system and the
-spool, and runs one empty batch job to see the spool from a compute node. It touches no other job.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := p.checked()
-			if err != nil {
-				return err
-			}
-			transport, err := newTransport(c)
-			if err != nil {
-				return err
-			}
-			binary, err := os.Executable()
-			if err != nil {
-				return err
-			}
-			batch, _, err := p.systems(c, binary, slog.New(slog.DiscardHandler))
-			if err != nil {
-				return err
-			}
-			c.Launcher = launcher(c, batch)
-			api, keyErr := p.enrolled(c, transport)
-			if keyErr != nil {
-				p.tell(agent.Finding{Check: "credential", Found: keyErr.Error(), Advice: "Without a key of its own and its credential the agent cannot speak to the server."})
-			}
-			d := &agent.Doctor{Config: c, HTTP: transport, API: api, Batch: batch, Binary: binary, Version: version, Account: account(), Site: policy.SystemFiles(), Syslog: syslog.Socket, Submit: submit, Tell: p.tell}
-			if !d.Examine(cmd.Context()) || keyErr != nil {
-				return errors.New("not all is well")
-			}
-			return nil
-		},
+// printUse tells what the agent takes of the login node.
+func (p *program) printUse(u agent.Use, c *scheduler.Stats) {
+	if u.Cores == 0 {
+		return // an agent that never got so far
 	}
-	cmd.Flags().BoolVar(&submit, "submit", true, "run one empty batch job")
-	return cmd
-}
-
-// enrolled returns the agent's connection, nil before it has a credential.
-func (p *program) enrolled(c agent.Config, transport http.RoundTripper) (*client.Agent, error) {
-	credential, err := readCredential(c)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	fmt.Fprintf(p.stdout, "takes       nice %d, CPU %v on %d cores", u.Nice, u.CPU.Round(time.Millisecond), u.Cores)
+	if u.CPULimit > 0 {
+		fmt.Fprintf(p.stdout, " (the host ends it after %v)", u.CPULimit)
 	}
-	if err != nil {
-		return nil, err
+	fmt.Fprintf(p.stdout, ", memory %d of %d MiB, %d of %d files\n", u.Memory>>20, u.MemoryGoal>>20, u.Files, u.FilesLimit)
+	fmt.Fprintf(p.stdout, "children    %d of %d login steps", u.LoginSteps, u.LoginLimit)
+	if c != nil {
+		fmt.Fprintf(p.stdout, ", %d of %d commands at once", c.Running, c.AtOnce)
 	}
-	key, err := p.key(c)
-	if err != nil {
-		return nil, err
-	}
-	return client.NewAgent(c.Server, credential, key, transport)
-}
-
-func (p *program) tell(f agent.Finding) {
-	if p.output == "json" {
-		_ = json.NewEncoder(p.stdout).Encode(f)
-		return
-	}
-	mark := "ok  "
-	if !f.OK {
-		mark = "FAIL"
-	}
-	fmt.Fprintf(p.stdout, "%s  %-12s  %s\n", mark, f.Check, f.Found)
-	if f.Advice != "" {
-		fmt.Fprintf(p.stdout, "%20s%s\n", "", f.Advice)
-	}
+	fmt.Fprintf(p.stdout, "; CPU of commands %v\n", u.Commands.Round(time.Millisecond))
 }
 
 func (p *program) logger(c agent.Config) (*slog.Logger, error) {

@@ -27,6 +27,8 @@ func TestAWrongCommandLineIsAUsageError(t *testing.T) {
 		{"trust add a b", "usage: hpcsera-agent trust add FILE|-"},
 		{"trust remove", "usage: hpcsera-agent trust remove NAME|FINGERPRINT"},
 		{"trust pin x", "usage: hpcsera-agent trust pin AUTH-APP-URL FILE|-"},
+		{"doctor --case exit", "--case chooses among the cases of --jobs"},
+		{"install now", "usage: hpcsera-agent install"},
 		{"run --fast", "unknown flag: --fast. See: hpcsera-agent run --help"},
 	} {
 		code, printed, _ := typed(t, strings.Fields(c.line)...)

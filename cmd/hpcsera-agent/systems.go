@@ -50,8 +50,8 @@ func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batc
 		config.Commands[name] = path
 	}
 	own := config // processes on this host are nobody's burden
-	config.PerMinute = c.PerMinute
-	loginSystem := scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "login"), Slots: 8}, own)
+	config.PerMinute, config.AtOnce = c.PerMinute, c.MaxCommands
+	loginSystem := scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "login"), Slots: c.LoginSteps}, own)
 	processes := scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "local")}, own)
 	all := drivers(account())
 	if c.Scheduler == "auto" {

@@ -44,10 +44,17 @@ type Config struct {
 	PerMinute     int     `json:"commands_per_minute"`
 	PollInterval  Seconds `json:"poll_interval"`  // between queries of the batch system when nothing is urgent; default 15s
 	SpoolInterval Seconds `json:"spool_interval"` // between listings of the spool's inbox; default 1s
-	CAFile        string  `json:"ca_file"`        // certificates of the server's own authority, beside the system's
-	Log           string  `json:"log"`            // text (default) or json
-	LogLevel      string  `json:"log_level"`      // debug, info (default), warn, error
-	Trust         Trust   `json:"trust"`
+	// What the agent takes of the login node, see Use.
+	Nice        *int          `json:"nice"`         // 0 to 19, also of commands and login steps; default 5
+	CPUCores    int           `json:"cpu_cores"`    // that the agent itself computes on; default 2
+	Memory      hpcsera.Bytes `json:"memory"`       // of the agent itself, above which it prefers computing to growing; default 512MiB
+	MaxCommands int           `json:"max_commands"` // of the batch system at once; default 8
+	LoginSteps  int           `json:"login_steps"`  // at once; default 8
+
+	CAFile   string `json:"ca_file"`   // certificates of the server's own authority, beside the system's
+	Log      string `json:"log"`       // text (default) or json
+	LogLevel string `json:"log_level"` // debug, info (default), warn, error
+	Trust    Trust  `json:"trust"`
 
 	overruled []string // keys of the user's that the site sets otherwise
 
@@ -98,7 +105,7 @@ var systems = []string{"auto", "slurm", "pbs", "lsf", "sge", "oar", "local"}
 // settings are the keys that an environment variable can set.
 var settings = []string{
 	"server", "user", "site", "projects", "state_dir", "spool_dir", "work_root", "scheduler", "commands", "commands_per_minute", "launcher", "max_jobs", "submit_timeout",
-	"query_timeout", "poll_interval", "spool_interval", "ca_file", "log", "log_level",
+	"query_timeout", "poll_interval", "spool_interval", "nice", "cpu_cores", "memory", "max_commands", "login_steps", "ca_file", "log", "log_level",
 }
 
 // LoadConfig reads the user's file, lays the environment over it, the site's
@@ -140,7 +147,7 @@ func (c *Config) overlay(getenv func(string) string) error {
 			value, err = commandPaths(text)
 		case "projects":
 			value = strings.Split(text, ",")
-		case "max_jobs", "commands_per_minute":
+		case "max_jobs", "commands_per_minute", "nice", "cpu_cores", "max_commands", "login_steps":
 			value = json.RawMessage(text)
 		}
 		var b []byte
@@ -247,6 +254,21 @@ func (c *Config) complete(getenv func(string) string) error {
 	if c.PerMinute == 0 {
 		c.PerMinute = 600
 	}
+	for _, d := range []struct {
+		value    *int
+		standard int
+	}{{&c.CPUCores, 2}, {&c.MaxCommands, 8}, {&c.LoginSteps, 8}} {
+		if *d.value == 0 {
+			*d.value = d.standard
+		}
+	}
+	if c.Nice == nil {
+		nice := 5
+		c.Nice = &nice
+	}
+	if c.Memory == 0 {
+		c.Memory = 512 << 20
+	}
 	if c.Scheduler == "" {
 		c.Scheduler = "auto"
 	}
@@ -295,6 +317,9 @@ func (c Config) Check() error {
 	}
 	if c.MaxJobs < 1 {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%d jobs are none.", c.MaxJobs).At("max_jobs")
+	}
+	if err := c.checkManners(); err != nil {
+		return err
 	}
 	for name, path := range c.Commands {
 		if !filepath.IsAbs(path) {

@@ -16,6 +16,7 @@ import (
 	"github.com/hpcsera/hpcsera/client"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/agent/syslog"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
 // Finding is one line of the doctor's report.
@@ -41,7 +42,9 @@ type Doctor struct {
 	Site    policy.SiteFiles
 	Syslog  string // socket of this host's log
 	Submit  bool   // run one small batch job, which is the only way to see the spool from a compute node
-	Tell    func(Finding)
+	// Job gives that job what this site wants, such as a queue; it may be nil.
+	Job  func(*scheduler.Submission)
+	Tell func(Finding)
 }
 
 // Examine makes every check and tells each finding as it comes. It returns

@@ -71,7 +71,7 @@ func (d *Doctor) spoolShared(ctx context.Context) Finding {
 		return bad("spool shared", "Check quota and rights of spool_dir and work_root.", err)
 	}
 	if err := v.submit(ctx, binary); err != nil {
-		return bad("spool shared", "The batch system must take a job of one minute without further options.", err)
+		return bad("spool shared", "The batch system must take a job of one minute without further options, or say them: --queue, --account, --custom.", err)
 	}
 	return v.await(ctx)
 }
@@ -91,8 +91,12 @@ func (v *visit) submit(ctx context.Context, binary string) error {
 	if err != nil {
 		return err
 	}
-	refs, err := v.doctor.Batch.Submit(ctx, scheduler.Submission{Tag: v.tag, Script: script, Output: output, Directory: c.WorkRoot, Comment: "hpcsera-agent doctor",
-		Attributes: hpcsera.Attributes{Duration: hpcsera.Duration(time.Minute)}})
+	sub := scheduler.Submission{Tag: v.tag, Script: script, Output: output, Directory: c.WorkRoot, Comment: "hpcsera-agent doctor"}
+	if v.doctor.Job != nil {
+		v.doctor.Job(&sub)
+	}
+	sub.Attributes.Duration = hpcsera.Duration(time.Minute)
+	refs, err := v.doctor.Batch.Submit(ctx, sub)
 	if err == nil {
 		v.ref = refs[0]
 	}

@@ -31,6 +31,7 @@ type Status struct {
 	Spool    string    `json:"spool,omitempty"`   // what is wrong with the spool
 	Jobs     int       `json:"jobs"`              // unfinished
 	Unsent   int       `json:"unsent"`            // facts the server has not answered
+	Use      Use       `json:"use"`
 	// What the batch system was asked to do by this instance.
 	Commands *scheduler.Stats `json:"commands,omitempty"`
 }
@@ -71,6 +72,8 @@ func (a *Agent) describe() {
 	e := a.engine
 	a.state.set(func(s *Status) {
 		s.Instance, s.Host, s.PID, s.At, s.System = a.instance, a.host, os.Getpid(), time.Now().UTC(), a.batch.System()
+		s.Use = measure()
+		s.Use.LoginSteps, s.Use.LoginLimit = e.loginSteps(), a.config.LoginSteps
 		s.Jobs, s.Unsent, s.Journal = len(e.jobs), len(e.unsent), errorText(e.failing)
 	})
 }
@@ -97,8 +100,32 @@ func since(now, before scheduler.Stats) *hpcsera.Commands {
 	return &c
 }
 
+// loginSteps counts those that run now.
+func (e *engine) loginSteps() (n int) {
+	for _, j := range e.jobs {
+		if j.step < len(j.plan) && j.plan[j.step].Type == hpcsera.LoginStep && j.status != nil && j.status.Phase == scheduler.PhaseRunning {
+			n++
+		}
+	}
+	return n
+}
+
+// besideAnother reports whether the status is another instance's to tell: one
+// that lives on this host, or did a moment ago on another one, while this one
+// waits for its term.
+func (a *Agent) besideAnother() bool {
+	if a.granted.Load() != 0 {
+		return false
+	}
+	s, alive, known, err := ReadStatus(a.config.StateDir)
+	return err == nil && known && s.Instance != a.instance && s.Ended.IsZero() && (alive || s.Host != a.host && time.Since(s.At) < 3*boardInterval)
+}
+
 // publish writes the status where it is looked for.
 func (a *Agent) publish() {
+	if a.besideAnother() {
+		return
+	}
 	a.state.set(func(s *Status) {
 		if stats, ok := a.stats(); ok {
 			s.Commands = &stats

@@ -56,11 +56,13 @@ func (s *Scheduler) waiters(n int) int {
 	return s.waiting
 }
 
-// picked are the variables a command gets from the agent's own environment.
-// Everything else stays out, above all what changes commands' meaning or runs
-// code: LD_*, BASH_ENV, SBATCH_*, SQUEUE_FORMAT.
-var picked = []string{
-	"HOME", "USER", "LOGNAME", "TZ",
+// personal are the variables a command gets from the agent's own environment,
+// beside Variables. Everything else stays out, above all what changes commands'
+// meaning or runs code: LD_*, BASH_ENV, SBATCH_*, SQUEUE_FORMAT.
+var personal = []string{"HOME", "USER", "LOGNAME", "TZ"}
+
+// Variables say where batch systems and their settings are.
+var Variables = []string{
 	"SLURM_CONF",
 	"PBS_CONF_FILE", "PBS_SERVER",
 	"LSF_ENVDIR", "LSF_SERVERDIR", "LSF_BINDIR", "LSF_LIBDIR",
@@ -73,7 +75,7 @@ func environment(from, path []string) []string {
 	env := []string{"PATH=" + strings.Join(path, ":"), "LANG=C", "LC_ALL=C"}
 	set := map[string]bool{}
 	for _, kv := range from {
-		if name, _, ok := strings.Cut(kv, "="); ok && slices.Contains(picked, name) && !set[name] {
+		if name, _, ok := strings.Cut(kv, "="); ok && (slices.Contains(personal, name) || slices.Contains(Variables, name)) && !set[name] {
 			set[name] = true
 			env = append(env, kv)
 		}
@@ -88,6 +90,15 @@ func environment(from, path []string) []string {
 	return env
 }
 
+// Ran is a command of the batch system that was run.
+type Ran struct {
+	Path      string   // of the program; "" where there is none
+	Argv, Env []string // as the driver's Call has them
+	Output    Output   // nothing, and exit -1, of one that was killed or never ran
+	Took      time.Duration
+	Err       error // of running it, or of reading what it printed
+}
+
 // do runs one call and reads its output.
 func do[T any](ctx context.Context, s *Scheduler, k kind, call Call[T]) (T, error) {
 	var zero T
@@ -99,13 +110,27 @@ func do[T any](ctx context.Context, s *Scheduler, k kind, call Call[T]) (T, erro
 			return zero, &Refused{Message: "the agent's budget of commands is used up: " + err.Error(), Throttled: true, Unreached: true}
 		}
 	}
+	if s.room != nil {
+		select {
+		case s.room <- struct{}{}:
+			defer func() { <-s.room }()
+		case <-ctx.Done():
+			return zero, &Refused{Message: "other commands of the batch system take too long: " + ctx.Err().Error(), Throttled: true, Unreached: true}
+		}
+	}
 	start := time.Now()
 	out, err := s.run(ctx, k, call.Argv, call.Env)
 	var result T
-	if err == nil {
+	if err != nil {
+		out.Exit = -1
+	} else {
 		result, err = call.Parse(out)
 	}
 	took := time.Since(start)
+	if s.cfg.Seen != nil {
+		path, _ := s.Command(call.Argv[0]) // err tells of it
+		s.cfg.Seen(Ran{Path: path, Argv: call.Argv, Env: call.Env, Output: out, Took: took, Err: err})
+	}
 	_, refused := errors.AsType[*Refused](err)
 	s.count(k, took, err != nil && !(refused && k == submitKind) && !errors.Is(err, ErrNoHistory))
 	s.cfg.Log.Debug("batch system command", "kind", string(k), "argv", call.Argv, "exit", out.Exit,

@@ -31,11 +31,16 @@ type Config struct {
 	// PerMinute is how many commands the batch system gets in a minute at most,
 	// beyond a burst of ten seconds' worth: more wait. 0: no limit.
 	PerMinute int
+	// AtOnce is how many commands are run beside each other at most: more wait.
+	// 0: no limit.
+	AtOnce int
 	// MaxOutput is how many bytes a command may print on each stream; more is
 	// an error. Default: 64 MiB.
 	MaxOutput int64
 	// Log gets each command at debug level. Default: none.
 	Log *slog.Logger
+	// Seen gets each command that was run, maybe several at once. Default: none.
+	Seen func(Ran)
 }
 
 // DefaultPath is where batch systems' commands are looked for. It is a list
@@ -57,7 +62,8 @@ type Scheduler struct {
 	cfg    Config
 	env    []string
 	now    func() time.Time
-	budget *budget // nil without a limit
+	budget *budget       // nil without a limit
+	room   chan struct{} // for commands at once; nil without a limit
 
 	mu        sync.Mutex
 	stats     Stats
@@ -88,6 +94,9 @@ func New(d Driver, cfg Config) *Scheduler {
 	s := &Scheduler{driver: d, cfg: cfg, env: environment(cfg.Environment, cfg.Path), now: time.Now}
 	if cfg.PerMinute > 0 {
 		s.budget = newBudget(cfg.PerMinute)
+	}
+	if cfg.AtOnce > 0 {
+		s.room = make(chan struct{}, cfg.AtOnce)
 	}
 	return s
 }

@@ -13,6 +13,7 @@ type Count struct {
 type Stats struct {
 	Submit, Queue, History, Act, Probe Count
 	Jobs                               int64 // that it took
+	Running, AtOnce                    int   // commands now, and at most; 0 is no limit
 }
 
 // Total adds all kinds up.
@@ -30,7 +31,9 @@ func (s Stats) Total() Count {
 func (s *Scheduler) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.stats
+	stats := s.stats
+	stats.Running, stats.AtOnce = s.waiting, s.cfg.AtOnce
+	return stats
 }
 
 type kind string

@@ -73,6 +73,15 @@ func Parse(path string, text []byte, user string) (Driver, error) {
 // System returns the name that the file gives the batch system.
 func (d Driver) System() string { return d.file.System }
 
+// Traits says what a file says of itself: its commands.
+func (d Driver) Traits() scheduler.Traits {
+	t := scheduler.Traits{Submit: d.file.Submit.Command.name(), Queue: d.file.Queue.Command.name()}
+	if h := d.file.History; h != nil && h.Command.name() != t.Queue { // else nobody can tell them apart
+		t.History = h.Command.name()
+	}
+	return t
+}
+
 // Environment says what the file says.
 func (d Driver) Environment() scheduler.Environment {
 	e := d.file.Environment

@@ -148,6 +148,7 @@ func (d Driver) facts(p probe, out scheduler.Output) (hpcsera.Facts, error) {
 	if err != nil || len(found) == 0 {
 		return hpcsera.Facts{}, d.file.Product.Garbled("without a queue", out.Stdout)
 	}
+	f.OtherQueues = true // a file may not ask for all
 	for _, row := range found {
 		nodes, _ := strconv.Atoi(row["nodes"])
 		f.Queues = append(f.Queues, hpcsera.Queue{

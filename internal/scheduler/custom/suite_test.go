@@ -34,18 +34,17 @@ func TestSlurmByAFileKeepsTheDriversPromises(t *testing.T) {
 	}
 	env := append([]string{"SLURM_CONF=" + conf}, os.Environ()...)
 	driver := load(t, "slurm.yaml")
+	traits := driver.Traits()
+	traits.Limit, traits.BadQueue, traits.Leaves = hpcsera.Duration(time.Minute), "Invalid partition name specified", true
+	traits.Waits = map[string]string{"begin": "now+1hour"}
 	schedulertest.Run(t, schedulertest.Harness{
-		New: func(_ *testing.T, change func(*scheduler.Config)) *scheduler.Scheduler {
+		Traits: traits, Dir: schedulertest.Folder(t),
+		New: func(_ schedulertest.T, change func(*scheduler.Config)) *scheduler.Scheduler {
 			c := scheduler.Config{Commands: map[string]string{}, Environment: env}
 			if change != nil {
 				change(&c)
 			}
 			return scheduler.New(driver, c)
-		},
-		Dir: schedulertest.Folder(t), Limit: hpcsera.Duration(time.Minute),
-		Submit: "sbatch", Queue: "squeue", History: "sacct", BadQueue: "Invalid partition name specified", Leaves: true,
-		Waiting: func(_ *testing.T, _ *scheduler.Scheduler, sub *scheduler.Submission) {
-			sub.Custom = map[string]string{"begin": "now+1hour"}
 		},
 		Requeue: func(id string) error {
 			cmd := exec.Command("scontrol", "requeue", id)

@@ -25,6 +25,14 @@ import (
 // An argument {ids} or {tags} alone becomes one for each.
 type command []argument
 
+// name is the program that a command names; "" where that depends on the job.
+func (c command) name() string {
+	if len(c) > 0 && len(c[0]) == 1 && c[0][0].field == "" && len(c[0][0].args) == 1 && len(c[0][0].args[0]) == 1 {
+		return c[0][0].args[0][0].text
+	}
+	return ""
+}
+
 type argument []group
 
 type group struct {

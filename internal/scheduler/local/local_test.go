@@ -17,6 +17,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 	"github.com/hpcsera/hpcsera/internal/scheduler/local"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
 )
 
 // one is the answer to the submission of a single job.
@@ -27,7 +28,7 @@ func one(refs []scheduler.Ref, err error) (scheduler.Ref, error) {
 	return refs[0], nil
 }
 
-func submission(t *testing.T, dir, script string) scheduler.Submission {
+func submission(t schedulertest.T, dir, script string) scheduler.Submission {
 	t.Helper()
 	tag := hpcsera.NewID("s")
 	sub := scheduler.Submission{Tag: tag, Script: filepath.Join(dir, tag), Directory: dir, Output: filepath.Join(dir, tag+".out")}
@@ -37,7 +38,7 @@ func submission(t *testing.T, dir, script string) scheduler.Submission {
 	return sub
 }
 
-func submit(t *testing.T, s *scheduler.Scheduler, dir, script string, change func(*scheduler.Submission)) scheduler.Ref {
+func submit(t schedulertest.T, s *scheduler.Scheduler, dir, script string, change func(*scheduler.Submission)) scheduler.Ref {
 	t.Helper()
 	sub := submission(t, dir, script)
 	if change != nil {

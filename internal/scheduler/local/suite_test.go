@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 	"github.com/hpcsera/hpcsera/internal/scheduler/local"
 	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
@@ -20,7 +19,7 @@ func TestMain(m *testing.M) {
 	schedulertest.Main(m)
 }
 
-func newScheduler(t *testing.T, d local.Driver, change func(*scheduler.Config)) *scheduler.Scheduler {
+func newScheduler(t schedulertest.T, d local.Driver, change func(*scheduler.Config)) *scheduler.Scheduler {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -38,21 +37,19 @@ func TestLocalKeepsTheDriversPromises(t *testing.T) {
 	// Few slots would make the cases wait for each other.
 	driver := local.Driver{Dir: filepath.Join(dir, "state"), Slots: 1000, Grace: time.Second}
 	schedulertest.Run(t, schedulertest.Harness{
-		New: func(t *testing.T, change func(*scheduler.Config)) *scheduler.Scheduler {
+		Traits: driver.Traits(), Dir: dir,
+		New: func(t schedulertest.T, change func(*scheduler.Config)) *scheduler.Scheduler {
 			return newScheduler(t, driver, change)
 		},
-		Dir:   dir,
-		Limit: hpcsera.Duration(2 * time.Second),
-		Waiting: func(t *testing.T, s *scheduler.Scheduler, sub *scheduler.Submission) {
+		Waiting: func(t schedulertest.T, s *scheduler.Scheduler, sub *scheduler.Submission) {
 			sub.Resources.ExclusiveNodeUse = true // others of the suite run
 			keepBusy(t, s, sub.Directory)
 		},
-		Submit: local.Command, Queue: local.Command, BadQueue: "there is no queue nosuch",
 	})
 }
 
 // keepBusy runs a job until the test ends.
-func keepBusy(t *testing.T, s *scheduler.Scheduler, dir string) {
+func keepBusy(t schedulertest.T, s *scheduler.Scheduler, dir string) {
 	t.Helper()
 	submit(t, s, dir, "exec sleep 600", nil)
 }

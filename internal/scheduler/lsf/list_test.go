@@ -11,7 +11,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
-	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
+	"github.com/hpcsera/hpcsera/internal/scheduler/parsetest"
 )
 
 // recorded is what an LSF-compatible system (volclava 2.2) printed where the
@@ -303,5 +303,5 @@ func manyJobs(n int) []byte {
 }
 
 func BenchmarkListingOf10000Jobs(b *testing.B) {
-	schedulertest.MeasureListing(b, manyJobs(10000), parseQueue)
+	parsetest.MeasureListing(b, manyJobs(10000), parseQueue)
 }

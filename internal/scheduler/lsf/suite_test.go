@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 }
 
 // cluster installs a fake LSF and returns how to make a Scheduler of it.
-func cluster(t *testing.T, dir string, s lsffake.Settings) func(change func(*scheduler.Config)) *scheduler.Scheduler {
+func cluster(t schedulertest.T, dir string, s lsffake.Settings) func(change func(*scheduler.Config)) *scheduler.Scheduler {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -51,14 +51,12 @@ func TestFakeLSFKeepsTheDriversPromises(t *testing.T) {
 	dir := schedulertest.Folder(t)
 	settings := lsffake.Settings{Minute: 2 * time.Second, CleanPeriod: 10 * time.Second, KillInterval: time.Second}
 	make := cluster(t, filepath.Join(dir, "lsf"), settings)
+	traits := lsf.Driver{}.Traits()
+	traits.Leaves = true // with these settings
 	schedulertest.Run(t, schedulertest.Harness{
-		New: func(_ *testing.T, change func(*scheduler.Config)) *scheduler.Scheduler { return make(change) },
-		Dir: dir, Limit: hpcsera.Duration(time.Minute),
-		Waiting: func(_ *testing.T, _ *scheduler.Scheduler, sub *scheduler.Submission) {
-			sub.Custom = map[string]string{"b": "2100:1:1:0:0"}
-		},
-		Submit: "bsub", Queue: "bjobs", History: "bhist", BadQueue: "No such queue", Leaves: true, Arrays: 1000,
-		Crash: func(t *testing.T) (*scheduler.Scheduler, schedulertest.Controller) {
+		Traits: traits, Dir: dir,
+		New: func(_ schedulertest.T, change func(*scheduler.Config)) *scheduler.Scheduler { return make(change) },
+		Crash: func(t schedulertest.T) (*scheduler.Scheduler, schedulertest.Controller) {
 			home := schedulertest.Folder(t)
 			return cluster(t, home, settings)(nil), controller{lsffake.Controller{Dir: home}}
 		},
@@ -68,17 +66,17 @@ func TestFakeLSFKeepsTheDriversPromises(t *testing.T) {
 // controller is a fake cluster's.
 type controller struct{ lsffake.Controller }
 
-func must(t *testing.T, err error) {
+func must(t schedulertest.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (c controller) Kill(t *testing.T)            { must(t, c.Controller.Kill()) }
-func (c controller) KillAndRemember(t *testing.T) { must(t, c.Controller.KillAndRemember()) }
-func (c controller) Start(t *testing.T)           { must(t, c.Controller.Start()) }
-func (c controller) StartFromCopy(t *testing.T)   { must(t, c.Controller.StartFromCopy()) }
+func (c controller) Kill(t schedulertest.T)            { must(t, c.Controller.Kill()) }
+func (c controller) KillAndRemember(t schedulertest.T) { must(t, c.Controller.KillAndRemember()) }
+func (c controller) Start(t schedulertest.T)           { must(t, c.Controller.Start()) }
+func (c controller) StartFromCopy(t schedulertest.T)   { must(t, c.Controller.StartFromCopy()) }
 
 func TestFakeLSFSpeaksAsLSFDoes(t *testing.T) {
 	home := schedulertest.Folder(t)

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
+	"github.com/hpcsera/hpcsera/internal/scheduler/parsetest"
 )
 
 func TestBadInputIsNotBelieved(t *testing.T) {
-	write := func(rows ...schedulertest.Row) []byte {
+	write := func(rows ...parsetest.Row) []byte {
 		var list []string
 		for _, r := range rows {
 			name, _ := json.Marshal(r.Name)
@@ -19,16 +19,16 @@ func TestBadInputIsNotBelieved(t *testing.T) {
 		}
 		return listingOf(list...).Stdout
 	}
-	schedulertest.RunBadInput(t, schedulertest.Recordings{
+	parsetest.RunBadInput(t, parsetest.Recordings{
 		Driver: Driver{User: "alice"}, Submitted: "[ADMISSION RULE] Set default walltime to 7200.\nOAR_JOB_ID=4711\n",
-		Listings: []schedulertest.Listing{
+		Listings: []parsetest.Listing{
 			{
 				Name: "the queue", Parse: parseQueue, Recorded: recorded(t, "live.json"), Write: write,
-				Rows: [2]schedulertest.Row{{ID: "1", State: "Running"}, {ID: "2", State: "Waiting"}},
+				Rows: [2]parsetest.Row{{ID: "1", State: "Running"}, {ID: "2", State: "Waiting"}},
 			},
 			{
 				Name: "the history", Parse: parseListing, Recorded: recorded(t, "oarstat.json"), Write: write,
-				Rows: [2]schedulertest.Row{{ID: "1", State: "Terminated"}, {ID: "2", State: "Terminated"}},
+				Rows: [2]parsetest.Row{{ID: "1", State: "Terminated"}, {ID: "2", State: "Terminated"}},
 			},
 		},
 	})

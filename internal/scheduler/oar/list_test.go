@@ -14,7 +14,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
-	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
+	"github.com/hpcsera/hpcsera/internal/scheduler/parsetest"
 )
 
 // recorded is what OAR 2.5.9 printed for the driver's own commands.
@@ -399,5 +399,5 @@ func BenchmarkListingOf10000Jobs(b *testing.B) {
 		rows[i] = `"1018" : ` + string(live["1018"])
 		rows[i] = strings.ReplaceAll(strings.ReplaceAll(rows[i], "1018", strconv.Itoa(20000+i)), tag(15), tag(i))
 	}
-	schedulertest.MeasureListing(b, listingOf(rows...).Stdout, parseQueue)
+	parsetest.MeasureListing(b, listingOf(rows...).Stdout, parseQueue)
 }

@@ -47,7 +47,7 @@ func TestOARMixesNothingUpAfterItsDatabasesCrash(t *testing.T) {
 		return
 	}
 	h := harness(t)
-	h.Crash = func(t *testing.T) (*scheduler.Scheduler, schedulertest.Controller) {
+	h.Crash = func(t schedulertest.T) (*scheduler.Scheduler, schedulertest.Controller) {
 		return h.New(t, func(c *scheduler.Config) { c.QueryTimeout, c.SubmitTimeout = 10*time.Second, 10*time.Second }),
 			database{ask: os.NewFile(3, "ask"), hear: bufio.NewReader(os.NewFile(4, "hear"))}
 	}
@@ -212,7 +212,7 @@ type database struct {
 	hear *bufio.Reader
 }
 
-func (d database) run(t *testing.T, args string) {
+func (d database) run(t schedulertest.T, args string) {
 	t.Helper()
 	if _, err := fmt.Fprintln(d.ask, args); err != nil {
 		t.Fatalf("only root can do that to the test bed: %v", err)
@@ -222,10 +222,10 @@ func (d database) run(t *testing.T, args string) {
 	}
 }
 
-func (d database) Kill(t *testing.T)            { d.run(t, "kill-database") }
-func (d database) KillAndRemember(t *testing.T) { d.run(t, "kill-database --snapshot") }
-func (d database) Start(t *testing.T)           { d.run(t, "start-database") }
-func (d database) StartFromCopy(t *testing.T)   { d.run(t, "start-database --rollback") }
+func (d database) Kill(t schedulertest.T)            { d.run(t, "kill-database") }
+func (d database) KillAndRemember(t schedulertest.T) { d.run(t, "kill-database --snapshot") }
+func (d database) Start(t schedulertest.T)           { d.run(t, "start-database") }
+func (d database) StartFromCopy(t schedulertest.T)   { d.run(t, "start-database --rollback") }
 
 func harness(t *testing.T) schedulertest.Harness {
 	me, err := user.Current()
@@ -233,18 +233,13 @@ func harness(t *testing.T) schedulertest.Harness {
 		t.Fatal(err)
 	}
 	return schedulertest.Harness{
-		New: func(_ *testing.T, change func(*scheduler.Config)) *scheduler.Scheduler {
+		Traits: oar.Driver{}.Traits(), Dir: schedulertest.Folder(t),
+		New: func(_ schedulertest.T, change func(*scheduler.Config)) *scheduler.Scheduler {
 			c := scheduler.Config{Commands: map[string]string{}, Environment: os.Environ()}
 			if change != nil {
 				change(&c)
 			}
 			return scheduler.New(oar.Driver{User: me.Username}, c)
-		},
-		Dir: schedulertest.Folder(t), Limit: hpcsera.Duration(10 * time.Second),
-		Submit: "oarsub", Queue: "oarstat", History: "oarstat", HistoryOption: "IN", // of the condition
-		Arrays: 1000, BadQueue: "The queue nosuch does not exist", Leaves: true,
-		Waiting: func(_ *testing.T, _ *scheduler.Scheduler, sub *scheduler.Submission) {
-			sub.Custom = map[string]string{"type": "postpone=2037-01-01"}
 		},
 	}
 }

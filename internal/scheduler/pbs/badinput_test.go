@@ -6,14 +6,14 @@ import (
 	"testing"
 
 	"github.com/hpcsera/hpcsera/internal/scheduler"
-	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
+	"github.com/hpcsera/hpcsera/internal/scheduler/parsetest"
 )
 
 func TestBadInputIsNotBelieved(t *testing.T) {
-	live := [2]schedulertest.Row{{ID: "1.vm", State: "R"}, {ID: "2.vm", State: "Q"}}
-	ended := [2]schedulertest.Row{{ID: "1.vm", State: "F"}, {ID: "2.vm", State: "F"}}
+	live := [2]parsetest.Row{{ID: "1.vm", State: "R"}, {ID: "2.vm", State: "Q"}}
+	ended := [2]parsetest.Row{{ID: "1.vm", State: "F"}, {ID: "2.vm", State: "F"}}
 	d := Driver{User: "alice"}
-	asJSON := func(rows ...schedulertest.Row) []byte {
+	asJSON := func(rows ...parsetest.Row) []byte {
 		jobs := map[string]any{}
 		for _, r := range rows {
 			jobs[r.ID] = map[string]any{"Job_Name": r.Name, "Job_Owner": "alice@vm", "job_state": r.State, "server": "vm", "Exit_status": 0}
@@ -23,17 +23,17 @@ func TestBadInputIsNotBelieved(t *testing.T) {
 	}
 	// PBS writes what it may not write raw, separator and newline, as ^_ and the like.
 	raw := strings.NewReplacer(separator, "^_", "\n", "^J")
-	asRows := func(rows ...schedulertest.Row) []byte {
+	asRows := func(rows ...parsetest.Row) []byte {
 		var text string
 		for _, r := range rows {
 			text += strings.Join([]string{"Job Id: " + r.ID, "Job_Name=" + raw.Replace(r.Name), "Job_Owner=alice@vm", "job_state=" + r.State, "Exit_status=0"}, separator) + "\n"
 		}
 		return []byte(text)
 	}
-	foreignLive, foreignEnded := schedulertest.Row{ID: "1.elsewhere", State: "R"}, schedulertest.Row{ID: "1.elsewhere", State: "F"}
-	schedulertest.RunBadInput(t, schedulertest.Recordings{
+	foreignLive, foreignEnded := parsetest.Row{ID: "1.elsewhere", State: "R"}, parsetest.Row{ID: "1.elsewhere", State: "F"}
+	parsetest.RunBadInput(t, parsetest.Recordings{
 		Driver: d, Submitted: "18.vm\n",
-		Listings: []schedulertest.Listing{
+		Listings: []parsetest.Listing{
 			{Name: "all live jobs", Parse: d.parseListing, Recorded: recorded(t, "live.json"), Rows: live, Write: asJSON, Foreign: &foreignLive},
 			{Name: "all jobs", Parse: d.parseListing, Recorded: recorded(t, "history.json"), Rows: ended, Write: asJSON, Foreign: &foreignEnded},
 			{

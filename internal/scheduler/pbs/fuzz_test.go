@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/hpcsera/hpcsera/internal/scheduler"
-	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
+	"github.com/hpcsera/hpcsera/internal/scheduler/parsetest"
 )
 
 // sane checks what must hold of any listing, however it came about.
@@ -157,7 +157,7 @@ func large(t testing.TB, n int) (text, rows []byte) {
 
 func BenchmarkListingOf10000Jobs(b *testing.B) {
 	text, _ := large(b, 10000)
-	schedulertest.MeasureListing(b, text, Driver{User: "alice"}.parseListing)
+	parsetest.MeasureListing(b, text, Driver{User: "alice"}.parseListing)
 }
 
 func BenchmarkNamed10000(b *testing.B) {

@@ -8,9 +8,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"testing"
-	"time"
 
-	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 	"github.com/hpcsera/hpcsera/internal/scheduler/pbs"
 	"github.com/hpcsera/hpcsera/internal/scheduler/pbs/pbsfake"
@@ -26,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 // fake installs a PBS of its own and returns what makes Schedulers of it.
-func fake(t *testing.T, dir string, c pbsfake.Config) func(*testing.T, func(*scheduler.Config)) *scheduler.Scheduler {
+func fake(t *testing.T, dir string, c pbsfake.Config) func(schedulertest.T, func(*scheduler.Config)) *scheduler.Scheduler {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -40,7 +38,7 @@ func fake(t *testing.T, dir string, c pbsfake.Config) func(*testing.T, func(*sch
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(t *testing.T, change func(*scheduler.Config)) *scheduler.Scheduler {
+	return func(t schedulertest.T, change func(*scheduler.Config)) *scheduler.Scheduler {
 		t.Helper()
 		cfg := scheduler.Config{Commands: maps.Clone(commands), Environment: os.Environ()}
 		if change != nil {
@@ -54,12 +52,10 @@ func harness(t *testing.T, c pbsfake.Config) schedulertest.Harness {
 	dir := schedulertest.Folder(t)
 	state := filepath.Join(dir, "pbs")
 	c.Cores, c.MaxArray = 1000, 40 // few cores would make the cases wait for each other
+	traits := pbs.Driver{}.Traits()
+	traits.Arrays = c.MaxArray
 	return schedulertest.Harness{
-		New: fake(t, state, c), Dir: dir, Limit: hpcsera.Duration(2 * time.Second),
-		Submit: "qsub", Queue: "qstat", History: "qstat", HistoryOption: "-x", Leaves: true, Arrays: c.MaxArray, BadQueue: "Unknown queue",
-		Waiting: func(_ *testing.T, _ *scheduler.Scheduler, sub *scheduler.Submission) {
-			sub.Custom = map[string]string{"begin": time.Now().Add(time.Hour).Format("200601021504.05")}
-		},
+		Traits: traits, New: fake(t, state, c), Dir: dir,
 		Requeue: func(id string) error {
 			cmd := exec.Command(filepath.Join(state, "bin", "qrerun"), id)
 			cmd.Env = append(os.Environ(), "PBSFAKE_OPERATOR=1")

@@ -13,7 +13,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
-	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
+	"github.com/hpcsera/hpcsera/internal/scheduler/parsetest"
 )
 
 // recorded is what Grid Engine 8.1.9 printed for the driver's own commands.
@@ -232,7 +232,7 @@ func BenchmarkListingOf10000Jobs(b *testing.B) {
 		text.WriteString(queueRow(fmt.Sprint(i+1), tagOf(i), "qw"))
 	}
 	text.WriteString(queueTail)
-	schedulertest.MeasureListing(b, []byte(text.String()), parseQueue)
+	parsetest.MeasureListing(b, []byte(text.String()), parseQueue)
 }
 
 func isRefusal(err error) bool {

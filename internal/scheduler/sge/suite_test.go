@@ -39,7 +39,7 @@ func lab(t *testing.T) []string {
 	return env
 }
 
-func readEnv(t *testing.T, path string) []string {
+func readEnv(t schedulertest.T, path string) []string {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -55,14 +55,9 @@ func command(name string) string { return "/usr/lib/gridengine/" + name }
 func TestGridEngineKeepsTheDriversPromises(t *testing.T) {
 	env := lab(t)
 	schedulertest.Run(t, schedulertest.Harness{
-		New: func(t *testing.T, change func(*scheduler.Config)) *scheduler.Scheduler {
+		Traits: sge.Driver{}.Traits(), Dir: schedulertest.Folder(t),
+		New: func(t schedulertest.T, change func(*scheduler.Config)) *scheduler.Scheduler {
 			return newScheduler(t, env, change)
-		},
-		Dir: schedulertest.Folder(t), Limit: hpcsera.Duration(2 * time.Second),
-		Submit: "qsub", Queue: "qstat", History: "qacct", Arrays: 75000, BadQueue: `unknown queue "nosuch"`, Leaves: true,
-		Forgets: true, CancelIsKill: true, NoDefault: true,
-		Waiting: func(_ *testing.T, _ *scheduler.Scheduler, sub *scheduler.Submission) {
-			sub.Attributes.Duration = hpcsera.Duration(48 * time.Hour) // no queue runs a job for so long
 		},
 		Requeue: func(id string) error {
 			cmd := exec.Command(command("qmod"), "-rj", id)
@@ -142,7 +137,7 @@ func await(t *testing.T, s *scheduler.Scheduler, ref scheduler.Ref, phase schedu
 	return last
 }
 
-func newScheduler(t *testing.T, env []string, change func(*scheduler.Config)) *scheduler.Scheduler {
+func newScheduler(t schedulertest.T, env []string, change func(*scheduler.Config)) *scheduler.Scheduler {
 	t.Helper()
 	me, err := user.Current()
 	if err != nil {
@@ -161,7 +156,7 @@ func newScheduler(t *testing.T, env []string, change func(*scheduler.Config)) *s
 // controller is the one of a test bed that the test started for itself.
 type controller struct{ dir string }
 
-func startLab(t *testing.T) (*scheduler.Scheduler, schedulertest.Controller) {
+func startLab(t schedulertest.T) (*scheduler.Scheduler, schedulertest.Controller) {
 	dir, err := os.MkdirTemp("/tmp", "hpcsera-crash-") // open to the daemons' users
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
@@ -177,7 +172,7 @@ func startLab(t *testing.T) (*scheduler.Scheduler, schedulertest.Controller) {
 	}), c
 }
 
-func (c controller) run(t *testing.T, verb string, options ...string) {
+func (c controller) run(t schedulertest.T, verb string, options ...string) {
 	t.Helper()
 	out, err := exec.Command(testbed, append([]string{verb, "--dir", c.dir}, options...)...).CombinedOutput()
 	if err != nil {
@@ -185,7 +180,7 @@ func (c controller) run(t *testing.T, verb string, options ...string) {
 	}
 }
 
-func (c controller) Kill(t *testing.T)            { c.run(t, "kill-controller") }
-func (c controller) KillAndRemember(t *testing.T) { c.run(t, "kill-controller", "--snapshot") }
-func (c controller) Start(t *testing.T)           { c.run(t, "start-controller") }
-func (c controller) StartFromCopy(t *testing.T)   { c.run(t, "start-controller", "--rollback") }
+func (c controller) Kill(t schedulertest.T)            { c.run(t, "kill-controller") }
+func (c controller) KillAndRemember(t schedulertest.T) { c.run(t, "kill-controller", "--snapshot") }
+func (c controller) Start(t schedulertest.T)           { c.run(t, "start-controller") }
+func (c controller) StartFromCopy(t schedulertest.T)   { c.run(t, "start-controller", "--rollback") }

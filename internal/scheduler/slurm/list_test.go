@@ -13,7 +13,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
-	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
+	"github.com/hpcsera/hpcsera/internal/scheduler/parsetest"
 )
 
 // recorded is what Slurm 22.05.8 printed for the driver's own commands.
@@ -343,5 +343,5 @@ func BenchmarkListingOf10000Jobs(b *testing.B) {
 	for i := range 10000 {
 		text.WriteString(queueRow(fmt.Sprintf("%d_%d", 7+i/1000, i%1000), "PENDING", "Priority", "0", tag(i/1000)))
 	}
-	schedulertest.MeasureListing(b, []byte(text.String()), parseQueue)
+	parsetest.MeasureListing(b, []byte(text.String()), parseQueue)
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
 	"github.com/hpcsera/hpcsera/internal/scheduler/slurm"
@@ -44,15 +43,15 @@ func lab(t *testing.T, variable, options string) string {
 func TestSlurmWithAccountingKeepsTheDriversPromises(t *testing.T) {
 	t.Parallel()
 	h := harness(t, lab(t, "HPCSERA_TEST_SLURM", "--dir /tmp/hpcsera-testbed/slurm --dbd"))
-	h.History = "sacct"
-	h.Crash = func(t *testing.T) (*scheduler.Scheduler, schedulertest.Controller) { return startLab(t, "--dbd") }
+	h.Crash = func(t schedulertest.T) (*scheduler.Scheduler, schedulertest.Controller) { return startLab(t, "--dbd") }
 	schedulertest.Run(t, h)
 }
 
 func TestSlurmWithoutAccountingKeepsTheDriversPromises(t *testing.T) {
 	t.Parallel()
 	h := harness(t, lab(t, "HPCSERA_TEST_SLURM_NODBD", "--dir /tmp/hpcsera-testbed/slurm-nodbd"))
-	h.Crash = func(t *testing.T) (*scheduler.Scheduler, schedulertest.Controller) { return startLab(t) }
+	h.History = ""
+	h.Crash = func(t schedulertest.T) (*scheduler.Scheduler, schedulertest.Controller) { return startLab(t) }
 	schedulertest.Run(t, h)
 }
 
@@ -67,14 +66,12 @@ func newScheduler(conf string, change func(*scheduler.Config)) *scheduler.Schedu
 // harness runs the suite as whoever runs the tests. The folder must be open to
 // that user alone: the test bed's nodes are this host.
 func harness(t *testing.T, conf string) schedulertest.Harness {
+	traits := slurm.Driver{}.Traits()
+	traits.Leaves = true // here, see lab
 	return schedulertest.Harness{
-		New: func(_ *testing.T, change func(*scheduler.Config)) *scheduler.Scheduler {
+		Traits: traits, Dir: schedulertest.Folder(t),
+		New: func(_ schedulertest.T, change func(*scheduler.Config)) *scheduler.Scheduler {
 			return newScheduler(conf, change)
-		},
-		Dir: schedulertest.Folder(t), Limit: hpcsera.Duration(time.Minute),
-		Submit: "sbatch", Queue: "squeue", Arrays: 1001, BadQueue: "Invalid partition name specified", Leaves: true,
-		Waiting: func(_ *testing.T, _ *scheduler.Scheduler, sub *scheduler.Submission) {
-			sub.Custom = map[string]string{"begin": "now+1hour"}
 		},
 		Requeue: func(id string) error {
 			cmd := exec.Command("scontrol", "requeue", id)
@@ -90,7 +87,7 @@ func harness(t *testing.T, conf string) schedulertest.Harness {
 // controller is the one of a test bed that the test started for itself.
 type controller struct{ dir string }
 
-func startLab(t *testing.T, options ...string) (*scheduler.Scheduler, controller) {
+func startLab(t schedulertest.T, options ...string) (*scheduler.Scheduler, controller) {
 	dir, err := os.MkdirTemp("/tmp", "hpcsera-crash-") // short, and open to the daemons' users
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
@@ -106,7 +103,7 @@ func startLab(t *testing.T, options ...string) (*scheduler.Scheduler, controller
 	}), c
 }
 
-func (c controller) run(t *testing.T, verb string, options ...string) {
+func (c controller) run(t schedulertest.T, verb string, options ...string) {
 	t.Helper()
 	out, err := exec.Command(testbed, append([]string{verb, "--dir", c.dir}, options...)...).CombinedOutput()
 	if err != nil {
@@ -114,7 +111,7 @@ func (c controller) run(t *testing.T, verb string, options ...string) {
 	}
 }
 
-func (c controller) Kill(t *testing.T)            { c.run(t, "kill-controller") }
-func (c controller) KillAndRemember(t *testing.T) { c.run(t, "kill-controller", "--snapshot") }
-func (c controller) Start(t *testing.T)           { c.run(t, "start-controller") }
-func (c controller) StartFromCopy(t *testing.T)   { c.run(t, "start-controller", "--rollback") }
+func (c controller) Kill(t schedulertest.T)            { c.run(t, "kill-controller") }
+func (c controller) KillAndRemember(t schedulertest.T) { c.run(t, "kill-controller", "--snapshot") }
+func (c controller) Start(t schedulertest.T)           { c.run(t, "start-controller") }
+func (c controller) StartFromCopy(t schedulertest.T)   { c.run(t, "start-controller", "--rollback") }

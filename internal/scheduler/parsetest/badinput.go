@@ -1,4 +1,6 @@
-package schedulertest
+// Package parsetest judges what drivers make of their batch systems' output
+// without one: what they must not believe, and how long they take to read it.
+package parsetest
 
 import (
 	"bytes"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
 )
 
 // Recordings are what a driver's commands print, for [RunBadInput].
@@ -291,7 +294,7 @@ func (r Recordings) commands(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, ref, sub := r.scheduler(writeScript(t, filepath.Join(t.TempDir(), "command"), text), func(c *scheduler.Config) {
+			s, ref, sub := r.scheduler(schedulertest.WriteScript(t, filepath.Join(t.TempDir(), "command"), text), func(c *scheduler.Config) {
 				if strings.Contains(text, "sleep") {
 					c.QueryTimeout, c.SubmitTimeout = time.Second, time.Second
 				}
@@ -350,7 +353,7 @@ func (r Recordings) submissions(t *testing.T) {
 // A part of an id would be another job's, and nobody would find the own one.
 func (r Recordings) brokenSubmissions(t *testing.T) {
 	text := filepath.Join(t.TempDir(), "text")
-	s, _, sub := r.scheduler(writeScript(t, filepath.Join(t.TempDir(), "command"), "cat "+text), nil)
+	s, _, sub := r.scheduler(schedulertest.WriteScript(t, filepath.Join(t.TempDir(), "command"), "cat "+text), nil)
 	whole, err := r.Driver.Submit(sub).Parse(scheduler.Output{Stdout: []byte(r.Submitted)})
 	if err != nil {
 		t.Fatal(err)

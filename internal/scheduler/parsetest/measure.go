@@ -1,4 +1,4 @@
-package schedulertest
+package parsetest
 
 import (
 	"syscall"
