@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +38,9 @@ type Config struct {
 	Scheduler     string            `json:"scheduler"`      // slurm, local, or auto (default): slurm where it answers
 	Commands      map[string]string `json:"commands"`       // absolute paths of the batch system's commands, where not found
 	Launcher      string            `json:"launcher"`       // MPI launch line, see launchLine; default srun with slurm
+	ModulesInit   string            `json:"modules_init"`   // file that defines the shell function module on compute nodes; default /etc/profile
+	SpackInit     string            `json:"spack_init"`     // file that defines the shell function spack there
+	LoginOutput   hpcsera.Bytes     `json:"login_output"`   // that a login step may print; default 64MiB
 	MaxJobs       int               `json:"max_jobs"`       // unfinished jobs at once; default 2000
 	SubmitTimeout Seconds           `json:"submit_timeout"` // of the submit command; default 60s
 	QueryTimeout  Seconds           `json:"query_timeout"`  // of other commands; default 30s
@@ -47,12 +51,21 @@ type Config struct {
 	CAFile        string  `json:"ca_file"`        // certificates of the server's own authority, beside the system's
 	Log           string  `json:"log"`            // text (default) or json
 	LogLevel      string  `json:"log_level"`      // debug, info (default), warn, error
+	Hooks         Hooks   `json:"hooks"`
 	Trust         Trust   `json:"trust"`
 
 	overruled []string // keys of the user's that the site sets otherwise
 
 	once     bool
 	pollWait int
+}
+
+// Hooks are programs of the site that the wrapper runs around a step's own, on
+// its node. One before that fails ends the job.
+type Hooks struct {
+	Before  string           `json:"before"`
+	After   string           `json:"after"`
+	Timeout hpcsera.Duration `json:"timeout"` // of each; default 5m
 }
 
 // Trust says what is believed beside the trust file. The zero value is the
@@ -97,7 +110,7 @@ var systems = []string{"auto", "slurm", "pbs", "lsf", "sge", "oar", "local"}
 
 // settings are the keys that an environment variable can set.
 var settings = []string{
-	"server", "user", "site", "projects", "state_dir", "spool_dir", "work_root", "scheduler", "commands", "commands_per_minute", "launcher", "max_jobs", "submit_timeout",
+	"server", "user", "site", "projects", "state_dir", "spool_dir", "work_root", "scheduler", "commands", "commands_per_minute", "launcher", "modules_init", "spack_init", "login_output", "max_jobs", "submit_timeout",
 	"query_timeout", "poll_interval", "spool_interval", "ca_file", "log", "log_level",
 }
 
@@ -250,6 +263,9 @@ func (c *Config) complete(getenv func(string) string) error {
 	if c.Scheduler == "" {
 		c.Scheduler = "auto"
 	}
+	c.ModulesInit = cmp.Or(c.ModulesInit, "/etc/profile")
+	c.LoginOutput = cmp.Or(c.LoginOutput, 64<<20)
+	c.Hooks.Timeout = cmp.Or(c.Hooks.Timeout, hpcsera.Duration(5*time.Minute))
 	if c.Trust.Code == "" {
 		c.Trust.Code = codeSigned
 	}
@@ -296,9 +312,13 @@ func (c Config) Check() error {
 	if c.MaxJobs < 1 {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%d jobs are none.", c.MaxJobs).At("max_jobs")
 	}
+	paths := map[string]string{"modules_init": c.ModulesInit, "spack_init": c.SpackInit, "hooks.before": c.Hooks.Before, "hooks.after": c.Hooks.After}
 	for name, path := range c.Commands {
-		if !filepath.IsAbs(path) {
-			return hpcsera.Errorf(hpcsera.InvalidField, "%q is not an absolute path.", path).At("commands." + name)
+		paths["commands."+name] = cmp.Or(path, "nothing")
+	}
+	for field, path := range paths {
+		if path != "" && !filepath.IsAbs(path) {
+			return hpcsera.Errorf(hpcsera.InvalidField, "%q is not an absolute path.", path).At(field)
 		}
 	}
 	return nil

@@ -157,6 +157,7 @@ func writeStatement(w io.Writer, st approval.Statement, local *localJob) {
 		"  digest", st.Code,
 		"  runs", clean(programText(local.Spec.Manifest)),
 		"  files", fileList(local.Spec.Manifest, 40),
+		"  software", softwareText(local.Spec.Manifest),
 		"  environment", pairsText(local.Spec.Environment),
 		"  parameters", clean(strings.Join(parameterNames(local.Spec.Manifest), ", ")),
 		"  artifacts", artifactPatterns(local.Spec.Manifest),
@@ -231,6 +232,17 @@ func programText(m hpcsera.Manifest) string {
 	return strings.Join(steps, "; ")
 }
 
+// softwareText says what of the site's software code needs.
+func softwareText(m hpcsera.Manifest) string {
+	switch {
+	case len(m.Modules) > 0:
+		return "modules " + clean(strings.Join(m.Modules, " "))
+	case m.SpackEnvironment != "":
+		return "Spack environment " + clean(m.SpackEnvironment)
+	}
+	return ""
+}
+
 // fileList shows a manifest's files, at most limit of them one by one.
 func fileList(m hpcsera.Manifest, limit int) string {
 	var lines []string
@@ -262,7 +274,7 @@ func artifactPatterns(m hpcsera.Manifest) string {
 
 // writeManifest shows a code part to a person, its scripts included.
 func writeManifest(w io.Writer, m hpcsera.Manifest) {
-	facts(w, "runs", clean(programText(m)), "files", fileList(m, 1000), "environment", pairsText(m.Environment),
+	facts(w, "runs", clean(programText(m)), "files", fileList(m, 1000), "software", softwareText(m), "environment", pairsText(m.Environment),
 		"artifacts", artifactPatterns(m), "custom", pairsText(m.CustomAttributes))
 	for _, name := range parameterNames(m) {
 		fmt.Fprintf(w, "parameter %s: %s\n", clean(name), clean(string(m.Parameters[name])))

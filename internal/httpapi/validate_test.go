@@ -109,7 +109,7 @@ func TestBodiesAreHeldAgainstTheContract(t *testing.T) {
 		{"PUT /api/v1/jobs/{id}/status", `{"progress":1.5}`, hpcsera.InvalidField, "progress", "0 to 1"},
 		{"PUT /api/v1/jobs/{id}/status", `[]`, hpcsera.InvalidField, "", "a mapping"},
 		{"PUT /api/v1/jobs/{id}/status", ``, hpcsera.MalformedRequest, "", "JSON"},
-		{"POST /api/v1/code", `{"name":"a","script":"x","modules":["gcc"]}`, hpcsera.NotSupportedYet, "modules", "not supported"},
+		{"POST /api/v1/code", `{"name":"a","script":"x","gather":{}}`, hpcsera.NotSupportedYet, "gather", "not supported"},
 		{"POST /api/v1/code", `{"name":"a","steps":[{"name":"b","type":"transfer"}]}`, hpcsera.NotSupportedYet, "steps[0].type", "transfer"},
 		{"POST /api/v1/code", `{"name":"a","steps":[{"name":"b","type":"bach"}]}`, hpcsera.InvalidField, "steps[0].type", "login, batch"},
 		{"POST /api/v1/code", `{"script":"x"}`, hpcsera.InvalidField, "name", "missing"},

@@ -47,8 +47,8 @@ func TestTheFormatsExamples(t *testing.T) {
 		"1": {},
 		"2": {"job.yaml:3 site", "a list of sites"},
 		"3": {"job.yaml:6 container", "container"},
-		"4": {"job.yaml:6 modules", "modules"},
-		"5": {"job.yaml:6 modules", "modules"},
+		"4": {"job.yaml:16 sweep", "sweep"},
+		"5": {"job.yaml:9 inputs", "inputs"},
 	} {
 		t.Run(example, func(t *testing.T) {
 			text, err := os.ReadFile("testdata/examples/" + example + ".yaml")

@@ -88,12 +88,13 @@ type End struct {
 	Host    string       `json:"host"`
 	Failure string       `json:"failure,omitempty"` // why the program could not be started or was refused
 	Timeout bool         `json:"timeout,omitempty"` // a login step ran into its own limit
+	Output  bool         `json:"output,omitempty"`  // ... or printed more than it may
 	Told    bool         `json:"told,omitempty"`    // a signal reached it before it ended
 }
 
 // Success says that the program ended with 0.
 func (e *End) Success() bool {
-	return e != nil && e.Failure == "" && !e.Timeout && e.Exit == (hpcsera.Exit{})
+	return e != nil && e.Failure == "" && !e.Timeout && !e.Output && e.Exit == (hpcsera.Exit{})
 }
 
 // Done says that the program ended with 0 of itself, so that nothing else need
@@ -108,10 +109,31 @@ type Task struct {
 	Step        int               `json:"step"`
 	Directory   string            `json:"directory"`
 	Argv        []string          `json:"argv"`
-	Environment map[string]string `json:"environment"`
+	Environment map[string]string `json:"environment"` // signed, or the agent's own
+	Values      map[string]string `json:"values"`      // of the schema that was signed
+	Setup       *Setup            `json:"setup,omitempty"`
+	Hooks       Hooks             `json:"hooks,omitzero"`
 	Check       []Check           `json:"check"` // bytes that are verified again at the start
 	Requeue     bool              `json:"requeue"`
 	Timeout     hpcsera.Duration  `json:"timeout,omitempty"` // of a login step
+	Output      hpcsera.Bytes     `json:"output,omitempty"`  // that a login step may print
+}
+
+// Setup is software of the site that the program needs in its environment. The
+// names are signed; how they are loaded is the agent's own setting.
+type Setup struct {
+	Field   string   `json:"field"`   // of job.yaml
+	Command string   `json:"command"` // module or spack
+	Init    string   `json:"init"`    // the file that defines the command
+	Names   []string `json:"names"`
+}
+
+// Hooks are programs of the site that run around the user's, from the agent's
+// own settings.
+type Hooks struct {
+	Before  string           `json:"before,omitempty"`
+	After   string           `json:"after,omitempty"`
+	Timeout hpcsera.Duration `json:"timeout,omitempty"` // of each
 }
 
 // Check is a file and the SHA-256 that its bytes must have, in hexadecimal.
