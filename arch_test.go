@@ -146,7 +146,7 @@ var linked = []struct {
 	{"cmd/hpcsera-auth", "internal/store internal/store/storetest internal/store/sqlstore/main internal/blob/... internal/httpapi/... internal/auth internal/jobs internal/code internal/admin internal/cli internal/agent/... internal/scheduler/...",
 		"who decides has no means to run anything, and no data of those who ask"},
 	{"cmd/hpcsera-auth", "testing internal/records/recordstest internal/page/pagetest", "suites and what they start stay in tests"},
-	{"cmd/hpcsera-agent", "testing internal/scheduler/schedulertest internal/scheduler/pbs/pbsfake internal/scheduler/lsf/lsffake", "suites and what they start stay in tests"},
+	{"cmd/hpcsera-agent", "testing internal/scheduler/schedulertest internal/scheduler/pbs/pbsfake internal/scheduler/lsf/lsffake internal/agent/container/registrytest", "suites and what they start stay in tests"},
 	{"cmd/hpcserad", "internal/agent/... internal/scheduler/... internal/cli",
 		"the server states what should be; it has no means to run anything"},
 }

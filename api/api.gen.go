@@ -105,6 +105,9 @@ type CodeList = hpcsera.CodeList
 // CodeRef defines model for CodeRef.
 type CodeRef = hpcsera.CodeRef
 
+// Container The image that every step runs in, and what it sees of the site.
+type Container = hpcsera.Container
+
 // Dependency A job that must reach a state first.
 type Dependency = hpcsera.Dependency
 

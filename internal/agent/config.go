@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/container"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/strictyaml"
 )
@@ -45,14 +46,15 @@ type Config struct {
 	SubmitTimeout Seconds           `json:"submit_timeout"` // of the submit command; default 60s
 	QueryTimeout  Seconds           `json:"query_timeout"`  // of other commands; default 30s
 	// PerMinute is how many commands the batch system gets in a minute at most; default 600.
-	PerMinute     int     `json:"commands_per_minute"`
-	PollInterval  Seconds `json:"poll_interval"`  // between queries of the batch system when nothing is urgent; default 15s
-	SpoolInterval Seconds `json:"spool_interval"` // between listings of the spool's inbox; default 1s
-	CAFile        string  `json:"ca_file"`        // certificates of the server's own authority, beside the system's
-	Log           string  `json:"log"`            // text (default) or json
-	LogLevel      string  `json:"log_level"`      // debug, info (default), warn, error
-	Hooks         Hooks   `json:"hooks"`
-	Trust         Trust   `json:"trust"`
+	PerMinute     int               `json:"commands_per_minute"`
+	PollInterval  Seconds           `json:"poll_interval"`  // between queries of the batch system when nothing is urgent; default 15s
+	SpoolInterval Seconds           `json:"spool_interval"` // between listings of the spool's inbox; default 1s
+	CAFile        string            `json:"ca_file"`        // certificates of the server's own authority, beside the system's
+	Log           string            `json:"log"`            // text (default) or json
+	LogLevel      string            `json:"log_level"`      // debug, info (default), warn, error
+	Container     container.Runtime `json:"container"`      // how containers run here; none by default
+	Hooks         Hooks             `json:"hooks"`
+	Trust         Trust             `json:"trust"`
 
 	overruled []string // keys of the user's that the site sets otherwise
 
@@ -321,7 +323,7 @@ func (c Config) Check() error {
 			return hpcsera.Errorf(hpcsera.InvalidField, "%q is not an absolute path.", path).At(field)
 		}
 	}
-	return nil
+	return c.Container.Check()
 }
 
 // Once returns the configuration of a run from cron.

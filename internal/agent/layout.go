@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,48 +16,37 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/container"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
 )
 
-// layOutStep writes a step's script and values beside its task.
-func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict, dir string) error {
+// sights is where a program sees its job's folder and its step's, and the shell
+// that runs a script without a first line of its own.
+type sights struct{ job, step, shell string }
+
+// layOutStep writes a step's script and values beside its task. image is where
+// the program runs in, nil for none.
+func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict, image *container.Image) error {
 	folder, err := a.spool.StepDir(j.id, index)
 	if err != nil {
 		return err
 	}
+	dir := a.jobDir(j.id)
+	seen := sights{dir, folder, "/bin/bash"}
+	if image != nil {
+		seen = sights{container.JobDir, container.StepDir, "/bin/sh"} // which every image has that runs scripts at all
+	}
 	t := spool.Task{
-		Job: j.id, Step: index, Directory: dir, Requeue: j.spec.Run.Requeue, Environment: map[string]string{}, Values: map[string]string{},
+		Job: j.id, Step: index, Directory: dir, Requeue: j.spec.Run.Requeue, Values: map[string]string{},
 		Setup: a.setup(v.Manifest), Hooks: spool.Hooks(a.config.Hooks),
 	}
 	resources := j.spec.Run.Resources
 	if s.Resources != nil {
 		resources = *s.Resources
 	}
-	launch := a.launchLine(s, resources)
-	switch {
-	case s.Script != "":
-		script := filepath.Join(folder, "script")
-		if err := replaceFile(script, []byte(s.Script), 0o700); err != nil {
-			return err
-		}
-		t.Argv = []string{script}
-		if !strings.HasPrefix(s.Script, "#!") {
-			t.Argv = []string{"/bin/bash", script}
-		}
-		sum := sha256.Sum256([]byte(s.Script))
-		t.Check = append(t.Check, spool.Check{Path: script, SHA256: hex.EncodeToString(sum[:])})
-	case s.ScriptFile != "":
-		script := filepath.Join(dir, s.ScriptFile)
-		t.Argv = scriptArgv(script, a.cached(v.Manifest, s.ScriptFile))
-	default:
-		t.Argv = []string{s.Executable}
-		if s.Launcher == "mpi" {
-			t.Argv = append(strings.Fields(launch), s.Executable)
-		}
-	}
-	for _, argument := range s.Arguments {
-		t.Argv = append(t.Argv, v.Values.Expand(argument))
+	if err := a.program(&t, s, v, folder, seen); err != nil {
+		return err
 	}
 	for _, f := range v.Manifest.Files {
 		if index == 0 || f.Path == s.ScriptFile {
@@ -67,27 +57,72 @@ func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict,
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(folder, "values.json")
-	if err := replaceFile(file, values, 0o600); err != nil {
+	if err := replaceFile(filepath.Join(folder, valuesFile), values, 0o600); err != nil {
 		return err
-	}
-	for name, value := range v.Manifest.Environment {
-		t.Environment[name] = value
 	}
 	for name, value := range v.Values {
 		t.Values[name] = hpcsera.EnvironmentText(value)
 	}
-	for name, value := range map[string]string{
-		"HPCSERA_JOB_ID": j.id, "HPCSERA_STEP": s.Name, "HPCSERA_DIR": dir, "HPCSERA_VALUES": file, "HPCSERA_SITE": j.spec.Site,
-		"HPCSERA_PROJECT": j.spec.Project, "HPCSERA_LAUNCH": launch,
-		"HPCSERA_NODE_COUNT": strconv.Itoa(resources.Nodes()), "HPCSERA_PROCESS_COUNT": strconv.Itoa(resources.Processes()),
-	} {
-		t.Environment[name] = value
+	launch := a.launchLine(s, resources)
+	t.Environment = a.variables(j, s, v, seen, resources)
+	var words []string // before the program
+	if s.Launcher == "mpi" {
+		words = strings.Fields(launch)
 	}
+	if image != nil {
+		a.contain(&t, *image, *v.Manifest.Container, folder)
+	} else {
+		t.Environment["HPCSERA_LAUNCH"] = launch // it stands outside of an image
+	}
+	t.Argv = append(words, t.Argv...)
 	if s.Type == hpcsera.LoginStep {
 		t.Timeout, t.Output = cmp.Or(s.Timeout, hpcsera.Duration(time.Hour)), a.config.LoginOutput
 	}
 	return a.spool.PutTask(t)
+}
+
+// valuesFile is a step's values as JSON, in its folder.
+const valuesFile = "values.json"
+
+// program says what a task runs, and writes a script that is not one of the
+// code's files.
+func (a *Agent) program(t *spool.Task, s hpcsera.Step, v *policy.Verdict, folder string, seen sights) error {
+	switch {
+	case s.Script != "":
+		script := filepath.Join(folder, "script")
+		if err := replaceFile(script, []byte(s.Script), 0o700); err != nil {
+			return err
+		}
+		t.Argv = []string{filepath.Join(seen.step, "script")}
+		if !strings.HasPrefix(s.Script, "#!") {
+			t.Argv = append([]string{seen.shell}, t.Argv...)
+		}
+		sum := sha256.Sum256([]byte(s.Script))
+		t.Check = append(t.Check, spool.Check{Path: script, SHA256: hex.EncodeToString(sum[:])})
+	case s.ScriptFile != "":
+		t.Argv = []string{filepath.Join(seen.job, s.ScriptFile)}
+		if !runsItself(filepath.Join(t.Directory, s.ScriptFile), a.cached(v.Manifest, s.ScriptFile)) {
+			t.Argv = append([]string{seen.shell}, t.Argv...)
+		}
+	default:
+		t.Argv = []string{s.Executable}
+	}
+	for _, argument := range s.Arguments {
+		t.Argv = append(t.Argv, v.Values.Expand(argument))
+	}
+	return nil
+}
+
+// variables are those of a step: what was signed, and what the agent says.
+func (a *Agent) variables(j *job, s hpcsera.Step, v *policy.Verdict, seen sights, r hpcsera.Resources) map[string]string {
+	env := map[string]string{}
+	maps.Copy(env, v.Manifest.Environment)
+	maps.Copy(env, map[string]string{
+		"HPCSERA_JOB_ID": j.id, "HPCSERA_STEP": s.Name, "HPCSERA_DIR": seen.job, "HPCSERA_VALUES": filepath.Join(seen.step, valuesFile),
+		"HPCSERA_SITE": j.spec.Site, "HPCSERA_PROJECT": j.spec.Project, "HPCSERA_LAUNCH": "",
+		"HPCSERA_NODE_COUNT": strconv.Itoa(r.Nodes()), "HPCSERA_PROCESS_COUNT": strconv.Itoa(r.Processes()),
+	})
+	return env
 }
 
 // setup is how the wrapper loads what a code part needs of the site's software.
@@ -103,6 +138,11 @@ func (a *Agent) setup(m hpcsera.Manifest) *spool.Setup {
 
 // provided refuses what this site does not have.
 func (a *Agent) provided(m hpcsera.Manifest) error {
+	if m.Container != nil {
+		if err := a.config.Container.Accepts(*m.Container); err != nil {
+			return err
+		}
+	}
 	if m.SpackEnvironment != "" && a.config.SpackInit == "" {
 		return hpcsera.Errorf(hpcsera.NotSupportedBySite, "this agent does not know of Spack.").At("spack_environment").
 			Hint("Write the site's into agent.yaml, such as spack_init: /opt/spack/share/spack/setup-env.sh, and start the agent again.")
@@ -110,21 +150,20 @@ func (a *Agent) provided(m hpcsera.Manifest) error {
 	return nil
 }
 
-// scriptArgv starts a script by its own first line, or by bash when it has
-// none; source is a copy of the script that is known to be right.
-func scriptArgv(script, source string) []string {
+// runsItself reports whether a script names who runs it and may be executed;
+// source is a copy of it that is known to be right.
+func runsItself(script, source string) bool {
 	head := make([]byte, 2)
 	f, err := os.Open(source)
 	if err == nil {
 		_, err = io.ReadFull(f, head)
 		f.Close()
 	}
-	if err == nil && string(head) == "#!" {
-		if info, err := os.Stat(script); err == nil && info.Mode()&0o100 != 0 {
-			return []string{script}
-		}
+	if err != nil || string(head) != "#!" {
+		return false
 	}
-	return []string{"/bin/bash", script}
+	info, err := os.Stat(script)
+	return err == nil && info.Mode()&0o100 != 0
 }
 
 func (a *Agent) cached(m hpcsera.Manifest, name string) string {
@@ -139,6 +178,10 @@ func (a *Agent) launchable(m hpcsera.Manifest, r hpcsera.Resources) error {
 		asked := r
 		if s.Resources != nil {
 			asked = *s.Resources
+		}
+		if m.Container != nil && s.Executable == "" && a.callsLauncher(m, s) {
+			return hpcsera.Errorf(hpcsera.InvalidField, "the launch line of step %s starts containers, so it cannot be called inside of one.", s.Name).At("container").
+				Hint("Write the program as executable, with launcher: mpi.")
 		}
 		many := s.Type == hpcsera.BatchStep && asked.Processes() > 1 && a.callsLauncher(m, s)
 		if s.Launcher != "mpi" && !many || a.launchLine(s, asked) != "" {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/container"
 	"github.com/hpcsera/hpcsera/internal/agent/journal"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 )
@@ -33,8 +34,12 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 	if err == nil {
 		err = a.provided(verdict.Manifest)
 	}
+	var image *container.Image
 	if err == nil {
-		err = a.layOut(ctx, j, verdict)
+		image, err = a.image(ctx, verdict.Manifest)
+	}
+	if err == nil {
+		err = a.layOut(ctx, j, verdict, image)
 	}
 	if err == nil {
 		err = a.launchable(verdict.Manifest, j.spec.Run.Resources)
@@ -116,7 +121,7 @@ var errLocal = errors.New("this host")
 func local(err error) error { return fmt.Errorf("%w: %w", errLocal, err) }
 
 // layOut fills the job's directory and writes the task of each step.
-func (a *Agent) layOut(ctx context.Context, j *job, v *policy.Verdict) error {
+func (a *Agent) layOut(ctx context.Context, j *job, v *policy.Verdict, image *container.Image) error {
 	dir := a.jobDir(j.id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return local(err)
@@ -130,7 +135,7 @@ func (a *Agent) layOut(ctx context.Context, j *job, v *policy.Verdict) error {
 		if i < j.step {
 			continue
 		}
-		if err := a.layOutStep(j, i, s, v, dir); err != nil {
+		if err := a.layOutStep(j, i, s, v, image); err != nil {
 			return local(err)
 		}
 	}

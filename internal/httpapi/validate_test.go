@@ -142,7 +142,7 @@ func TestSpecsAreReadStrictlyAndErrorsNameTheirJob(t *testing.T) {
 		index      int
 	}{
 		{"unknown", `{"code":"a","sit":"x"}`, false, hpcsera.UnknownField, "sit", `"site"`, -1},
-		{"of a later version", `{"name":"a","script":"x","container":{}}`, false, hpcsera.NotSupportedYet, "container", "not supported", -1},
+		{"of a later version", `{"name":"a","script":"x","gather":{}}`, false, hpcsera.NotSupportedYet, "gather", "not supported", -1},
 		{"wrong type", `{"code":"a","resources":{"node_count":"4"}}`, false, hpcsera.InvalidField, "resources.node_count", "a whole number", -1},
 		{"unknown in one of many", `{"jobs":[{"code":"a"},{"code":"a","sit":"x"}]}`, true, hpcsera.UnknownField, "jobs[1].sit", `"site"`, 1},
 		{"unknown beside many", `{"jobs":[{"code":"a"}],"site":"x"}`, true, hpcsera.UnknownField, "site", "site", -1},

@@ -113,7 +113,8 @@ type Task struct {
 	Values      map[string]string `json:"values"`      // of the schema that was signed
 	Setup       *Setup            `json:"setup,omitempty"`
 	Hooks       Hooks             `json:"hooks,omitzero"`
-	Check       []Check           `json:"check"` // bytes that are verified again at the start
+	Present     []Present         `json:"present,omitempty"` // what the node must have
+	Check       []Check           `json:"check"`             // bytes that are verified again at the start
 	Requeue     bool              `json:"requeue"`
 	Timeout     hpcsera.Duration  `json:"timeout,omitempty"` // of a login step
 	Output      hpcsera.Bytes     `json:"output,omitempty"`  // that a login step may print
@@ -140,6 +141,12 @@ type Hooks struct {
 type Check struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
+}
+
+// Present is a path that a step needs on its node.
+type Present struct {
+	Field string `json:"field"` // of job.yaml
+	Path  string `json:"path"`
 }
 
 // Submission maps the indices of one submit call to steps of jobs.

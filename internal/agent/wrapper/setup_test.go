@@ -269,3 +269,19 @@ func TestAStepThatPrintsWithoutEndIsEnded(t *testing.T) {
 		t.Errorf("got status %d and %+v, want 4: it printed what it may", got, s.end())
 	}
 }
+
+// TestANodeThatLacksSomethingRunsNothing: an image or a mount that the login node
+// has may be missing here.
+func TestANodeThatLacksSomethingRunsNothing(t *testing.T) {
+	s := newSite(t)
+	s.task(count, func(task *spool.Task) {
+		task.Present = []spool.Present{{Field: "container.image", Path: s.root}, {Field: "container.mounts[0]", Path: s.path("scratch")}}
+	})
+	_, script := s.submission(1)
+	if got := s.run(script, "4711"); got != 126 {
+		t.Errorf("got status %d, want 126", got)
+	}
+	if end := s.end(); !strings.HasPrefix(end.Failure, "container.mounts[0]: this is not on ") || s.marks() != 0 {
+		t.Errorf("got %+v after %d runs, want the field and none", end, s.marks())
+	}
+}

@@ -175,6 +175,11 @@ func (w *wrapper) program(n int, signals <-chan os.Signal) spool.End {
 			return failed(end, err)
 		}
 	}
+	for _, p := range w.task.Present {
+		if _, err := os.Stat(p.Path); err != nil {
+			return failed(end, fmt.Errorf("%s: this is not on %s: %w", p.Field, w.host, err))
+		}
+	}
 	stdout, stderr, err := w.outputs(n)
 	if err != nil {
 		return failed(end, err)
