@@ -33,7 +33,7 @@ done
 for hpcsera_name in "${hpcsera_names[@]}"; do
 	case $hpcsera_command in
 	module) module load "$hpcsera_name" || { echo "module load $hpcsera_name failed"; exit 1; } ;;
-	spack) spack env activate "$hpcsera_name" || { echo "spack env activate $hpcsera_name failed"; exit 1; } ;;
+	spack) SPACK_COLOR=never spack env activate "$hpcsera_name" || { echo "spack env activate $hpcsera_name failed"; exit 1; } ;;
 	*) exit 1 ;;
 	esac
 done

@@ -169,7 +169,7 @@ func TestAJobThatIsToldToEndWhileItLoadsRunsNothing(t *testing.T) {
 func TestSpackIsActivatedByItsOwnCommand(t *testing.T) {
 	s := newSite(t)
 	init := s.write("share/spack/setup-env.sh", `spack() {
-	[ "$1 $2" = "env activate" ] && [ $# = 3 ] && [ "$3" = cfd ] || { echo "==> Error: no such environment '$3'" >&2; return 1; }
+	[ "$SPACK_COLOR" = never ] && [ "$1 $2" = "env activate" ] && [ $# = 3 ] && [ "$3" = cfd ] || { echo "==> Error: no such environment '$3'" >&2; return 1; }
 	export SPACK_ENV=/spack/cfd PATH=/spack/cfd/bin:$PATH
 }
 `, 0o644)

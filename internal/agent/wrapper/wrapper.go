@@ -251,6 +251,12 @@ func (w *wrapper) given(n int) map[string]string {
 			env[name] = value
 		}
 	}
+	// Some batch systems give only one of them; ch-run(1) needs USER.
+	for _, same := range [][2]string{{"USER", "LOGNAME"}, {"LOGNAME", "USER"}} {
+		if env[same[0]] == "" && env[same[1]] != "" {
+			env[same[0]] = env[same[1]]
+		}
+	}
 	for _, name := range w.sub.DirectoryVariables {
 		if env[name] != "" { // the agent did not submit from there
 			env[name] = w.task.Directory
