@@ -70,7 +70,7 @@ func imagesAreRefused(t *testing.T, l *login, registry *registrytest.Registry, m
 		return l.submit(t, l.approve(t, m), withRun(func(r *hpcsera.RunPart) { r.Values = hpcsera.Values{"greeting": []byte(`"x"`)} }))
 	}
 	id := run(func(c *hpcsera.Container) { c.Credential = "other" })
-	if j := d.await(id, time.Minute); j.State != hpcsera.Failed || j.Reason != hpcsera.RejectedByPolicy || !strings.Contains(j.Message, "container.credential: ") {
+	if j := d.await(id, 2*time.Minute); j.State != hpcsera.Failed || j.Reason != hpcsera.RejectedByPolicy || !strings.Contains(j.Message, "container.credential: ") {
 		t.Errorf("without the credential: job is %s (%s: %s)", j.State, j.Reason, j.Message)
 	}
 	if err := os.RemoveAll(filepath.Join(l.home, "work", ".images")); err != nil {
@@ -80,13 +80,13 @@ func imagesAreRefused(t *testing.T, l *login, registry *registrytest.Registry, m
 	whole := read(t, layer)
 	write(t, layer, whole[:len(whole)/2]+"x"+whole[len(whole)/2+1:], 0o600)
 	id = run(func(c *hpcsera.Container) { c.Credential = "lab" })
-	if j := d.await(id, time.Minute); j.State != hpcsera.Failed || j.Reason != hpcsera.StageInFailed || !strings.Contains(j.Message, "something else than was signed") {
+	if j := d.await(id, 2*time.Minute); j.State != hpcsera.Failed || j.Reason != hpcsera.StageInFailed || !strings.Contains(j.Message, "something else than was signed") {
 		t.Errorf("with a changed layer: job is %s (%s: %s)", j.State, j.Reason, j.Message)
 	}
 	write(t, layer, whole, 0o600)
 	registry.Stop()
 	id = run(func(*hpcsera.Container) {})
-	eventually(t, time.Minute, "the job that waits for its registry", func() bool {
+	eventually(t, 2*time.Minute, "the job that waits for its registry", func() bool {
 		j := d.job(id)
 		return j.State == hpcsera.Staging && strings.Contains(j.Message, "does not answer")
 	})

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
@@ -199,7 +200,7 @@ func TestHooksStandAroundTheProgram(t *testing.T) {
 		task.Hooks = spool.Hooks{
 			Before:  s.write("before", "#!/bin/sh\necho before $HPCSERA_JOB_ID $SLURM_JOB_ID$SIGNED$value $HPCSERA_EXIT_CODE >> order\n", 0o755),
 			After:   s.write("after", "#!/bin/sh\necho after $HPCSERA_EXIT_CODE $HPCSERA_EXIT_SIGNAL >> order\nexit 9\n", 0o755),
-			Timeout: hpcsera.Duration(60e9),
+			Timeout: hpcsera.Duration(time.Minute),
 		}
 	})
 	_, script := s.submission(1)
@@ -217,16 +218,21 @@ func TestHooksStandAroundTheProgram(t *testing.T) {
 
 func TestAHookThatFailsKeepsTheProgramFromRunning(t *testing.T) {
 	for name, c := range map[string]struct{ script, want string }{
+		// Only what hangs has a short time: the others may run on a slow machine.
 		"it fails":      {"#!/bin/sh\necho 'scratch is full on node7' >&2\nexit 4\n", "hooks.before of this site ended with 4. scratch is full on node7"},
-		"it hangs":      {"#!/bin/sh\necho waiting\nexec sleep 600\n", "did not end within 1s. waiting"},
+		"it hangs":      {"#!/bin/sh\nexec sleep 600\n", "did not end within 1s"},
 		"it is killed":  {"#!/bin/sh\nkill -9 $$\n", "killed"},
 		"no program":    {"#!/nowhere\n", "no such file"},
 		"not to be run": {"", "exec format error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
+			timeout := time.Minute
+			if name == "it hangs" {
+				timeout = time.Second
+			}
 			s.task(count, func(task *spool.Task) {
-				task.Hooks = spool.Hooks{Before: s.write("before", c.script, 0o755), After: s.write("after", "#!/bin/sh\ntouch cleaned\n", 0o755), Timeout: hpcsera.Duration(1e9)}
+				task.Hooks = spool.Hooks{Before: s.write("before", c.script, 0o755), Timeout: hpcsera.Duration(timeout)}
 			})
 			_, script := s.submission(1)
 			if got := s.run(script, "4711"); got != 126 {
@@ -236,6 +242,19 @@ func TestAHookThatFailsKeepsTheProgramFromRunning(t *testing.T) {
 				t.Errorf("got %q after %d runs, want %q and none", end.Failure, s.marks(), c.want)
 			}
 		})
+	}
+}
+
+// TestTheSiteCleansUpAfterWhatItRefused: what hooks.before has made may need it.
+func TestTheSiteCleansUpAfterWhatItRefused(t *testing.T) {
+	s := newSite(t)
+	s.task(count, func(task *spool.Task) {
+		task.Hooks = spool.Hooks{Before: "/bin/false", After: s.write("after", "#!/bin/sh\necho $HPCSERA_EXIT_CODE > cleaned\n", 0o755), Timeout: hpcsera.Duration(time.Minute)}
+	})
+	_, script := s.submission(1)
+	s.run(script, "4711")
+	if b, err := os.ReadFile(s.path("cleaned")); err != nil || string(b) != "126\n" || s.marks() != 0 {
+		t.Errorf("got %q, %v after %d runs, want hooks.after told of 126", b, err, s.marks())
 	}
 }
 
