@@ -38,7 +38,7 @@ func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict,
 		seen = sights{container.JobDir, container.StepDir, "/bin/sh"} // which every image has that runs scripts at all
 	}
 	t := spool.Task{
-		Job: j.id, Step: index, Directory: dir, Requeue: j.spec.Run.Requeue, Values: map[string]string{},
+		Job: j.id, Step: index, Directory: dir, Requeue: j.spec.Run.Requeue,
 		Setup: a.setup(v.Manifest), Hooks: spool.Hooks(a.config.Hooks),
 	}
 	resources := j.spec.Run.Resources
@@ -53,15 +53,8 @@ func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict,
 			t.Check = append(t.Check, spool.Check{Path: filepath.Join(dir, f.Path), SHA256: f.SHA256})
 		}
 	}
-	values, err := json.Marshal(v.Values)
-	if err != nil {
+	if err := putValues(&t, v.Values, folder); err != nil {
 		return err
-	}
-	if err := replaceFile(filepath.Join(folder, valuesFile), values, 0o600); err != nil {
-		return err
-	}
-	for name, value := range v.Values {
-		t.Values[name] = hpcsera.EnvironmentText(value)
 	}
 	launch := a.launchLine(s, resources)
 	t.Environment = a.variables(j, s, v, seen, resources)
@@ -83,6 +76,19 @@ func (a *Agent) layOutStep(j *job, index int, s hpcsera.Step, v *policy.Verdict,
 
 // valuesFile is a step's values as JSON, in its folder.
 const valuesFile = "values.json"
+
+// putValues gives a task its values as variables and as a file.
+func putValues(t *spool.Task, values hpcsera.Values, folder string) error {
+	text, err := json.Marshal(values)
+	if err != nil {
+		return err
+	}
+	t.Values = map[string]string{}
+	for name, value := range values {
+		t.Values[name] = hpcsera.EnvironmentText(value)
+	}
+	return replaceFile(filepath.Join(folder, valuesFile), text, 0o600)
+}
 
 // program says what a task runs, and writes a script that is not one of the
 // code's files.

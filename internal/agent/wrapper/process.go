@@ -81,18 +81,22 @@ func (s *stage) run(p process) (end ending, err error) {
 			}
 			// The batch system signals all processes of a job, one after the other.
 			s.told = s.told || len(s.signals) > 0
-			status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
-			switch {
-			case !ok:
-				return end, fmt.Errorf("its end is not known: %w", err)
-			case status.Signaled():
-				end.exit.Signal = int(status.Signal())
-			default:
-				end.exit.Code = status.ExitStatus()
-			}
-			return end, nil
+			end.exit, err = exitOf(cmd, err)
+			return end, err
 		}
 	}
+}
+
+// exitOf tells how a command ended; waited is what waiting for it returned.
+func exitOf(cmd *exec.Cmd, waited error) (hpcsera.Exit, error) {
+	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	switch {
+	case !ok:
+		return hpcsera.Exit{}, fmt.Errorf("its end is not known: %w", waited)
+	case status.Signaled():
+		return hpcsera.Exit{Signal: int(status.Signal())}, nil
+	}
+	return hpcsera.Exit{Code: status.ExitStatus()}, nil
 }
 
 // find looks a command up where the process itself would: in the PATH that it
