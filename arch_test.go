@@ -150,7 +150,7 @@ var linked = []struct {
 	{"cmd/hpcsera-auth", "internal/store internal/store/storetest internal/store/sqlstore/main internal/blob/... internal/httpapi/... internal/auth internal/jobs internal/code internal/admin internal/cli internal/agent/... internal/scheduler/...",
 		"who decides has no means to run anything, and no data of those who ask"},
 	{"cmd/hpcsera-auth", "testing internal/records/recordstest internal/page/pagetest", "suites and what they start stay in tests"},
-	{"cmd/hpcsera-agent", "testing internal/scheduler/pbs/pbsfake internal/scheduler/lsf/lsffake", "package testing and fakes stay in tests; the suite of batch systems is the doctor's too"},
+	{"cmd/hpcsera-agent", "testing internal/scheduler/pbs/pbsfake internal/scheduler/lsf/lsffake internal/agent/container/registrytest", "package testing and fakes stay in tests; the suite of batch systems is the doctor's too"},
 	{"cmd/hpcserad", "internal/agent/... internal/scheduler/... internal/cli",
 		"the server states what should be; it has no means to run anything"},
 }

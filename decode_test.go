@@ -20,7 +20,7 @@ func TestDecodeRefusesWhatTwoReadersCouldUnderstandDifferently(t *testing.T) {
 		{"a nested unknown member", `{"resources": {"node_cuont": 1}}`, hpcsera.UnknownField, "resources.node_cuont", `"node_count"`},
 		{"an unknown member of a list's object", `{"artifacts": ["a", {"path": "b", "allways": true}]}`, hpcsera.UnknownField, "artifacts[1].allways", `"always"`},
 		{"another letter case", `{"Name": "a"}`, hpcsera.UnknownField, "Name", `"name"`},
-		{"a member of a later version", `{"modules": ["gcc"]}`, hpcsera.NotSupportedYet, "modules", "not supported by this version"},
+		{"a member of a later version", `{"notify": ["failed"]}`, hpcsera.NotSupportedYet, "notify", "not supported by this version"},
 		{"a nested one of a later version", `{"artifacts": [{"path": "a", "to": "s3://b"}]}`, hpcsera.NotSupportedYet, "artifacts[0].to", "not supported"},
 		{"a member twice", `{"name": "a", "name": "b"}`, hpcsera.InvalidField, "name", "twice"},
 		{"a member twice by escape", `{"name": "a", "n\u0061me": "b"}`, hpcsera.InvalidField, "name", "twice"},

@@ -111,7 +111,7 @@ func TestEveryCommandInTheTemplatesExists(t *testing.T) {
 func TestEveryCommandInTheDocumentsExists(t *testing.T) {
 	programs := commandtest.Build(t)
 	seen := map[string]bool{}
-	for _, page := range []string{"README.md", "CONTRIBUTING.md", "doc/architecture.md", "doc/operating.md", "doc/tokens.md", "examples/hello/job.yaml", "examples/openfoam-cavity/job.yaml"} {
+	for _, page := range []string{"README.md", "CONTRIBUTING.md", "doc/architecture.md", "doc/operating.md", "doc/tokens.md", "examples/hello/job.yaml", "examples/openfoam-cavity/job.yaml", "examples/mpi/job.yaml"} {
 		for _, words := range commandLines(t, page) {
 			seen[strings.Join(words[:2], " ")] = true
 			programs.Understands(t, page, words)

@@ -21,6 +21,9 @@ type Manifest struct {
 	Name string `json:"name"`
 	Program
 	Files            []File                     `json:"files,omitempty"`
+	Modules          []string                   `json:"modules,omitempty"`           // of the site, loaded before each step
+	SpackEnvironment string                     `json:"spack_environment,omitempty"` // or this, by its name
+	Container        *Container                 `json:"container,omitempty"`
 	Environment      map[string]string          `json:"environment,omitempty"`
 	Parameters       map[string]json.RawMessage `json:"parameters,omitempty"` // a JSON Schema per name
 	Artifacts        []ArtifactPattern          `json:"artifacts,omitempty"`
@@ -183,6 +186,12 @@ func (m Manifest) Validate() error {
 		return err
 	}
 	if err := m.validateEnvironment(); err != nil {
+		return err
+	}
+	if err := m.validateSoftware(); err != nil {
+		return err
+	}
+	if err := m.Container.validate(); err != nil {
 		return err
 	}
 	for i, a := range m.Artifacts {
@@ -405,7 +414,7 @@ func CheckPath(p string) *Error {
 // laterKeys are keys of job.yaml that this version knows and refuses, so that
 // nothing a user asked for is silently dropped.
 var laterKeys = []string{
-	"modules", "spack_environment", "container", "inputs", "gather", "provenance", "sweep", "notify", "to", "credential", "transfer",
+	"inputs", "gather", "provenance", "sweep", "notify", "to", "credential", "keep", "transfer",
 }
 
 // UnknownKey returns the error for a key at the given path that the schema

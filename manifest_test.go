@@ -204,7 +204,7 @@ func TestManyFilesAreCheckedInReasonableTime(t *testing.T) {
 }
 
 func TestKeysOfLaterVersionsAreRefusedByName(t *testing.T) {
-	for _, key := range []string{"modules", "spack_environment", "container", "inputs", "gather", "provenance", "sweep", "notify"} {
+	for _, key := range []string{"inputs", "gather", "provenance", "sweep", "notify"} {
 		if got := hpcsera.UnknownKey(key, key).Code; got != hpcsera.NotSupportedYet {
 			t.Errorf("%s: got %s, want %s", key, got, hpcsera.NotSupportedYet)
 		}

@@ -112,7 +112,7 @@ func (m Manifest) given() bool {
 	p := m.Program
 	return m.Name != "" || p.Script != "" || p.ScriptFile != "" || p.Executable != "" || len(p.Arguments) > 0 || p.Launcher != "" ||
 		len(m.Files) > 0 || len(m.Environment) > 0 || len(m.Parameters) > 0 || len(m.Artifacts) > 0 || m.Result != "" ||
-		len(m.CustomAttributes) > 0 || m.Limits != nil || m.Directives != "" || len(m.Steps) > 0
+		len(m.CustomAttributes) > 0 || m.Limits != nil || m.Directives != "" || len(m.Steps) > 0 || len(m.Modules) > 0 || m.SpackEnvironment != "" || m.Container != nil
 }
 
 // Validate checks the run part alone.

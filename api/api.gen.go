@@ -108,6 +108,9 @@ type CodeRef = hpcsera.CodeRef
 // Commands What an agent's batch system was asked since the last poll that was answered, by kind, and the jobs that it took.
 type Commands = hpcsera.Commands
 
+// Container The image that every step runs in, and what it sees of the site.
+type Container = hpcsera.Container
+
 // Dependency A job that must reach a state first.
 type Dependency = hpcsera.Dependency
 

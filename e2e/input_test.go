@@ -85,7 +85,7 @@ func TestBadInputIsRefusedByNameAndLeavesNothing(t *testing.T) {
 		{"unknown field", `{` + script + `,"scirpt":"x"}`, hpcsera.UnknownField, "scirpt"},
 		{"unknown field below", `{` + script + `,"resources":{"nodes":2}}`, hpcsera.UnknownField, "resources.nodes"},
 		{"wrong type", `{` + script + `,"resources":{"node_count":"two"}}`, hpcsera.InvalidField, "resources.node_count"},
-		{"later key", `{` + script + `,"container":{"image":"x"}}`, hpcsera.NotSupportedYet, "container"},
+		{"later key", `{` + script + `,"inputs":[{"from":"x"}]}`, hpcsera.NotSupportedYet, "inputs"},
 		{"later key sweep", `{` + script + `,"sweep":{"grid":{}}}`, hpcsera.NotSupportedYet, "sweep"},
 		{"not JSON", `{"name":`, hpcsera.MalformedRequest, ""},
 		{"no unit", `{` + script + `,"resources":{"memory":"32"}}`, hpcsera.InvalidField, "resources.memory"},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/client"
+	"github.com/hpcsera/hpcsera/internal/agent/container"
 	"github.com/hpcsera/hpcsera/internal/agent/journal"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
@@ -59,6 +60,7 @@ type Agent struct {
 	batch    System
 	login    System
 	actors   map[System]*actor
+	images   *container.Store
 	spool    *spool.Spool
 	journal  *journal.Journal
 	engine   *engine
@@ -106,6 +108,7 @@ func New(d Deps) (*Agent, error) {
 	a := &Agent{
 		config: d.Config, log: d.Log, api: d.API, key: d.Key, batch: d.Batch, login: d.Login,
 		actors: map[System]*actor{d.Batch: newActor(d.Batch), d.Login: newActor(d.Login)},
+		images: container.NewStore(filepath.Join(d.Config.WorkRoot, ".images"), d.Config.Container),
 		spool:  s, report: newReporter(), asker: newAsker(), host: host, instance: hpcsera.NewID("i"), patience: defaultPatience,
 		version: d.Version, account: d.Account, site: d.Site,
 		stageSlots: make(chan struct{}, 8), submitSlots: make(chan struct{}, 2), collectSlots: make(chan struct{}, 4),

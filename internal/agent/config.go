@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/container"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/strictyaml"
 )
@@ -37,6 +39,9 @@ type Config struct {
 	Scheduler     string            `json:"scheduler"`      // auto (default): the one that answers; the name of one, or the path of a file that describes one
 	Commands      map[string]string `json:"commands"`       // absolute paths of the batch system's commands, where not found
 	Launcher      string            `json:"launcher"`       // MPI launch line, see launchLine; default srun with slurm
+	ModulesInit   string            `json:"modules_init"`   // file that defines the shell function module on compute nodes; default /etc/profile
+	SpackInit     string            `json:"spack_init"`     // file that defines the shell function spack there
+	LoginOutput   hpcsera.Bytes     `json:"login_output"`   // that a login step may print; default 64MiB
 	MaxJobs       int               `json:"max_jobs"`       // unfinished jobs at once; default 2000
 	SubmitTimeout Seconds           `json:"submit_timeout"` // of the submit command; default 60s
 	QueryTimeout  Seconds           `json:"query_timeout"`  // of other commands; default 30s
@@ -51,15 +56,25 @@ type Config struct {
 	MaxCommands int           `json:"max_commands"` // of the batch system at once; default 8
 	LoginSteps  int           `json:"login_steps"`  // at once; default 8
 
-	CAFile   string `json:"ca_file"`   // certificates of the server's own authority, beside the system's
-	Log      string `json:"log"`       // text (default) or json
-	LogLevel string `json:"log_level"` // debug, info (default), warn, error
-	Trust    Trust  `json:"trust"`
+	CAFile    string            `json:"ca_file"`   // certificates of the server's own authority, beside the system's
+	Log       string            `json:"log"`       // text (default) or json
+	LogLevel  string            `json:"log_level"` // debug, info (default), warn, error
+	Container container.Runtime `json:"container"` // how containers run here; none by default
+	Hooks     Hooks             `json:"hooks"`
+	Trust     Trust             `json:"trust"`
 
 	overruled []string // keys of the user's that the site sets otherwise
 
 	once     bool
 	pollWait int
+}
+
+// Hooks are programs of the site that the wrapper runs around a step's own, on
+// its node. One before that fails ends the job.
+type Hooks struct {
+	Before  string           `json:"before"`
+	After   string           `json:"after"`
+	Timeout hpcsera.Duration `json:"timeout"` // of each; default 5m
 }
 
 // Trust says what is believed beside the trust file. The zero value is the
@@ -104,7 +119,7 @@ var systems = []string{"auto", "slurm", "pbs", "lsf", "sge", "oar", "local"}
 
 // settings are the keys that an environment variable can set.
 var settings = []string{
-	"server", "user", "site", "projects", "state_dir", "spool_dir", "work_root", "scheduler", "commands", "commands_per_minute", "launcher", "max_jobs", "submit_timeout",
+	"server", "user", "site", "projects", "state_dir", "spool_dir", "work_root", "scheduler", "commands", "commands_per_minute", "launcher", "modules_init", "spack_init", "login_output", "max_jobs", "submit_timeout",
 	"query_timeout", "poll_interval", "spool_interval", "nice", "cpu_cores", "memory", "max_commands", "login_steps", "ca_file", "log", "log_level",
 }
 
@@ -272,6 +287,9 @@ func (c *Config) complete(getenv func(string) string) error {
 	if c.Scheduler == "" {
 		c.Scheduler = "auto"
 	}
+	c.ModulesInit = cmp.Or(c.ModulesInit, "/etc/profile")
+	c.LoginOutput = cmp.Or(c.LoginOutput, 64<<20)
+	c.Hooks.Timeout = cmp.Or(c.Hooks.Timeout, hpcsera.Duration(5*time.Minute))
 	if c.Trust.Code == "" {
 		c.Trust.Code = codeSigned
 	}
@@ -321,12 +339,16 @@ func (c Config) Check() error {
 	if err := c.checkManners(); err != nil {
 		return err
 	}
+	paths := map[string]string{"modules_init": c.ModulesInit, "spack_init": c.SpackInit, "hooks.before": c.Hooks.Before, "hooks.after": c.Hooks.After}
 	for name, path := range c.Commands {
-		if !filepath.IsAbs(path) {
-			return hpcsera.Errorf(hpcsera.InvalidField, "%q is not an absolute path.", path).At("commands." + name)
+		paths["commands."+name] = cmp.Or(path, "nothing")
+	}
+	for field, path := range paths {
+		if path != "" && !filepath.IsAbs(path) {
+			return hpcsera.Errorf(hpcsera.InvalidField, "%q is not an absolute path.", path).At(field)
 		}
 	}
-	return nil
+	return c.Container.Check()
 }
 
 // Once returns the configuration of a run from cron.

@@ -64,6 +64,21 @@ func TestTheEnvironmentSetsWhatTheFileSets(t *testing.T) {
 	}
 }
 
+func TestASitesFilesHaveAbsolutePaths(t *testing.T) {
+	for key, text := range map[string]string{
+		"modules_init": "modules_init: init.sh\n", "spack_init": "spack_init: ~/spack/setup-env.sh\n", "hooks.before": "hooks: {before: prolog}\n",
+		"hooks.after": "hooks: {after: ./epilog}\n", "commands.srun": "commands: {srun: ''}\n",
+	} {
+		c, err := load(t, "", "user: alice\nsite: gwdg\nserver: https://x.example\n"+text, nil)
+		if err == nil {
+			err = c.Check()
+		}
+		if err == nil || !strings.HasPrefix(err.Error(), key+": ") {
+			t.Errorf("%s: got %v, want it refused by name", text, err)
+		}
+	}
+}
+
 func TestAMisspeltVariableIsRefused(t *testing.T) {
 	for _, variable := range []string{"HPCSERA_AGENT_SERVR=https://x", "HPCSERA_AGENT_=x", "HPCSERA_AGENT_server=https://x", "HPCSERA_AGENT_COMMAND=squeue=/x"} {
 		err := CheckEnvironment([]string{"HOME=/x", variable, "HPCSERA_SERVER=https://client.example"})

@@ -126,7 +126,7 @@ func (j *job) decideStarted(now time.Time, p patience) action {
 		return j.afterSuccess() // somebody told it to end, but that was all
 	case end != nil && fresh && gone:
 		return action{do: doConclude, outcome: howItEnded(end, nil, j.cancelledBy())}
-	case end != nil && (fresh && ended || end.Failure != "" || end.Timeout):
+	case end != nil && (fresh && ended || end.Failure != "" || end.Timeout || end.Output):
 		return action{do: doConclude, outcome: howItEnded(end, j.status, j.cancelledBy())}
 	case end != nil:
 		return action{} // the batch system's word is awaited
@@ -253,6 +253,8 @@ func howItEnded(end *spool.End, s *scheduler.Status, cancelled hpcsera.Reason) *
 		o.Reason, o.Message = hpcsera.StageInFailed, end.Failure
 	case end != nil && end.Timeout:
 		o.Reason, o.Message = hpcsera.Timeout, "The step ran into its timeout."
+	case end != nil && end.Output:
+		o.Reason, o.Message = hpcsera.Signalled, "The step printed more than it may (login_output of this agent) and was ended; its output is cut there."
 	case cancelled != "" && stopped:
 		o.State, o.Reason = hpcsera.Cancelled, cancelled
 	case cancelledNatively(s):

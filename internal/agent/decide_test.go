@@ -221,6 +221,8 @@ func TestDecisions(t *testing.T) {
 		{"ended, no record, it had time", []change{startedAgo(1, 14*second), says(15*second, scheduler.PhaseEnded)}, false, doLook, "", ""},
 		{"ended with 0, no record", []change{startedAgo(1, second), says(15*second, scheduler.PhaseEnded, withExit(0, 0))}, false, doConclude, hpcsera.Failed, hpcsera.OutcomeUnknown},
 		{"ended with 3, no record", []change{startedAgo(1, second), says(15*second, scheduler.PhaseEnded, withExit(3, 0))}, false, doConclude, hpcsera.Failed, hpcsera.ExitNonzero},
+		{"a login step that printed too much", []change{startedAgo(1, second), endedAs(spool.End{Output: true, Exit: hpcsera.Exit{Signal: 15}})}, false, doConclude, hpcsera.Failed, hpcsera.Signalled},
+		{"a login step that printed too much, taken with exit 0", []change{startedAgo(1, second), endedAs(spool.End{Output: true})}, false, doConclude, hpcsera.Failed, hpcsera.Signalled},
 		{"killed with its node", []change{startedAgo(1, second), says(15*second, scheduler.PhaseEnded, because(hpcsera.NodeFailure))}, false, doConclude, hpcsera.Failed, hpcsera.NodeFailure},
 		{"killed, no record, cancelled by the user", []change{startedAgo(1, second), says(15*second, scheduler.PhaseEnded, because(hpcsera.CancelledBySite)), wants(hpcsera.DesiredCancel)}, false, doConclude, hpcsera.Cancelled, hpcsera.CancelledByUser},
 		{"the wrapper could not write the record", []change{startedAgo(1, second), says(15*second, scheduler.PhaseEnded, withExit(wrapper.Unrecorded, 0))}, false, doConclude, hpcsera.Failed, hpcsera.OutcomeUnknown},

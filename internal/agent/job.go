@@ -6,6 +6,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/approval"
+	"github.com/hpcsera/hpcsera/internal/agent/container"
 	"github.com/hpcsera/hpcsera/internal/agent/journal"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
@@ -35,8 +36,9 @@ type job struct {
 	final   bool           // last is final
 	late    bool           // last was written down by a replaced instance and is to be told again
 
-	stopped   bool // the site cancels what was submitted of it
-	busy      bool // a worker is acting for this job
+	stopped   bool             // the site cancels what was submitted of it
+	busy      bool             // a worker is acting for this job
+	image     *container.Image // that its programs run in; nil for none
 	verdict   *policy.Verdict
 	verified  time.Time    // when verdict was found
 	start     *spool.Start // newest start of the current step that a wrapper owns

@@ -1,26 +1,21 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/container"
 	"github.com/hpcsera/hpcsera/internal/agent/journal"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
-	"github.com/hpcsera/hpcsera/internal/agent/spool"
 )
 
 // stage verifies a job against what the user signed, fetches its bytes and
@@ -37,6 +32,13 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 	}
 	verified := time.Now()
 	verdict, err := a.verify(*j.spec)
+	if err == nil {
+		err = a.provided(verdict.Manifest)
+	}
+	var image *container.Image
+	if err == nil {
+		image, err = a.image(ctx, verdict.Manifest)
+	}
 	if err == nil {
 		err = a.layOut(ctx, j, verdict)
 	}
@@ -62,7 +64,7 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 		if signed && !j.counted {
 			e.write(journal.Entry{Kind: journal.KindRun, Job: j.id, Approval: id})
 		}
-		j.verdict, j.verified, j.plan = verdict, verified, verdict.Manifest.Plan()
+		j.verdict, j.verified, j.image, j.plan = verdict, verified, image, verdict.Manifest.Plan()
 		j.tries, j.trouble, j.waiting = 0, "", ""
 	}
 }
@@ -226,138 +228,6 @@ func (c *capped) Write(b []byte) (int, error) {
 	}
 	c.left -= int64(len(b))
 	return c.w.Write(b)
-}
-
-// task makes what the job's current step runs, with its script and values.
-func (a *Agent) task(j *job) (spool.Task, error) {
-	index, s, v, dir := j.step, j.current(), j.verdict, a.jobDir(j.id)
-	t := spool.Task{Job: j.id, Step: index, Directory: dir, Requeue: j.spec.Run.Requeue, Environment: map[string]string{}}
-	resources := j.spec.Run.Resources
-	if s.Resources != nil {
-		resources = *s.Resources
-	}
-	launch := a.launchLine(s, resources)
-	switch {
-	case s.Script != "":
-		script := a.spool.FilePath(j.id, index, "script")
-		t.Files = append(t.Files, spool.File{Name: "script", Text: s.Script, Program: true})
-		t.Argv = []string{script}
-		if !strings.HasPrefix(s.Script, "#!") {
-			t.Argv = []string{"/bin/bash", script}
-		}
-		sum := sha256.Sum256([]byte(s.Script))
-		t.Check = append(t.Check, spool.Check{Path: script, SHA256: hex.EncodeToString(sum[:])})
-	case s.ScriptFile != "":
-		script := filepath.Join(dir, s.ScriptFile)
-		t.Argv = scriptArgv(script, a.cached(v.Manifest, s.ScriptFile))
-	default:
-		t.Argv = []string{s.Executable}
-		if s.Launcher == "mpi" {
-			t.Argv = append(strings.Fields(launch), s.Executable)
-		}
-	}
-	for _, argument := range s.Arguments {
-		t.Argv = append(t.Argv, v.Values.Expand(argument))
-	}
-	for _, f := range v.Manifest.Files {
-		if index == 0 || f.Path == s.ScriptFile {
-			t.Check = append(t.Check, spool.Check{Path: filepath.Join(dir, f.Path), SHA256: f.SHA256})
-		}
-	}
-	values, err := json.Marshal(v.Values)
-	if err != nil {
-		return spool.Task{}, err
-	}
-	file := a.spool.FilePath(j.id, index, "values.json")
-	t.Files = append(t.Files, spool.File{Name: "values.json", Text: string(values)})
-	for name, value := range v.Manifest.Environment {
-		t.Environment[name] = value
-	}
-	for name, value := range v.Values {
-		t.Environment[name] = hpcsera.EnvironmentText(value)
-	}
-	for name, value := range map[string]string{
-		"HPCSERA_JOB_ID": j.id, "HPCSERA_STEP": s.Name, "HPCSERA_DIR": dir, "HPCSERA_VALUES": file, "HPCSERA_SITE": j.spec.Site,
-		"HPCSERA_PROJECT": j.spec.Project, "HPCSERA_LAUNCH": launch,
-		"HPCSERA_NODE_COUNT": strconv.Itoa(resources.Nodes()), "HPCSERA_PROCESS_COUNT": strconv.Itoa(resources.Processes()),
-	} {
-		t.Environment[name] = value
-	}
-	if s.Type == hpcsera.LoginStep {
-		t.Timeout = s.Timeout
-		if t.Timeout == 0 {
-			t.Timeout = hpcsera.Duration(time.Hour)
-		}
-	}
-	return t, nil
-}
-
-// scriptArgv starts a script by its own first line, or by bash when it has
-// none; source is a copy of the script that is known to be right.
-func scriptArgv(script, source string) []string {
-	head := make([]byte, 2)
-	f, err := os.Open(source)
-	if err == nil {
-		_, err = io.ReadFull(f, head)
-		f.Close()
-	}
-	if err == nil && string(head) == "#!" {
-		if info, err := os.Stat(script); err == nil && info.Mode()&0o100 != 0 {
-			return []string{script}
-		}
-	}
-	return []string{"/bin/bash", script}
-}
-
-func (a *Agent) cached(m hpcsera.Manifest, name string) string {
-	f, _ := m.File(name)
-	return filepath.Join(a.config.StateDir, "blobs", f.SHA256)
-}
-
-// launchable refuses a program whose processes nobody would start: alone it
-// would run once, and seem to succeed. The job's files are here already.
-func (a *Agent) launchable(m hpcsera.Manifest, r hpcsera.Resources) error {
-	for _, s := range m.Plan() {
-		asked := r
-		if s.Resources != nil {
-			asked = *s.Resources
-		}
-		many := s.Type == hpcsera.BatchStep && asked.Processes() > 1 && a.callsLauncher(m, s)
-		if s.Launcher != "mpi" && !many || a.launchLine(s, asked) != "" {
-			continue
-		}
-		if s.Type == hpcsera.LoginStep {
-			return hpcsera.Errorf(hpcsera.NotSupportedBySite, "step %s runs on a login node, where there are no processes to launch.", s.Name).At("launcher").
-				Hint("Make it a batch step, or leave the launcher out.")
-		}
-		return hpcsera.Errorf(hpcsera.NotSupportedBySite, "this agent has no launch line for MPI programs, so step %s would run one process of %d.", s.Name, asked.Processes()).At("launcher").
-			Hint("Write the site's into agent.yaml, such as launcher: mpirun -n {process_count}, and start the agent again.")
-	}
-	return nil
-}
-
-// callsLauncher reports whether a step's script speaks of the launch line.
-func (a *Agent) callsLauncher(m hpcsera.Manifest, s hpcsera.Step) bool {
-	text := []byte(s.Script)
-	if s.ScriptFile != "" {
-		text, _ = os.ReadFile(a.cached(m, s.ScriptFile)) // it was laid out from there a moment ago
-	}
-	return bytes.Contains(text, []byte("HPCSERA_LAUNCH"))
-}
-
-// launchLine is the site's MPI launch line for a step, with the job's numbers
-// for {process_count}, {node_count} and {cpu_cores_per_process}. A word with
-// the last one is left out where the job does not say how many.
-func (a *Agent) launchLine(s hpcsera.Step, r hpcsera.Resources) string {
-	if s.Type == hpcsera.LoginStep {
-		return ""
-	}
-	const cores = "{cpu_cores_per_process}"
-	words := slices.DeleteFunc(strings.Fields(a.config.Launcher), func(word string) bool {
-		return r.CPUCoresPerProcess == 0 && strings.Contains(word, cores)
-	})
-	return strings.NewReplacer("{process_count}", strconv.Itoa(r.Processes()), "{node_count}", strconv.Itoa(r.Nodes()),
-		cores, strconv.Itoa(r.CPUCoresPerProcess)).Replace(strings.Join(words, " "))
 }
 
 func replaceFile(name string, b []byte, mode os.FileMode) error {

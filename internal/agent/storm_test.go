@@ -69,7 +69,7 @@ func (s *storm) blow() {
 	w := s.w
 	s.weather()
 	const b, l = hpcsera.BatchStep, hpcsera.LoginStep
-	for _, plan := range [][]hpcsera.StepType{{b}, {l}, {l, b}, {b, b}, {l, b, l}} {
+	for _, plan := range [][]hpcsera.StepType{{b}, {l}, {l, b}, {b, b}, {l, b, l}, {b, l, b, b}} {
 		s.codes = append(s.codes, w.sign(s.runs, plan...))
 	}
 	s.of = map[string]code{}

@@ -159,6 +159,8 @@ func writeStatement(w io.Writer, st approval.Statement, local *localJob) {
 		"  digest", st.Code,
 		"  runs", clean(programText(local.Spec.Manifest)),
 		"  files", fileList(local.Spec.Manifest, 40),
+		"  software", softwareText(local.Spec.Manifest),
+		"  container", containerText(local.Spec.Container),
 		"  environment", pairsText(local.Spec.Environment),
 		"  parameters", clean(strings.Join(parameterNames(local.Spec.Manifest), ", ")),
 		"  artifacts", artifactPatterns(local.Spec.Manifest),
@@ -233,6 +235,32 @@ func programText(m hpcsera.Manifest) string {
 	return strings.Join(steps, "; ")
 }
 
+// softwareText says what of the site's software code needs.
+func softwareText(m hpcsera.Manifest) string {
+	switch {
+	case len(m.Modules) > 0:
+		return "modules " + clean(strings.Join(m.Modules, " "))
+	case m.SpackEnvironment != "":
+		return "Spack environment " + clean(m.SpackEnvironment)
+	}
+	return ""
+}
+
+// containerText shows an image and what it sees of the site.
+func containerText(c *hpcsera.Container) string {
+	if c == nil {
+		return ""
+	}
+	lines := []string{clean(c.Image)}
+	for _, m := range c.Mounts {
+		lines = append(lines, "mounts "+clean(m))
+	}
+	if c.Credential != "" {
+		lines = append(lines, "fetched with the agent's credential "+clean(c.Credential))
+	}
+	return strings.Join(lines, "\n")
+}
+
 // fileList shows a manifest's files, at most limit of them one by one.
 func fileList(m hpcsera.Manifest, limit int) string {
 	var lines []string
@@ -264,7 +292,8 @@ func artifactPatterns(m hpcsera.Manifest) string {
 
 // writeManifest shows a code part to a person, its scripts included.
 func writeManifest(w io.Writer, m hpcsera.Manifest) {
-	facts(w, "runs", clean(programText(m)), "files", fileList(m, 1000), "environment", pairsText(m.Environment),
+	facts(w, "runs", clean(programText(m)), "files", fileList(m, 1000), "software", softwareText(m),
+		"container", containerText(m.Container), "environment", pairsText(m.Environment),
 		"artifacts", artifactPatterns(m), "custom", pairsText(m.CustomAttributes))
 	for _, name := range parameterNames(m) {
 		fmt.Fprintf(w, "parameter %s: %s\n", clean(name), clean(string(m.Parameters[name])))

@@ -136,7 +136,7 @@ func TestRequestsThatCannotBeUnderstoodAreRefusedAndNothingIsMade(t *testing.T) 
 		{"nothing", ``, 400, hpcsera.MalformedRequest, ""},
 		{"a list", `[]`, 400, hpcsera.InvalidField, ""},
 		{"an unknown field", `{"name":"a","script":"x","site":"lab","colour":"red"}`, 400, hpcsera.UnknownField, "colour"},
-		{"a field of a later version", `{"name":"a","script":"x","site":"lab","container":{"image":"x"}}`, 422, hpcsera.NotSupportedYet, "container"},
+		{"a field of a later version", `{"name":"a","script":"x","site":"lab","gather":{"script_file":"x"}}`, 422, hpcsera.NotSupportedYet, "gather"},
 		{"a wrong type", `{"name":"a","script":"x","site":"lab","resources":{"node_count":"two"}}`, 400, hpcsera.InvalidField, "resources.node_count"},
 		{"a field twice", `{"name":"a","script":"x","site":"lab","site":"hlrs"}`, 400, hpcsera.InvalidField, "site"},
 		{"an unknown site", `{"name":"a","script":"x","site":"nowhere"}`, 422, hpcsera.UnknownSite, "site"},

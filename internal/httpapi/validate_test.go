@@ -109,7 +109,7 @@ func TestBodiesAreHeldAgainstTheContract(t *testing.T) {
 		{"PUT /api/v1/jobs/{id}/status", `{"progress":1.5}`, hpcsera.InvalidField, "progress", "0 to 1"},
 		{"PUT /api/v1/jobs/{id}/status", `[]`, hpcsera.InvalidField, "", "a mapping"},
 		{"PUT /api/v1/jobs/{id}/status", ``, hpcsera.MalformedRequest, "", "JSON"},
-		{"POST /api/v1/code", `{"name":"a","script":"x","modules":["gcc"]}`, hpcsera.NotSupportedYet, "modules", "not supported"},
+		{"POST /api/v1/code", `{"name":"a","script":"x","gather":{}}`, hpcsera.NotSupportedYet, "gather", "not supported"},
 		{"POST /api/v1/code", `{"name":"a","steps":[{"name":"b","type":"transfer"}]}`, hpcsera.NotSupportedYet, "steps[0].type", "transfer"},
 		{"POST /api/v1/code", `{"name":"a","steps":[{"name":"b","type":"bach"}]}`, hpcsera.InvalidField, "steps[0].type", "login, batch"},
 		{"POST /api/v1/code", `{"script":"x"}`, hpcsera.InvalidField, "name", "missing"},
@@ -142,7 +142,7 @@ func TestSpecsAreReadStrictlyAndErrorsNameTheirJob(t *testing.T) {
 		index      int
 	}{
 		{"unknown", `{"code":"a","sit":"x"}`, false, hpcsera.UnknownField, "sit", `"site"`, -1},
-		{"of a later version", `{"name":"a","script":"x","container":{}}`, false, hpcsera.NotSupportedYet, "container", "not supported", -1},
+		{"of a later version", `{"name":"a","script":"x","gather":{}}`, false, hpcsera.NotSupportedYet, "gather", "not supported", -1},
 		{"wrong type", `{"code":"a","resources":{"node_count":"4"}}`, false, hpcsera.InvalidField, "resources.node_count", "a whole number", -1},
 		{"unknown in one of many", `{"jobs":[{"code":"a"},{"code":"a","sit":"x"}]}`, true, hpcsera.UnknownField, "jobs[1].sit", `"site"`, 1},
 		{"unknown beside many", `{"jobs":[{"code":"a"}],"site":"x"}`, true, hpcsera.UnknownField, "site", "site", -1},

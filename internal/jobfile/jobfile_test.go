@@ -47,9 +47,9 @@ func TestTheFormatsExamples(t *testing.T) {
 	for example, want := range map[string]struct{ field, key string }{
 		"1": {},
 		"2": {"job.yaml:12 sites.gwdg.modules", "modules"},
-		"3": {"job.yaml:6 container", "container"},
-		"4": {"job.yaml:6 modules", "modules"},
-		"5": {"job.yaml:6 modules", "modules"},
+		"3": {"job.yaml:9 inputs", "inputs"},
+		"4": {"job.yaml:16 sweep", "sweep"},
+		"5": {"job.yaml:9 inputs", "inputs"},
 	} {
 		t.Run(example, func(t *testing.T) {
 			text, err := os.ReadFile("testdata/examples/" + example + ".yaml")
@@ -163,7 +163,7 @@ func TestWhatIsWrongInAJobYAMLIsRefusedWithItsLine(t *testing.T) {
 		{"a bad queue in an overlay", base + "sites:\n  hlrs:\n    attributes: {queue_name: a b}\n", hpcsera.InvalidField, "job.yaml:6 sites.hlrs.attributes.queue_name", "a b"},
 		{"a sweep", base + "sweep: {grid: {x: [1]}}\n", hpcsera.NotSupportedYet, "job.yaml:4 sweep", "sweep"},
 		{"inputs", base + "inputs:\n  - {from: a, to: b}\n", hpcsera.NotSupportedYet, "job.yaml:4 inputs", "inputs"},
-		{"a container", base + "container: {image: x}\n", hpcsera.NotSupportedYet, "job.yaml:4 container", "container"},
+		{"an image without a digest", base + "container:\n  image: docker://host.example/x:latest\n", hpcsera.InvalidField, "job.yaml:5 container.image", "@sha256:"},
 		{"a transfer of an artifact", base + "artifacts:\n  - path: a\n    to: s3://x\n", hpcsera.NotSupportedYet, "job.yaml:6 artifacts[0].to", "to"},
 		{"a transfer step", "name: x\nsteps:\n  - {name: a, type: transfer, script: x}\n", hpcsera.NotSupportedYet, "job.yaml:3 steps[0].type", "transfer"},
 		{"directives in a script", "name: x\nscript: |\n  #!/bin/sh\n  #SBATCH -N 2\n  echo\n", hpcsera.InvalidField, "job.yaml:2 script", "hpcsera convert"},

@@ -89,12 +89,13 @@ type End struct {
 	Host    string       `json:"host"`
 	Failure string       `json:"failure,omitempty"` // why the program could not be started or was refused
 	Timeout bool         `json:"timeout,omitempty"` // a login step ran into its own limit
+	Output  bool         `json:"output,omitempty"`  // ... or printed more than it may
 	Told    bool         `json:"told,omitempty"`    // a signal reached it before it ended
 }
 
 // Success says that the program ended with 0.
 func (e *End) Success() bool {
-	return e != nil && e.Failure == "" && !e.Timeout && e.Exit == (hpcsera.Exit{})
+	return e != nil && e.Failure == "" && !e.Timeout && !e.Output && e.Exit == (hpcsera.Exit{})
 }
 
 // Done says that the program ended with 0 of itself, so that nothing else need

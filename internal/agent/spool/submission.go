@@ -20,11 +20,33 @@ type Task struct {
 	Step        int               `json:"step"`
 	Directory   string            `json:"directory"`
 	Argv        []string          `json:"argv"`
-	Environment map[string]string `json:"environment"`
-	Files       []File            `json:"files,omitempty"` // written into the step's folder at the start, then checked
-	Check       []Check           `json:"check"`           // bytes that are verified again at the start
+	Environment map[string]string `json:"environment"` // signed, or the agent's own
+	Values      map[string]string `json:"values"`      // of the schema that was signed
+	Setup       *Setup            `json:"setup,omitempty"`
+	Hooks       Hooks             `json:"hooks,omitzero"`
+	Present     []Present         `json:"present,omitempty"` // what the node must have
+	Files       []File            `json:"files,omitempty"`   // written into the step's folder at the start, then checked
+	Check       []Check           `json:"check"`             // bytes that are verified again at the start
 	Requeue     bool              `json:"requeue"`
 	Timeout     hpcsera.Duration  `json:"timeout,omitempty"` // of a login step
+	Output      hpcsera.Bytes     `json:"output,omitempty"`  // that a login step may print
+}
+
+// Setup is software of the site that the program needs in its environment. The
+// names are signed; how they are loaded is the agent's own setting.
+type Setup struct {
+	Field   string   `json:"field"`   // of job.yaml
+	Command string   `json:"command"` // module or spack
+	Init    string   `json:"init"`    // the file that defines the command
+	Names   []string `json:"names"`
+}
+
+// Hooks are programs of the site that run around the user's, from the agent's
+// own settings.
+type Hooks struct {
+	Before  string           `json:"before,omitempty"`
+	After   string           `json:"after,omitempty"`
+	Timeout hpcsera.Duration `json:"timeout,omitempty"` // of each
 }
 
 // File is one that a step needs beside its task. It goes with the task, and is
@@ -40,6 +62,12 @@ type File struct {
 type Check struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
+}
+
+// Present is a path that a step needs on its node.
+type Present struct {
+	Field string `json:"field"` // of job.yaml
+	Path  string `json:"path"`
 }
 
 // Submission maps the indices of one submit call to steps of jobs.

@@ -11,14 +11,13 @@
 package wrapper
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -166,78 +165,60 @@ func (w *wrapper) claim() (n int, won bool, err error) {
 	}
 }
 
-// program runs the step and returns its end, whatever happens.
+// program runs the step and returns its end, whatever happens. What stands
+// around the user's program is the site's: its hooks, and the shell that loads
+// its software.
 func (w *wrapper) program(n int, signals <-chan os.Signal) spool.End {
 	end := spool.End{Started: time.Now().UTC(), Host: w.host}
-	fail := func(err error) spool.End {
-		end.Failure, end.Exit.Code, end.Ended = err.Error(), 126, time.Now().UTC()
-		return end
-	}
 	if err := w.spool.PutFiles(w.task); err != nil {
-		return fail(err)
+		return failed(end, err)
 	}
 	for _, c := range w.task.Check {
 		if err := verify(c); err != nil {
-			return fail(err)
+			return failed(end, err)
 		}
 	}
-	stdout, err := w.output(n, "stdout")
+	for _, p := range w.task.Present {
+		if _, err := os.Stat(p.Path); err != nil {
+			return failed(end, fmt.Errorf("%s: this is not on %s: %w", p.Field, w.host, err))
+		}
+	}
+	stdout, stderr, err := w.outputs(n)
 	if err != nil {
-		return fail(err)
+		return failed(end, err)
 	}
 	defer stdout.Close()
-	stderr, err := w.output(n, "stderr")
-	if err != nil {
-		return fail(err)
-	}
 	defer stderr.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	if w.task.Timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(w.task.Timeout))
-		defer cancel()
-	}
-	cmd := exec.CommandContext(ctx, w.task.Argv[0], w.task.Argv[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = w.task.Directory, stdout, stderr
-	cmd.Env = w.environment(n)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = 5 * time.Second
-	if err := cmd.Start(); err != nil {
-		return fail(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	for {
-		select {
-		case s := <-signals:
-			end.Told = true
-			_ = syscall.Kill(-cmd.Process.Pid, s.(syscall.Signal))
-		case err := <-done:
-			end.Ended = time.Now().UTC()
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				end.Timeout = true
-				_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-			}
-			status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
-			switch {
-			case ok && status.Signaled():
-				end.Exit.Signal = int(status.Signal())
-			case ok:
-				end.Exit.Code = status.ExitStatus()
-			default:
-				end.Failure, end.Exit.Code = fmt.Sprint(err), 126
-			}
-			_ = errors.Join(stdout.Sync(), stderr.Sync())
-			// The batch system signals all processes of a job, one after the other.
-			end.Told = end.Told || len(signals) > 0
-			return end
-		}
-	}
+	s := &stage{dir: w.task.Directory, stdout: stdout, stderr: stderr, signals: signals}
+	end = w.surrounded(s, n, end)
+	w.after(s, n, end)
+	end.Told = end.Told || s.told && !end.Success()
+	_ = errors.Join(stdout.Sync(), stderr.Sync())
+	return end
 }
 
-func (w *wrapper) output(n int, stream string) (*os.File, error) {
-	return os.OpenFile(w.spool.OutputPath(w.member.Job, w.member.Step, n, stream), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// surrounded runs what comes before the user's program, and then that.
+func (w *wrapper) surrounded(s *stage, n int, end spool.End) spool.End {
+	err := w.before(s, n)
+	var env []string
+	if err == nil {
+		env, err = w.setUp(s, n)
+	}
+	if errors.Is(err, errTold) {
+		end.Told, end.Exit.Signal, end.Ended = true, int(syscall.SIGTERM), time.Now().UTC()
+		return end
+	}
+	if err != nil {
+		return failed(end, err)
+	}
+	done, err := s.run(process{
+		argv: w.task.Argv, env: env, stdout: s.stdout, stderr: s.stderr, timeout: time.Duration(w.task.Timeout), most: int64(w.task.Output),
+	})
+	if err != nil {
+		return failed(end, err)
+	}
+	end.Exit, end.Timeout, end.Output, end.Told, end.Ended = done.exit, done.timeout, done.output, s.told, time.Now().UTC()
+	return end
 }
 
 // verify checks that a file still has the bytes that were signed.
@@ -263,7 +244,8 @@ var passed = []string{"HOME", "USER", "LOGNAME", "SHELL", "TZ", "TMPDIR", "HOSTN
 
 const defaultPath = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
-func (w *wrapper) environment(n int) []string {
+// given is what a start has of the batch system and of the wrapper itself.
+func (w *wrapper) given(n int) map[string]string {
 	env := map[string]string{"PATH": defaultPath, "LANG": "C.UTF-8"}
 	for _, pair := range w.env {
 		name, value, _ := strings.Cut(pair, "=")
@@ -272,15 +254,29 @@ func (w *wrapper) environment(n int) []string {
 			env[name] = value
 		}
 	}
+	// Some batch systems give only one of them; ch-run(1) needs USER.
+	for _, same := range [][2]string{{"USER", "LOGNAME"}, {"LOGNAME", "USER"}} {
+		if env[same[0]] == "" && env[same[1]] != "" {
+			env[same[0]] = env[same[1]]
+		}
+	}
 	for _, name := range w.sub.DirectoryVariables {
 		if env[name] != "" { // the agent did not submit from there
 			env[name] = w.task.Directory
 		}
 	}
-	for name, value := range w.task.Environment {
-		env[name] = value
-	}
 	env["HPCSERA_ATTEMPT"] = strconv.Itoa(w.member.Attempt + n - w.member.N)
+	return env
+}
+
+// environment is what is given, and what was signed over it.
+func (w *wrapper) environment(n int) map[string]string {
+	env := w.given(n)
+	maps.Copy(env, w.task.Environment)
+	return env
+}
+
+func pairs(env map[string]string) []string {
 	list := make([]string, 0, len(env))
 	for name, value := range env {
 		list = append(list, name+"="+value)
