@@ -10,12 +10,20 @@ type Facts struct {
 	Cluster       string  `json:"cluster,omitempty"`
 	Queues        []Queue `json:"queues,omitempty"`
 	// OtherQueues says that there may be queues which are not among Queues.
-	OtherQueues  bool   `json:"other_queues,omitempty"`
-	Nodes        *Nodes `json:"nodes,omitempty"`
-	Jobs         *Load  `json:"jobs,omitempty"`
-	LargestArray int    `json:"largest_array,omitempty"` // members that one submission may have
+	OtherQueues  bool      `json:"other_queues,omitempty"`
+	Nodes        *Nodes    `json:"nodes,omitempty"`
+	Jobs         *Load     `json:"jobs,omitempty"`
+	LargestArray int       `json:"largest_array,omitempty"` // members that one submission may have
+	Software     *Software `json:"software,omitempty"`
 	// FromCron says that the agent runs now and then, so orders wait for its next run.
 	FromCron bool `json:"from_cron,omitempty"`
+}
+
+// Software is what an agent's settings provide for programs.
+type Software struct {
+	Containers bool `json:"containers"`
+	Spack      bool `json:"spack"`
+	MPI        bool `json:"mpi"` // a launch line
 }
 
 // Nodes counts the nodes of a site.

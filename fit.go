@@ -2,6 +2,7 @@ package hpcsera
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -12,6 +13,9 @@ import (
 // attributes of the batch system, such as a quality of service, may lift
 // those of a queue, so with either nothing but the queue's name is looked at.
 func (f Facts) Takes(site string, r RunPart, m Manifest) error {
+	if err := f.Software.runs(site, m); err != nil {
+		return err
+	}
 	needs := batchNeeds(r, m)
 	if len(f.Queues) == 0 || len(needs) == 0 || r.Attributes.ReservationID != "" {
 		return nil
@@ -45,6 +49,29 @@ func (f Facts) Takes(site string, r RunPart, m Manifest) error {
 		}
 	}
 	return refusal.Hint("No queue there takes more than you asked for; ask for less, or name another site.")
+}
+
+// runs says whether the agent has what a code part cannot do without; nil tells
+// nothing.
+func (s *Software) runs(site string, m Manifest) error {
+	if s == nil {
+		return nil
+	}
+	launched := slices.ContainsFunc(m.Plan(), func(step Step) bool { return step.Launcher == "mpi" })
+	for _, c := range []struct {
+		needed, has          bool
+		field, what, setting string
+	}{
+		{m.Container != nil, s.Containers, "container", "runs no containers", "container"},
+		{m.SpackEnvironment != "", s.Spack, "spack_environment", "knows no Spack", "spack_init"},
+		{launched, s.MPI, "launcher", "has no launch line for MPI programs", "launcher"},
+	} {
+		if c.needed && !c.has {
+			return Errorf(NotSupportedBySite, "the agent at %s %s.", site, c.what).At(c.field).
+				Hint("Name another site, or set %s in that agent's agent.yaml.", c.setting)
+		}
+	}
+	return nil
 }
 
 // queues returns those that a job can get into: the one it names, else the

@@ -108,3 +108,30 @@ func TestFactsCanAlwaysBeTold(t *testing.T) {
 		t.Errorf("the facts themselves were changed: %+v", q)
 	}
 }
+
+func TestWhatTheAgentDoesNotProvideIsRefused(t *testing.T) {
+	image := hpcsera.Manifest{Container: &hpcsera.Container{}}
+	spack := hpcsera.Manifest{SpackEnvironment: "cfd"}
+	mpi := hpcsera.Manifest{Steps: []hpcsera.Step{{Name: "a", Type: hpcsera.BatchStep, Program: hpcsera.Program{Launcher: "mpi"}}}}
+	all := hpcsera.Software{Containers: true, Spack: true, MPI: true}
+	for field, c := range map[string]struct {
+		m    hpcsera.Manifest
+		take func(*hpcsera.Software)
+	}{
+		"container":         {image, func(s *hpcsera.Software) { s.Containers = false }},
+		"spack_environment": {spack, func(s *hpcsera.Software) { s.Spack = false }},
+		"launcher":          {mpi, func(s *hpcsera.Software) { s.MPI = false }},
+	} {
+		less := all
+		c.take(&less)
+		for told, f := range map[string]hpcsera.Facts{"nothing": {}, "all": {Software: &all}} {
+			if err := f.Takes("gwdg", hpcsera.RunPart{}, c.m); err != nil {
+				t.Errorf("%s, where %s is told: got %v, want it taken", field, told, err)
+			}
+		}
+		expectField(t, field, hpcsera.Facts{Software: &less}.Takes("gwdg", hpcsera.RunPart{}, c.m), hpcsera.NotSupportedBySite, field)
+		if err := (hpcsera.Facts{Software: &less}).Takes("gwdg", hpcsera.RunPart{}, hpcsera.Manifest{}); err != nil {
+			t.Errorf("%s is not asked for: got %v", field, err)
+		}
+	}
+}

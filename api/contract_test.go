@@ -47,6 +47,8 @@ var types = map[string]struct {
 	"BulkAnswer":       {reflect.TypeFor[hpcsera.BulkAnswer](), true},
 	"BulkRequest":      {reflect.TypeFor[hpcsera.BulkRequest](), true},
 	"ClientList":       {reflect.TypeFor[hpcsera.ClientList](), true},
+	"Commands":         {reflect.TypeFor[hpcsera.Commands](), false},
+	"Container":        {reflect.TypeFor[hpcsera.Container](), false},
 	"CodeEntry":        {reflect.TypeFor[hpcsera.CodeEntry](), true},
 	"CodeList":         {reflect.TypeFor[hpcsera.CodeList](), true},
 	"CodeRef":          {reflect.TypeFor[hpcsera.CodeRef](), true},
@@ -161,8 +163,8 @@ func TestEnumsAreTheRootPackagesLists(t *testing.T) {
 	doc := contract(t)
 	for name, want := range map[string][]string{
 		"State": texts(hpcsera.States), "Reason": texts(hpcsera.Reasons),
-		"Desired":  {"run", "hold", "cancel"},
-		"Outcome":  texts([]hpcsera.Outcome{hpcsera.Applied, hpcsera.Duplicate, hpcsera.Stale, hpcsera.UnknownJob, hpcsera.Illegal}),
+		"Desired":  texts(hpcsera.Desires),
+		"Outcome":  texts([]hpcsera.Outcome{hpcsera.Applied, hpcsera.Duplicate, hpcsera.Stale, hpcsera.UnknownJob, hpcsera.Illegal, hpcsera.CalledOff}),
 		"StepType": texts([]hpcsera.StepType{hpcsera.LoginStep, hpcsera.BatchStep}),
 	} {
 		var got []string

@@ -65,6 +65,21 @@ var batchSystems = map[string]func(t *testing.T) (settings, env []string){
 	},
 }
 
+// newLoginOn is newLogin at one of them.
+func newLoginOn(t *testing.T, d *deployment, name string) *login {
+	t.Helper()
+	settings, env := batchSystems[name](t)
+	if name == byFile {
+		var err error
+		if name, err = filepath.Abs("../examples/custom-schedulers/slurm.yaml"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := newLogin(t, d, name, settings...)
+	l.env = append(l.env, env...)
+	return l
+}
+
 func self(t *testing.T) string {
 	t.Helper()
 	path, err := os.Executable()
@@ -89,17 +104,8 @@ func TestTheMainJobRunsOnEveryBatchSystem(t *testing.T) {
 	for name := range maps.Keys(batchSystems) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			settings, env := batchSystems[name](t)
 			d := newDeployment(t, "", "")
-			setting := name
-			if name == byFile {
-				var err error
-				if setting, err = filepath.Abs("../examples/custom-schedulers/slurm.yaml"); err != nil {
-					t.Fatal(err)
-				}
-			}
-			l := newLogin(t, d, setting, settings...)
-			l.env = append(l.env, env...)
+			l := newLoginOn(t, d, name)
 			good, bad := l.approveWide(t, "good", marking("echo out; pwd")), l.approveWide(t, "bad", marking("echo err >&2; exit 3"))
 			// While the server does not know the queues, the batch system alone can say.
 			refused := l.submit(t, good, withRun(func(r *hpcsera.RunPart) { r.Attributes.QueueName = "nope" }))

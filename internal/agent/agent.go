@@ -123,7 +123,7 @@ func New(d Deps) (*Agent, error) {
 	}
 	a.state = newBoard(d.Config.StateDir)
 	a.takeover = deadInstance(d.Config.StateDir, host)
-	a.facts.Store(&hpcsera.Facts{Version: d.Version, Host: host, System: d.Batch.System(), FromCron: d.Config.once})
+	a.facts.Store(&hpcsera.Facts{Version: d.Version, Host: host, System: d.Batch.System(), FromCron: d.Config.once, Software: d.Config.software()})
 	a.engine = newEngine(a)
 	head := journal.Entry{Instance: a.instance, Host: host, At: time.Now().UTC()}
 	if a.journal, err = journal.Open(a.journalDir(), head, a.engine.fold); err != nil {

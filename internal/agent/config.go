@@ -351,6 +351,11 @@ func (c Config) Check() error {
 	return c.Container.Check()
 }
 
+// software is what these settings provide for programs.
+func (c Config) software() *hpcsera.Software {
+	return &hpcsera.Software{Containers: c.Container.Runtime != "", Spack: c.SpackInit != "", MPI: c.Launcher != ""}
+}
+
 // Once returns the configuration of a run from cron.
 func (c Config) Once() Config {
 	c.once, c.pollWait = true, 0

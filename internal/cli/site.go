@@ -121,7 +121,24 @@ func offerText(f hpcsera.Facts) []string {
 	if f.LargestArray > 0 {
 		array = plural(f.LargestArray, "job")
 	}
-	return []string{"system", systemText(f), "nodes", nodesText(f.Nodes), "jobs", load, "largest array", array}
+	return []string{"system", systemText(f), "nodes", nodesText(f.Nodes), "jobs", load, "largest array", array, "software", offeredText(f.Software)}
+}
+
+// offeredText names what the agent provides for programs.
+func offeredText(s *hpcsera.Software) string {
+	if s == nil {
+		return ""
+	}
+	var list []string
+	for _, c := range []struct {
+		has  bool
+		name string
+	}{{s.Containers, "containers"}, {s.Spack, "Spack"}, {s.MPI, "MPI programs"}} {
+		if c.has {
+			list = append(list, c.name)
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 func systemText(f hpcsera.Facts) string {
