@@ -215,9 +215,14 @@ func newDeploymentIn(t *testing.T, data string) *deployment {
 
 func deploy(t *testing.T, data, database, failpoint string) *deployment {
 	t.Helper()
-	d := &deployment{t: t, dir: t.TempDir(), data: data, mu: &sync.Mutex{}}
-	d.addr = freeAddress(t)
-	d.url = "http://" + d.addr
+	addr := freeAddress(t)
+	return deployAt(t, addr, "http://"+addr, data, database, failpoint)
+}
+
+// deployAt listens at addr, and is known to everybody by url.
+func deployAt(t *testing.T, addr, url, data, database, failpoint string) *deployment {
+	t.Helper()
+	d := &deployment{t: t, dir: t.TempDir(), data: data, addr: addr, url: url, mu: &sync.Mutex{}}
 	d.config = filepath.Join(d.dir, "hpcserad.yaml")
 	text := fmt.Sprintf("listen: %s\npublic_url: %s\ndata_dir: %s\nadmin_socket: %s\n", d.addr, d.url, data, filepath.Join(d.dir, "admin.sock"))
 	if database != "" {
@@ -373,7 +378,18 @@ func (d *deployment) call(method, path string, in, out any, header ...string) *h
 }
 
 func (d *deployment) try(method, path string, body []byte, header []string) (*http.Response, []byte, error) {
-	req, err := http.NewRequestWithContext(context.Background(), method, d.url+"/api/v1"+path, bytes.NewReader(body))
+	return d.tryWithin(0, method, path, body, header)
+}
+
+// tryWithin gives the answer a limit; 0 is none.
+func (d *deployment) tryWithin(limit time.Duration, method, path string, body []byte, header []string) (*http.Response, []byte, error) {
+	ctx := context.Background()
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, d.url+"/api/v1"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err
 	}
