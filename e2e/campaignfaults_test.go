@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,7 +26,11 @@ func faultOf(kind string) fault {
 	return faults[slices.IndexFunc(faults, func(f fault) bool { return f.kind == kind })]
 }
 
-var faults = []fault{
+// faults are all that a campaign may meet. What a kind may truly do to a job is
+// told in test/chaoscheck.
+var faults = slices.Concat(processFaults, networkFaults, batchFaults, diskFaults)
+
+var processFaults = []fault{
 	{"agent killed", 6, nil, func(c *campaign, _ blow, _ *hit) func() {
 		p := c.current()
 		p.kill()
@@ -33,7 +38,7 @@ var faults = []fault{
 		return c.keepAgent
 	}},
 	{"agent stopped", 3, nil, func(c *campaign, _ blow, _ *hit) func() { return freeze(c.current()) }},
-	{"agent doubled", 2, nil, doubleAgent},
+	{"agent doubled", 1, nil, doubleAgent},
 	{"server killed", 6, nil, func(c *campaign, b blow, _ *hit) func() {
 		s := c.servers[b.dice%uint64(len(c.servers))]
 		s.kill()
@@ -42,6 +47,55 @@ var faults = []fault{
 	{"server stopped", 3, nil, func(c *campaign, b blow, _ *hit) func() {
 		return freeze(c.servers[b.dice%uint64(len(c.servers))].process())
 	}},
+	{"database crashed", 3, func(c *campaign) bool { return c.database != nil }, func(c *campaign, _ blow, _ *hit) func() {
+		c.database.do("crash")
+		return func() { c.database.do("up") }
+	}},
+	{"wrapper killed", 2, nil, func(c *campaign, b blow, h *hit) func() { return c.signalOne(b, h, c.isWrapper, syscall.SIGKILL) }},
+	{"wrapper stopped", 2, nil, func(c *campaign, b blow, h *hit) func() { return c.signalOne(b, h, c.isWrapper, syscall.SIGSTOP) }},
+	{"program killed", 2, nil, func(c *campaign, b blow, h *hit) func() { return c.signalOne(b, h, c.isProgram, syscall.SIGKILL) }},
+	{"program stopped", 2, nil, func(c *campaign, b blow, h *hit) func() { return c.signalOne(b, h, c.isProgram, syscall.SIGSTOP) }},
+}
+
+var networkFaults = []fault{
+	{"network cut", 4, nil, func(c *campaign, _ blow, _ *hit) func() {
+		c.front.change(func(w *weather) { w.cut = true })
+		return func() { c.front.change(func(w *weather) { w.cut = false }) }
+	}},
+	{"weather bad", 6, nil, func(c *campaign, b blow, _ *hit) func() {
+		rate := func(n uint) int { return int(b.dice >> (8 * n) % 30) }
+		c.front.change(func(w *weather) {
+			*w = weather{lostRequest: rate(0), lostAnswer: rate(1), truncated: rate(2), doubled: rate(3), delayed: rate(4), applied: w.applied, cut: w.cut}
+		})
+		return func() { c.front.change(func(w *weather) { *w = weather{applied: w.applied, cut: w.cut} }) }
+	}},
+	{"writes failed but applied", 4, nil, func(c *campaign, _ blow, _ *hit) func() {
+		c.front.change(func(w *weather) { w.applied = true })
+		return func() { c.front.change(func(w *weather) { w.applied = false }) }
+	}},
+}
+
+var batchFaults = []fault{
+	{"controller crashed", 3, nil, func(c *campaign, _ blow, _ *hit) func() {
+		c.batch.do("kill-controller")
+		return func() { c.batch.do("start-controller") }
+	}},
+	{"controller stopped", 3, nil, func(c *campaign, _ blow, _ *hit) func() { return c.freezeDaemon("slurmctld", "sge_qmaster") }},
+	{"node killed", 2, nil, func(c *campaign, _ blow, _ *hit) func() {
+		c.batch.do("kill-node")
+		return func() { c.batch.do("start-node") }
+	}},
+	{"node stopped", 2, nil, func(c *campaign, _ blow, _ *hit) func() { return c.freezeDaemon("slurmd-n1", "sge_execd") }},
+	{"submit command hangs, queues later", 3, nil, func(c *campaign, _ blow, _ *hit) func() { return c.bend("hangs") }},
+	{"submit command answers late", 2, nil, func(c *campaign, _ blow, _ *hit) func() { return c.bend("late") }},
+	{"submit command fails but has queued", 3, nil, func(c *campaign, _ blow, _ *hit) func() { return c.bend("queues") }},
+	{"submit command fails", 2, nil, func(c *campaign, _ blow, _ *hit) func() { return c.bend("fails") }},
+}
+
+var diskFaults = []fault{
+	{"home full", 2, nil, func(c *campaign, _ blow, _ *hit) func() { return c.fill(c.disk) }},
+	{"store full", 2, nil, func(c *campaign, _ blow, _ *hit) func() { return c.fill(c.store) }},
+	{"listing of the spool late", 3, nil, lateListing},
 }
 
 // freeze stops a process until it is mended.
@@ -131,4 +185,99 @@ esac
 `, file, command)
 }
 
-var _ = time.Second
+// bend has the submit command misbehave.
+func (c *campaign) bend(how string) func() {
+	if err := os.WriteFile(c.shim, []byte(how), 0o644); err != nil {
+		c.t.Error(err)
+	}
+	return func() {
+		if err := os.Remove(c.shim); err != nil {
+			c.t.Error(err)
+		}
+	}
+}
+
+// freezeDaemon stops one of the batch system's daemons.
+func (c *campaign) freezeDaemon(slurm, gridengine string) func() {
+	daemon := map[string]string{"slurm": slurm, "gridengine": gridengine}[c.batch.script]
+	if !c.batch.signal(daemon, syscall.SIGSTOP) {
+		return nil
+	}
+	return func() { c.batch.signal(daemon, syscall.SIGCONT) }
+}
+
+// fill takes all room of a disk.
+func (c *campaign) fill(disk string) func() {
+	ballast := filepath.Join(disk, "ballast")
+	fill(c.t, ballast)
+	return func() {
+		if err := os.Remove(ballast); err != nil {
+			c.t.Error(err)
+		}
+	}
+}
+
+// lateListing keeps the agent from seeing its inbox, as the cache of a network
+// file system does; half a minute, whatever the plan says.
+func lateListing(c *campaign, _ blow, _ *hit) func() {
+	file := filepath.Join(filepath.Dir(c.agent), "failpoints")
+	gate := filepath.Join(filepath.Dir(c.markers), fmt.Sprintf("listing-%d", time.Now().UnixNano()))
+	if err := os.WriteFile(file, []byte("agent.before-listing=pause:"+gate), 0o644); err != nil {
+		c.t.Error(err)
+	}
+	return func() {
+		time.Sleep(lateness)
+		if err := errors.Join(os.Remove(file), os.WriteFile(gate, nil, 0o644)); err != nil {
+			c.t.Error(err)
+		}
+	}
+}
+
+// lateness is how long a listing is late.
+const lateness = 25 * time.Second
+
+// isWrapper reports whether a process is a wrapper, which runs from the spool
+// of its own account, and isProgram whether it is a job's program.
+func (c *campaign) isWrapper(_ map[string]string, program string) bool {
+	return strings.HasPrefix(program, filepath.Join(c.l.spool, "bin")+"/")
+}
+
+func (c *campaign) isProgram(environ map[string]string, _ string) bool {
+	return environ["HPCSERA_JOB_ID"] != "" && strings.HasPrefix(environ["HPCSERA_DIR"], c.l.home+"/")
+}
+
+// signalOne sends a signal to one process of the account. What it stops is let
+// go on later.
+func (c *campaign) signalOne(b blow, h *hit, fits func(map[string]string, string) bool, s syscall.Signal) func() {
+	pids := c.processes(fits)
+	if len(pids) == 0 {
+		return nil
+	}
+	pid := pids[b.dice%uint64(len(pids))]
+	h.Job = c.jobOf(pid)
+	still := func(text string) bool {
+		program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		return err == nil && fits(variables(text), program)
+	}
+	if !signalIf(pid, s, still) {
+		return nil
+	}
+	return func() {
+		if s == syscall.SIGSTOP {
+			signalIf(pid, syscall.SIGCONT, still)
+		}
+	}
+}
+
+// jobOf is the job that a program or its wrapper works for; "" where the
+// wrapper has not begun it.
+func (c *campaign) jobOf(pid int) (job string) {
+	for _, p := range c.processes(c.isProgram) {
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p))
+		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p))
+		if p == pid || strings.Contains(string(status), fmt.Sprintf("\nPPid:\t%d\n", pid)) {
+			job = variables(string(environ))["HPCSERA_JOB_ID"]
+		}
+	}
+	return job
+}

@@ -70,7 +70,7 @@ func draw(seed uint64, system string, jobs int, kinds []fault) plan {
 		weight += k.weight
 	}
 	for at := time.Duration(0); at < lasts+10*time.Second; {
-		b := blow{after: within(500*time.Millisecond, 5*time.Second), lasts: within(200*time.Millisecond, 6*time.Second), dice: dice.Uint64()}
+		b := blow{after: within(200*time.Millisecond, 3*time.Second), lasts: within(200*time.Millisecond, 6*time.Second), dice: dice.Uint64()}
 		if dice.IntN(8) == 0 {
 			b.lasts = within(10*time.Second, 20*time.Second)
 		}
