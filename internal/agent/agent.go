@@ -72,7 +72,6 @@ type Agent struct {
 	binary   string
 	host     string
 	instance string
-	takeover string       // an instance on this host whose process is dead
 	granted  atomic.Int64 // this instance's term; 0 before
 	facts    atomic.Pointer[hpcsera.Facts]
 	lastList string // the status list that was last looked at; the work loop's own
@@ -118,7 +117,6 @@ func New(d Deps) (*Agent, error) {
 		return nil, err
 	}
 	a.state = newBoard(d.Config.StateDir)
-	a.takeover = deadInstance(d.Config.StateDir, host)
 	a.facts.Store(&hpcsera.Facts{Version: d.Version, Host: host, System: d.Batch.System(), FromCron: d.Config.once})
 	a.engine = newEngine(a)
 	if err := finishAside(a.journalDir()); err != nil {

@@ -60,7 +60,8 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 		return err
 	}
 	if req.Term == 0 {
-		req.Takeover, req.Wait = a.takeover, 0
+		// One that was alive when this one started may have died since.
+		req.Takeover, req.Wait = deadInstance(a.config.StateDir, a.host), 0
 	}
 	if facts {
 		req.Facts = a.facts.Load()
