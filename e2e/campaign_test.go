@@ -22,18 +22,20 @@ const patience = 15 * time.Minute
 type campaign struct {
 	t        *testing.T
 	name     string // of the batch system's driver
+	many     int    // jobs of the whole campaign
 	plan     plan
 	d        *deployment   // as its users see it: through the proxy
 	servers  []*deployment // the replicas
 	l        *login
 	front    *faultProxy
 	batch    *bed
-	database *bed // nil with SQLite
+	database *bed   // nil with SQLite
+	open     string // a folder that everybody can read and no fault reaches
 	markers  string
 	codes    []string
 	disk     string // with the account's home
 	store    string // with the server's files
-	agent    string // the program: a copy of its own, for failpoints
+	programs string // of their own: with clocks that can be stepped, and for failpoints
 	shim     string // says what the submit command does
 
 	mu     sync.Mutex
@@ -66,7 +68,7 @@ func TestFaultCampaign(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				// Which database stands behind which batch system, the seed says.
-				c := newCampaign(t, seed, name, (int(seed)+i)%2 == 0, (int(jobs)+1-i)/2)
+				c := newCampaign(t, seed, name, (int(seed)+i)%2 == 0, int(jobs), (int(jobs)+1-i)/2)
 				c.run()
 				c.collect(own)
 			})
@@ -92,18 +94,19 @@ func number(t *testing.T, variable string, otherwise uint64) uint64 {
 	return n
 }
 
-func newCampaign(t *testing.T, seed uint64, name string, replicas bool, jobs int) *campaign {
+func newCampaign(t *testing.T, seed uint64, name string, replicas bool, many, jobs int) *campaign {
 	t.Helper()
-	c := &campaign{t: t, name: name, busy: map[string]bool{}, ran: map[string][]*process{}, disk: smallDisk(t, "128m"), store: smallDisk(t, "128m")}
-	open := openDir(t)
-	c.markers = filepath.Join(open, "markers")
+	c := &campaign{t: t, name: name, many: many, busy: map[string]bool{}, ran: map[string][]*process{}, disk: smallDisk(t, "128m"), store: smallDisk(t, "128m")}
+	c.open = openDir(t)
+	c.markers = filepath.Join(c.open, "markers")
 	write(t, c.markers, "", 0o666)
 	if err := os.Chmod(c.markers, 0o666); err != nil {
 		t.Fatal(err)
 	}
 	c.front = newFaultProxy(t, seed)
+	c.build()
 	c.serve(replicas)
-	c.enrol(open)
+	c.enrol()
 	var kinds []fault
 	for _, f := range faults {
 		if f.fits == nil || f.fits(c) {
@@ -112,6 +115,18 @@ func newCampaign(t *testing.T, seed uint64, name string, replicas bool, jobs int
 	}
 	c.plan = draw(seed, name, jobs, kinds)
 	return c
+}
+
+// build makes the programs. Those of the server take a minute more.
+func (c *campaign) build() {
+	c.programs = filepath.Join(c.open, "programs")
+	if err := os.Mkdir(c.programs, 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	withClock(c.t, c.programs, "hpcsera-agent")
+	if large(c) {
+		withClock(c.t, c.programs, "hpcserad")
+	}
 }
 
 // serve starts the server: one on SQLite, or two replicas on PostgreSQL.
@@ -124,6 +139,11 @@ func (c *campaign) serve(replicas bool) {
 	addr := freeAddress(t)
 	c.front.front(addr)
 	c.d = deployAt(t, addr, c.front.url, filepath.Join(c.store, "data"), url, "")
+	if large(c) {
+		c.d.stopServer()
+		c.d.program, c.d.extra = filepath.Join(c.programs, "hpcserad"), []string{"HPCSERA_CLOCK=" + c.clock("server")}
+		c.d.startServer("")
+	}
 	c.servers = []*deployment{c.d}
 	if replicas {
 		c.servers = append(c.servers, c.d.replica(t))
@@ -134,28 +154,17 @@ func (c *campaign) serve(replicas bool) {
 	}
 }
 
-// enrol makes the account, whose agent runs a copy of its program.
-func (c *campaign) enrol(open string) {
+// enrol makes the account.
+func (c *campaign) enrol() {
 	t := c.t
-	agentDir := filepath.Join(open, "agent")
-	if err := os.Mkdir(agentDir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	c.agent = filepath.Join(agentDir, "hpcsera-agent")
-	if out, err := exec.Command("cp", filepath.Join(bin, "hpcsera-agent"), c.agent).CombinedOutput(); err != nil {
-		t.Fatalf("cp: %v %s", err, out)
-	}
-	command, settings := "qsub", "gridengine"
+	command := "sbatch"
 	if c.name == "slurm" {
-		command, settings = "sbatch", "slurm"
-	}
-	if c.name == "slurm" {
-		c.batch = newBed(t, settings, "--dbd", "--nodes", "2", "--min-job-age", "5")
+		c.batch = newBed(t, "slurm", "--dbd", "--nodes", "2", "--min-job-age", "5")
 	} else {
-		c.batch = newBed(t, settings)
+		command, c.batch = "qsub", newBed(t, "gridengine")
 	}
-	c.shim = filepath.Join(open, "shim")
-	path := filepath.Join(open, command)
+	c.shim = filepath.Join(c.open, "shim")
+	path := filepath.Join(c.open, command)
 	write(t, path, shim(c.shim, command), 0o755)
 	as := aliceOf(t)
 	c.l = newLoginAs(t, c.d, c.name, c.disk, as, c.batch.env, "submit_timeout: 5s", "query_timeout: 10s",
@@ -175,7 +184,6 @@ func (c *campaign) run() {
 	})
 	both.Go(c.storm)
 	both.Wait()
-	c.heal()
 	c.wait()
 }
 
@@ -230,6 +238,9 @@ func (c *campaign) end(kind string) {
 // heal leaves nothing broken but what was lost.
 func (c *campaign) heal() {
 	c.front.change(func(w *weather) { *w = weather{} })
+	for _, s := range c.servers {
+		c.revive(s)
+	}
 	c.keepAgent()
 }
 
@@ -237,7 +248,7 @@ func (c *campaign) heal() {
 // never ends by itself is cancelled.
 func (c *campaign) wait() {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(2 * time.Second) {
-		c.keepAgent()
+		c.heal()
 		open := 0
 		for _, j := range c.jobs() {
 			if j.State.Final() {
@@ -273,7 +284,7 @@ func (c *campaign) known(id string) *asked {
 
 // startAgent starts the agent's daemon.
 func (c *campaign) startAgent() *process {
-	p := startCommand(c.t, c.l.as, c.l.env, c.agent, "run")
+	p := startCommand(c.t, c.l.as, append(c.l.env, "HPCSERA_CLOCK="+c.clock("agent")), filepath.Join(c.programs, "hpcsera-agent"), "run")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.living = p

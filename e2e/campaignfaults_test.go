@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -28,7 +29,7 @@ func faultOf(kind string) fault {
 
 // faults are all that a campaign may meet. What a kind may truly do to a job is
 // told in test/chaoscheck.
-var faults = slices.Concat(processFaults, networkFaults, batchFaults, diskFaults)
+var faults = slices.Concat(processFaults, networkFaults, batchFaults, diskFaults, clockFaults)
 
 var processFaults = []fault{
 	{"agent killed", 6, nil, func(c *campaign, _ blow, _ *hit) func() {
@@ -39,6 +40,7 @@ var processFaults = []fault{
 	}},
 	{"agent stopped", 3, nil, func(c *campaign, _ blow, _ *hit) func() { return freeze(c.current()) }},
 	{"agent doubled", 1, nil, doubleAgent},
+	{"agent with yesterday's journal", 2, nil, yesterday},
 	{"server killed", 6, nil, func(c *campaign, b blow, _ *hit) func() {
 		s := c.servers[b.dice%uint64(len(c.servers))]
 		s.kill()
@@ -81,6 +83,14 @@ var batchFaults = []fault{
 		return func() { c.batch.do("start-controller") }
 	}},
 	{"controller stopped", 3, nil, func(c *campaign, _ blow, _ *hit) func() { return c.freezeDaemon("slurmctld", "sge_qmaster") }},
+	{"controller put back from a snapshot", 1, large, func(c *campaign, _ blow, _ *hit) func() {
+		c.batch.do("kill-controller", "--snapshot")
+		c.batch.do("start-controller")
+		return func() {
+			c.batch.do("kill-controller")
+			c.batch.do("start-controller", "--rollback")
+		}
+	}},
 	{"node killed", 2, nil, func(c *campaign, _ blow, _ *hit) func() {
 		c.batch.do("kill-node")
 		return func() { c.batch.do("start-node") }
@@ -89,6 +99,7 @@ var batchFaults = []fault{
 	{"submit command hangs, queues later", 3, nil, func(c *campaign, _ blow, _ *hit) func() { return c.bend("hangs") }},
 	{"submit command answers late", 2, nil, func(c *campaign, _ blow, _ *hit) func() { return c.bend("late") }},
 	{"submit command fails but has queued", 3, nil, func(c *campaign, _ blow, _ *hit) func() { return c.bend("queues") }},
+	{"command of the batch system killed", 3, nil, killCommand},
 	{"submit command fails", 2, nil, func(c *campaign, _ blow, _ *hit) func() { return c.bend("fails") }},
 }
 
@@ -97,6 +108,10 @@ var diskFaults = []fault{
 	{"store full", 2, nil, func(c *campaign, _ blow, _ *hit) func() { return c.fill(c.store) }},
 	{"listing of the spool late", 3, nil, lateListing},
 }
+
+// large says whether a campaign may take its time: what the batch system has
+// forgotten is given up after minutes only.
+func large(c *campaign) bool { return c.many >= 100 }
 
 // freeze stops a process until it is mended.
 func freeze(p *process) func() {
@@ -113,6 +128,61 @@ func doubleAgent(c *campaign, _ blow, _ *hit) func() {
 		old.kill()
 		c.keepAgent()
 	}
+}
+
+// yesterday starts the agent with a journal that is older than it thinks. It
+// must notice, or do no harm; where it has noticed, the right one is put back,
+// as it says.
+func yesterday(c *campaign, _ blow, _ *hit) func() {
+	journal := filepath.Join(c.l.home, "journal")
+	older, right := filepath.Join(c.open, "older"), filepath.Join(c.open, "right")
+	shell := func(script string) {
+		if out, err := exec.Command("sh", "-ec", script, "sh", journal, older, right).CombinedOutput(); err != nil {
+			c.t.Errorf("%s: %v %s", script, err, out)
+		}
+	}
+	shell(`rm -rf "$2"; cp -a "$1" "$2"`)
+	return func() {
+		p := c.current()
+		p.kill()
+		<-p.done
+		shell(`rm -rf "$3"; mv "$1" "$3"; cp -a "$2" "$1"`)
+		p = c.startAgent()
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+			if strings.Contains(p.log.String(), "msg=connected") {
+				return // it knows from the spool what was tried
+			}
+			if p.dead() {
+				break
+			}
+		}
+		p.kill()
+		<-p.done
+		shell(`rm -rf "$1"; mv "$3" "$1"`)
+		c.keepAgent()
+	}
+}
+
+// ours reports whether a process works for this account's agent.
+func (c *campaign) ours(environ string) bool { return strings.Contains(environ, c.batch.dir) }
+
+// killCommand kills the next command that the agent calls.
+func killCommand(c *campaign, _ blow, _ *hit) func() {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", c.current().cmd.Process.Pid))
+		if err != nil {
+			c.t.Error(err)
+		}
+		for _, list := range lists {
+			children, _ := os.ReadFile(list) // a thread may have ended
+			for _, child := range strings.Fields(string(children)) {
+				if pid, _ := strconv.Atoi(child); signalIf(pid, syscall.SIGKILL, c.ours) {
+					return func() {}
+				}
+			}
+		}
+	}
+	return nil
 }
 
 func (d *deployment) process() *process {
@@ -220,8 +290,8 @@ func (c *campaign) fill(disk string) func() {
 // lateListing keeps the agent from seeing its inbox, as the cache of a network
 // file system does; half a minute, whatever the plan says.
 func lateListing(c *campaign, _ blow, _ *hit) func() {
-	file := filepath.Join(filepath.Dir(c.agent), "failpoints")
-	gate := filepath.Join(filepath.Dir(c.markers), fmt.Sprintf("listing-%d", time.Now().UnixNano()))
+	file := filepath.Join(c.programs, "failpoints")
+	gate := filepath.Join(c.open, fmt.Sprintf("listing-%d", time.Now().UnixNano()))
 	if err := os.WriteFile(file, []byte("agent.before-listing=pause:"+gate), 0o644); err != nil {
 		c.t.Error(err)
 	}

@@ -41,7 +41,7 @@ type faultProxy struct {
 
 func newFaultProxy(t *testing.T, seed uint64) *faultProxy {
 	t.Helper()
-	listener, err := net.Listen("tcp", freeAddress(t))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

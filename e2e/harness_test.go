@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -181,16 +182,17 @@ func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) 
 
 // deployment is one API server with one user, project, client and site.
 type deployment struct {
-	t      *testing.T
-	dir    string
-	data   string // the server's own folder
-	config string
-	url    string
-	addr   string
-	token  string // of client ci: all client roles
-	server *process
-	extra  []string // environment of the server
-	mu     *sync.Mutex
+	t       *testing.T
+	dir     string
+	data    string // the server's own folder
+	config  string
+	url     string
+	addr    string
+	token   string // of client ci: all client roles
+	server  *process
+	extra   []string // environment of the server
+	program string   // another build of hpcserad; "" for the one under test
+	mu      *sync.Mutex
 }
 
 // in returns the deployment for use in a subtest.
@@ -304,7 +306,7 @@ func secretIn(t *testing.T, out string) string {
 func (d *deployment) startServer(failpoint string) {
 	d.t.Helper()
 	env := append(os.Environ(), "HPCSERA_FAILPOINT="+failpoint)
-	p := start(d.t, nil, append(env, d.extra...), "hpcserad", "serve", "--config", d.config)
+	p := startCommand(d.t, nil, append(env, d.extra...), d.hpcserad(), "serve", "--config", d.config)
 	d.mu.Lock()
 	d.server = p
 	d.mu.Unlock()
@@ -323,6 +325,8 @@ func (d *deployment) startServer(failpoint string) {
 		return res.StatusCode == http.StatusOK
 	})
 }
+
+func (d *deployment) hpcserad() string { return cmp.Or(d.program, filepath.Join(bin, "hpcserad")) }
 
 func (d *deployment) stopServer() {
 	d.t.Helper()

@@ -16,12 +16,13 @@ const (
 // excuses are those of each kind of fault. What is not here excuses nothing: a
 // kill of agent or server costs no job anything.
 var excuses = map[string][]excuse{
-	"wrapper killed":     {startLost, endLost, killed},
-	"program killed":     {endLost, killed},
-	"controller crashed": {startLost, endLost, killed, nodeLost},
-	"node killed":        {startLost, endLost, killed, nodeLost},
-	"node stopped":       {startLost, endLost, killed, nodeLost},
-	"home full":          {startLost, endLost, noRoom},
+	"wrapper killed":                      {startLost, endLost, killed},
+	"program killed":                      {endLost, killed},
+	"controller crashed":                  {startLost, endLost, killed, nodeLost},
+	"controller put back from a snapshot": {startLost, endLost, killed, nodeLost},
+	"node killed":                         {startLost, endLost, killed, nodeLost},
+	"node stopped":                        {startLost, endLost, killed, nodeLost},
+	"home full":                           {startLost, endLost, noRoom},
 }
 
 // excused reports whether a fault of that kind hit the job, or all jobs while
