@@ -40,6 +40,8 @@ type campaign struct {
 
 	mu     sync.Mutex
 	asked  []*asked
+	made   []request // what was handed in
+	owed   []request // what is handed in again
 	hits   []*hit
 	busy   map[string]bool       // faults that last
 	living *process              // the agent
@@ -216,23 +218,32 @@ func (c *campaign) storm() {
 	healers.Wait()
 }
 
+// begin reports whether nothing of the same thing is broken: two faults of it
+// would mend each other.
 func (c *campaign) begin(kind string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// Two faults of one thing would mend each other.
-	family, _, _ := strings.Cut(kind, " ")
-	if c.busy[family] {
+	if c.busy[thing(kind)] {
 		return false
 	}
-	c.busy[family] = true
+	c.busy[thing(kind)] = true
 	return true
+}
+
+// thing is what a kind of fault breaks: its first word. Controller and nodes
+// are one, since neither comes up without the other.
+func thing(kind string) string {
+	word, _, _ := strings.Cut(kind, " ")
+	if word == "node" {
+		return "controller"
+	}
+	return word
 }
 
 func (c *campaign) end(kind string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	family, _, _ := strings.Cut(kind, " ")
-	delete(c.busy, family)
+	delete(c.busy, thing(kind))
 }
 
 // heal leaves nothing broken but what was lost.
@@ -249,6 +260,7 @@ func (c *campaign) heal() {
 func (c *campaign) wait() {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(2 * time.Second) {
 		c.heal()
+		c.repeat()
 		open := 0
 		for _, j := range c.jobs() {
 			if j.State.Final() {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // bed is a batch system, or a database, of a campaign's own: it may be broken.
@@ -17,6 +18,7 @@ type bed struct {
 	t      *testing.T
 	script string
 	dir    string
+	start  []string // its options
 	env    []string // what it printed
 }
 
@@ -27,7 +29,7 @@ func newBed(t *testing.T, script string, options ...string) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bed{t: t, script: script, dir: dir}
+	b := &bed{t: t, script: script, dir: dir, start: options}
 	t.Cleanup(func() {
 		if _, err := b.run("down", "--purge"); err != nil {
 			t.Error(err)
@@ -48,8 +50,7 @@ func newBed(t *testing.T, script string, options ...string) *bed {
 	return b
 }
 
-// run runs the bed's script. The bed says to the test when it fails: a fault
-// that cannot be mended is no fault of what is tested.
+// run runs the bed's script.
 func (b *bed) run(verb string, options ...string) (string, error) {
 	cmd := exec.Command("../test/testbed/"+b.script, append([]string{verb, "--dir", b.dir}, options...)...)
 	var out, errs bytes.Buffer
@@ -60,9 +61,22 @@ func (b *bed) run(verb string, options ...string) (string, error) {
 	return out.String(), nil
 }
 
-// do is run for those who need no output.
+// do breaks something.
 func (b *bed) do(verb string, options ...string) {
 	if _, err := b.run(verb, options...); err != nil {
+		b.t.Error(err)
+	}
+}
+
+// mend starts what was broken. A daemon that is slow to come, on a busy machine,
+// is waited for again.
+func (b *bed) mend(verb string, options ...string) {
+	_, err := b.run(verb, options...)
+	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); {
+		b.t.Log(err)
+		_, err = b.run("up", b.start...)
+	}
+	if err != nil {
 		b.t.Error(err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 )
@@ -15,7 +14,11 @@ import (
 // time is compiled with one line more.
 func withClock(t *testing.T, dir, program string) {
 	t.Helper()
-	source := filepath.Join(runtime.GOROOT(), "src", "time")
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := filepath.Join(strings.TrimSpace(string(root)), "src", "time")
 	const now = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
 	text := read(t, filepath.Join(source, "time.go"))
 	if !strings.Contains(text, now) {

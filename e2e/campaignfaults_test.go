@@ -29,7 +29,7 @@ func faultOf(kind string) fault {
 
 // faults are all that a campaign may meet. What a kind may truly do to a job is
 // told in test/chaoscheck.
-var faults = slices.Concat(processFaults, networkFaults, batchFaults, diskFaults, clockFaults)
+var faults = slices.Concat(processFaults, networkFaults, batchFaults, diskFaults, clockFaults, restoreFaults)
 
 var processFaults = []fault{
 	{"agent killed", 6, nil, func(c *campaign, _ blow, _ *hit) func() {
@@ -51,7 +51,7 @@ var processFaults = []fault{
 	}},
 	{"database crashed", 3, func(c *campaign) bool { return c.database != nil }, func(c *campaign, _ blow, _ *hit) func() {
 		c.database.do("crash")
-		return func() { c.database.do("up") }
+		return func() { c.database.mend("up") }
 	}},
 	{"wrapper killed", 2, nil, func(c *campaign, b blow, h *hit) func() { return c.signalOne(b, h, c.isWrapper, syscall.SIGKILL) }},
 	{"wrapper stopped", 2, nil, func(c *campaign, b blow, h *hit) func() { return c.signalOne(b, h, c.isWrapper, syscall.SIGSTOP) }},
@@ -80,20 +80,20 @@ var networkFaults = []fault{
 var batchFaults = []fault{
 	{"controller crashed", 3, nil, func(c *campaign, _ blow, _ *hit) func() {
 		c.batch.do("kill-controller")
-		return func() { c.batch.do("start-controller") }
+		return func() { c.batch.mend("start-controller") }
 	}},
 	{"controller stopped", 3, nil, func(c *campaign, _ blow, _ *hit) func() { return c.freezeDaemon("slurmctld", "sge_qmaster") }},
 	{"controller put back from a snapshot", 1, large, func(c *campaign, _ blow, _ *hit) func() {
 		c.batch.do("kill-controller", "--snapshot")
-		c.batch.do("start-controller")
+		c.batch.mend("start-controller")
 		return func() {
 			c.batch.do("kill-controller")
-			c.batch.do("start-controller", "--rollback")
+			c.batch.mend("start-controller", "--rollback")
 		}
 	}},
 	{"node killed", 2, nil, func(c *campaign, _ blow, _ *hit) func() {
 		c.batch.do("kill-node")
-		return func() { c.batch.do("start-node") }
+		return func() { c.batch.mend("start-node") }
 	}},
 	{"node stopped", 2, nil, func(c *campaign, _ blow, _ *hit) func() { return c.freezeDaemon("slurmd-n1", "sge_execd") }},
 	{"submit command hangs, queues later", 3, nil, func(c *campaign, _ blow, _ *hit) func() { return c.bend("hangs") }},
@@ -242,17 +242,23 @@ func variables(environ string) map[string]string {
 // shim is a submit command that does what a file says: hang and queue the job
 // all the same, later; be late; fail and have queued it; fail.
 func shim(file, command string) string {
+	real, timeout, refused := "/usr/bin/sbatch",
+		"sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+		"sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"
+	if command == "qsub" {
+		real, timeout, refused = "/usr/lib/gridengine/qsub",
+			"Unable to run job: failed receiving gdi request response for mid=1 (got syncron message receive timeout error).",
+			"error: commlib error: got select error (Connection refused)"
+	}
 	return fmt.Sprintf(`#!/bin/bash
-real=/usr/bin/%[2]s
-[ -x /usr/lib/gridengine/%[2]s ] && real=/usr/lib/gridengine/%[2]s
-case $(cat %[1]s 2>/dev/null) in
-hangs) setsid -f bash -c 'sleep 8; exec "$@"' late "$real" "$@" >/dev/null 2>&1 </dev/null; sleep 600 ;;
-late) sleep 3; exec "$real" "$@" ;;
-queues) "$real" "$@" >/dev/null; echo '%[2]s: error: Unable to contact the controller: Socket timed out on send/recv operation' >&2; exit 1 ;;
-fails) echo '%[2]s: error: Unable to contact the controller: Connection refused' >&2; exit 1 ;;
-*) exec "$real" "$@" ;;
+case $(cat %s 2>/dev/null) in
+hangs) setsid -f bash -c 'sleep 8; exec "$@"' late %[2]s "$@" >/dev/null 2>&1 </dev/null; sleep 600 ;;
+late) sleep 3; exec %[2]s "$@" ;;
+queues) %[2]s "$@" >/dev/null; echo '%[3]s' >&2; exit 1 ;;
+fails) echo '%[4]s' >&2; exit 1 ;;
+*) exec %[2]s "$@" ;;
 esac
-`, file, command)
+`, file, real, timeout, refused)
 }
 
 // bend has the submit command misbehave.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -71,6 +72,9 @@ func (c *campaign) ask(method, path string, in any, header ...string) (status in
 		if err != nil || res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests {
 			continue
 		}
+		if res.StatusCode == http.StatusUnauthorized && os.Getenv("HPCSERA_CHAOS_RESTORE") == "1" {
+			continue // its token was revoked by a restore; another one comes
+		}
 		return res.StatusCode, text
 	}
 	c.t.Errorf("%s %s got no answer in %v", method, path, patience)
@@ -112,6 +116,7 @@ func (c *campaign) submit(key string, dice uint64, many int) {
 		in = map[string]any{"jobs": list}
 	}
 	status, text := c.ask("POST", "/jobs", in, "Idempotency-Key", key)
+	c.remember(request{"POST", "/jobs", in, key})
 	if status != http.StatusCreated {
 		c.t.Errorf("POST /jobs: %d %s", status, text)
 		return
@@ -134,6 +139,13 @@ func (c *campaign) submit(key string, dice uint64, many int) {
 		one.Job = j.ID
 		c.asked = append(c.asked, &one)
 	}
+}
+
+// remember keeps what a user hands in again after a restore.
+func (c *campaign) remember(r request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.made = append(c.made, r)
 }
 
 func (c *campaign) pick(dice uint64, fits func(*asked) bool) *asked {
@@ -189,6 +201,7 @@ func (c *campaign) retry(key string, a *asked) {
 		c.t.Errorf("retry of job %s: %d %s", a.Job, status, text)
 		return
 	}
+	c.remember(request{"POST", "/jobs/" + a.Job + "/retry", nil, key})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = append(c.asked, &asked{Job: j.ID, Exit: a.Exit, Requeue: a.Requeue, Held: j.Desired == hpcsera.DesiredHold})

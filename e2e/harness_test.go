@@ -245,6 +245,12 @@ func deployAt(t *testing.T, addr, url, data, database, failpoint string) *deploy
 	return d
 }
 
+func (d *deployment) setToken(token string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.token = token
+}
+
 func (d *deployment) newToken(args ...string) string {
 	d.t.Helper()
 	out := d.admin(append([]string{"token", "create", "--user", "alice", "--project", "cfd", "--client", "ci"}, args...)...)
@@ -397,7 +403,9 @@ func (d *deployment) tryWithin(limit time.Duration, method, path string, body []
 	if err != nil {
 		return nil, nil, err
 	}
+	d.mu.Lock()
 	req.Header.Set("Authorization", "Bearer "+d.token)
+	d.mu.Unlock()
 	req.Header.Set("Content-Type", "application/json")
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])

@@ -9,8 +9,8 @@ import (
 
 // tally is the sum over all deployments.
 type tally struct {
-	jobs, attempts, cancelled, requeue, retried, lost, doubled, unknown, gone, breaches int
-	states, faults                                                                      map[string]int
+	jobs, attempts, cancelled, requeue, lost, doubled, unknown, gone, breaches int
+	states, faults                                                             map[string]int
 }
 
 func newTally() *tally { return &tally{states: map[string]int{}, faults: map[string]int{}} }
