@@ -63,6 +63,7 @@ func TestFaultCampaign(t *testing.T) {
 		t.Fatal(err)
 	}
 	var folders []string
+	programs := build(t, int(jobs))
 	t.Run("systems", func(t *testing.T) {
 		for i, name := range []string{"slurm", "sge"} {
 			own := filepath.Join(folder, name)
@@ -70,7 +71,7 @@ func TestFaultCampaign(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				// Which database stands behind which batch system, the seed says.
-				c := newCampaign(t, seed, name, (int(seed)+i)%2 == 0, int(jobs), (int(jobs)+1-i)/2)
+				c := newCampaign(t, seed, name, (int(seed)+i)%2 == 0, programs, int(jobs), (int(jobs)+1-i)/2)
 				c.run()
 				c.collect(own)
 			})
@@ -96,9 +97,10 @@ func number(t *testing.T, variable string, otherwise uint64) uint64 {
 	return n
 }
 
-func newCampaign(t *testing.T, seed uint64, name string, replicas bool, many, jobs int) *campaign {
+func newCampaign(t *testing.T, seed uint64, name string, replicas bool, programs string, many, jobs int) *campaign {
 	t.Helper()
-	c := &campaign{t: t, name: name, many: many, busy: map[string]bool{}, ran: map[string][]*process{}, disk: smallDisk(t, "128m"), store: smallDisk(t, "128m")}
+	size := fmt.Sprintf("%dm", 128+jobs/2)
+	c := &campaign{t: t, name: name, many: many, busy: map[string]bool{}, ran: map[string][]*process{}, disk: smallDisk(t, size), store: smallDisk(t, size)}
 	c.open = openDir(t)
 	c.markers = filepath.Join(c.open, "markers")
 	write(t, c.markers, "", 0o666)
@@ -106,7 +108,10 @@ func newCampaign(t *testing.T, seed uint64, name string, replicas bool, many, jo
 		t.Fatal(err)
 	}
 	c.front = newFaultProxy(t, seed)
-	c.build()
+	c.programs = filepath.Join(c.open, "programs")
+	if out, err := exec.Command("cp", "-a", programs, c.programs).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v %s", err, out)
+	}
 	c.serve(replicas)
 	c.enrol()
 	var kinds []fault
@@ -119,16 +124,16 @@ func newCampaign(t *testing.T, seed uint64, name string, replicas bool, many, jo
 	return c
 }
 
-// build makes the programs. Those of the server take a minute more.
-func (c *campaign) build() {
-	c.programs = filepath.Join(c.open, "programs")
-	if err := os.Mkdir(c.programs, 0o755); err != nil {
-		c.t.Fatal(err)
+// build makes the programs of a campaign, once for all systems. That of the
+// server takes a minute more.
+func build(t *testing.T, jobs int) string {
+	t.Helper()
+	dir := openDir(t)
+	withClock(t, dir, "hpcsera-agent")
+	if jobs >= manyJobs {
+		withClock(t, dir, "hpcserad")
 	}
-	withClock(c.t, c.programs, "hpcsera-agent")
-	if large(c) {
-		withClock(c.t, c.programs, "hpcserad")
-	}
+	return dir
 }
 
 // serve starts the server: one on SQLite, or two replicas on PostgreSQL.

@@ -111,7 +111,9 @@ var diskFaults = []fault{
 
 // large says whether a campaign may take its time: what the batch system has
 // forgotten is given up after minutes only.
-func large(c *campaign) bool { return c.many >= 100 }
+func large(c *campaign) bool { return c.many >= manyJobs }
+
+const manyJobs = 100
 
 // freeze stops a process until it is mended.
 func freeze(p *process) func() {
