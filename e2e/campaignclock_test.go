@@ -25,7 +25,7 @@ func withClock(t *testing.T, dir, program string) {
 		t.Fatalf("%s is written in another way by now: mend withClock", source)
 	}
 	changed := filepath.Join(dir, "time.go.txt")
-	write(t, changed, strings.Replace(text, now, now+"\tsec += step(mono)\n", 1), 0o644)
+	write(t, changed, strings.Replace(text, now, now+"\tsec += step.Load()\n", 1), 0o644)
 	added, err := filepath.Abs("testdata/clock/step.go")
 	if err != nil {
 		t.Fatal(err)

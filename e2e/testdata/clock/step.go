@@ -10,21 +10,23 @@ import (
 	"syscall"
 )
 
-// stepped is the seconds by which the clock is wrong, as was read at steppedAt
-// of the monotonic clock.
-var stepped, steppedAt atomic.Int64
+// step is the seconds by which the clock is wrong. Now may be called where no
+// system call may be made, so somebody else reads them.
+var step atomic.Int64
 
-// step returns what the file says that HPCSERA_CLOCK names, read again 20 times
-// a second.
-func step(mono int64) int64 {
-	last := steppedAt.Load()
-	if last != 0 && mono-last < 50e6 || !steppedAt.CompareAndSwap(last, mono) {
-		return stepped.Load()
+func init() {
+	if name, ok := syscall.Getenv("HPCSERA_CLOCK"); ok {
+		step.Store(readStep(name))
+		go func() {
+			for ; ; Sleep(50 * Millisecond) {
+				step.Store(readStep(name))
+			}
+		}()
 	}
-	name, ok := syscall.Getenv("HPCSERA_CLOCK")
-	if !ok {
-		return 0
-	}
+}
+
+// readStep reads a number with a sign; no file, or an empty one, is 0.
+func readStep(name string) int64 {
 	fd, err := open(name)
 	if err != nil {
 		return 0
@@ -41,6 +43,5 @@ func step(mono int64) int64 {
 			sum = sum*10 + int64(c-'0')
 		}
 	}
-	stepped.Store(sign * sum)
 	return sign * sum
 }
