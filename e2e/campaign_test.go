@@ -257,6 +257,7 @@ func (c *campaign) heal() {
 	for _, s := range c.servers {
 		c.revive(s)
 	}
+	c.batch.resume()
 	c.keepAgent()
 }
 

@@ -117,6 +117,17 @@ func signalIf(pid int, s syscall.Signal, ours func(environ string) bool) bool {
 	return err == nil && ours(string(environ)) && p.Signal(s) == nil
 }
 
+// resume takes nodes back that Slurm has set aside, as its administrator does:
+// after a crash it may think that two jobs have one id.
+func (b *bed) resume() {
+	if b.script != "slurm" {
+		return
+	}
+	cmd := exec.Command("scontrol", "update", "nodename=ALL", "state=resume")
+	cmd.Env = append(os.Environ(), "SLURM_CONF="+b.value("SLURM_CONF"))
+	_ = cmd.Run() // it refuses where nothing is set aside, and is asked again
+}
+
 // accounting is what the batch system itself keeps of its jobs.
 func (b *bed) accounting() (name string, text []byte, err error) {
 	if b.script == "gridengine" {

@@ -116,8 +116,8 @@ func (j *judgement) agrees() {
 		j.expect(last != nil && (!over || j.excused(endLost)) && j.excused(killed), "nobody sent it a signal")
 	case "cancelled_by_user":
 		j.expect(j.asked.Cancelled, "its user did not cancel it")
-	case "cancelled_by_site":
-		j.expect(j.excused(endLost), "the site did not cancel it")
+	case "cancelled_by_site": // what a controller forgot in a crash is cancelled in the accounting
+		j.expect(j.excused(endLost) && j.job.Native != nil && j.cancelledNatively(), "the site did not cancel it")
 	case "outcome_unknown":
 		j.v.unknown++
 		j.expect(last != nil && !over || j.excused(endLost), "its outcome is known")
@@ -144,6 +144,12 @@ func (j *judgement) last() *run {
 // failed reports whether the batch system saw a run fail.
 func (j *judgement) failed(r *run) bool {
 	return slices.ContainsFunc(j.of(r.native), func(rec record) bool { return rec.failed })
+}
+
+// cancelledNatively reports whether the batch system says so of the job's batch
+// job.
+func (j *judgement) cancelledNatively() bool {
+	return slices.ContainsFunc(j.of(j.job.Native.ID), func(r record) bool { return strings.Contains(r.state, "CANCELLED") })
 }
 
 // artifact: what the API hands out is what the job wrote.
