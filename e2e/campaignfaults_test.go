@@ -133,8 +133,8 @@ func doubleAgent(c *campaign, _ blow, _ *hit) func() {
 }
 
 // yesterday starts the agent with a journal that is older than it thinks. It
-// must notice, or do no harm; where it has noticed, the right one is put back,
-// as it says.
+// must notice, or do no harm; where it has noticed, the right one is put back as
+// it says, beside what was written meanwhile.
 func yesterday(c *campaign, _ blow, _ *hit) func() {
 	journal := filepath.Join(c.l.home, "journal")
 	older, right := filepath.Join(c.open, "older"), filepath.Join(c.open, "right")
@@ -160,7 +160,7 @@ func yesterday(c *campaign, _ blow, _ *hit) func() {
 		}
 		p.kill()
 		<-p.done
-		shell(`rm -rf "$1"; mv "$3" "$1"`)
+		shell(`cp -a "$3"/. "$1"; rm -rf "$3"`)
 		c.keepAgent()
 	}
 }

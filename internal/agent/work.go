@@ -129,7 +129,7 @@ func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again boo
 		return false, err
 	}
 	if errors.Is(refused, errBehind) {
-		return false, fmt.Errorf("%w: %w. Put the journal in %s back, or have the operator remove this agent (hpcserad agent remove --abandon) and enrol anew",
+		return false, fmt.Errorf("%w: %w. Put its files back into the folder journal in %s, beside those that are there now, or have the operator remove this agent (hpcserad agent remove --abandon) and enrol anew",
 			errStopped, refused, a.config.StateDir)
 	}
 	if errors.Is(refused, errOpen) {
