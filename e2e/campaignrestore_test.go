@@ -13,14 +13,14 @@ import (
 // the command was forgotten. They are drawn only with HPCSERA_CHAOS_RESTORE=1:
 // an agent with unfinished jobs stays away from a restored server as yet.
 var restoreFaults = []fault{
-	{"server restored from a backup", 2, restorable, func(c *campaign, _ blow, _ *hit) func() {
+	{"server restored from a backup", 8, restorable, func(c *campaign, _ blow, _ *hit) func() {
 		folder := c.backup()
 		if folder == "" {
 			return nil
 		}
 		return func() { c.restored("restore", folder, "--force") }
 	}},
-	{"server put back by hand", 2, restorable, func(c *campaign, b blow, _ *hit) func() {
+	{"server put back by hand", 8, restorable, func(c *campaign, b blow, _ *hit) func() {
 		folder := c.backup()
 		if folder == "" {
 			return nil
