@@ -11,6 +11,7 @@ const (
 	killed                  // it, or what watches it, gets a signal
 	nodeLost                // its node fails
 	noRoom                  // its files have no room
+	wrongTime               // its approval does not hold at the time that its agent's host tells
 )
 
 // excuses are those of each kind of fault. What is not here excuses nothing: a
@@ -22,6 +23,7 @@ var excuses = map[string][]excuse{
 	"controller put back from a snapshot": {startLost, endLost, killed, nodeLost},
 	"node killed":                         {startLost, endLost, killed, nodeLost},
 	"node stopped":                        {startLost, endLost, killed, nodeLost},
+	"clock of the agent's host stepped":   {wrongTime},
 	"home full":                           {startLost, endLost, noRoom},
 }
 

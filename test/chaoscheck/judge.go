@@ -126,6 +126,8 @@ func (j *judgement) agrees() {
 		j.expect(last == nil && j.excused(startLost), "the batch system did not lose it")
 	case "node_failure":
 		j.expect(j.excused(nodeLost), "no node failed")
+	case "approval_invalid", "approval_expired":
+		j.expect(j.refused(), "its approval held")
 	case "stage_in_failed", "stage_out_failed":
 		j.expect(j.excused(noRoom), "there was room for everything")
 	default:
@@ -144,6 +146,11 @@ func (j *judgement) last() *run {
 // failed reports whether the batch system saw a run fail.
 func (j *judgement) failed(r *run) bool {
 	return slices.ContainsFunc(j.of(r.native), func(rec record) bool { return rec.failed })
+}
+
+// refused reports whether a clock that was wrong kept the job from starting.
+func (j *judgement) refused() bool {
+	return j.last() == nil && strings.HasPrefix(j.job.Reason, "approval_") && j.excused(wrongTime)
 }
 
 // cancelledNatively reports whether the batch system says so of the job's batch
@@ -171,7 +178,7 @@ func (j *judgement) cancel() {
 		return
 	}
 	last := j.last()
-	if over := last != nil && !last.ended.IsZero(); !over && !j.excused(endLost) && !j.excused(startLost) {
+	if over := last != nil && !last.ended.IsZero(); !over && !j.excused(endLost) && !j.excused(startLost) && !j.refused() {
 		j.breach("its cancel was lost")
 	}
 }
