@@ -11,7 +11,7 @@ endif
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-unit lint generate-check demo bench clean $(PROGRAMS)
+.PHONY: help build test test-unit lint generate-check demo bench chaos clean $(PROGRAMS)
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ demo: ## watch one job go from a REST call through an agent into a batch system 
 
 bench: ## measure speed and memory next to what is asked (takes minutes)
 	@scripts/test bench
+
+chaos: ## let faults loose on the whole system and count every job: make chaos SEED=1 N=200
+	@scripts/test chaos "$(SEED)" "$(N)"
 
 clean: ## remove what was built
 	rm -rf bin node_modules

@@ -108,6 +108,7 @@ var imports = []struct {
 
 	{"cmd/...", "./...", "wiring: only here meet the seams and what implements them"},
 	{"e2e/...", "./...", "tests of the whole"},
+	{"test/chaoscheck", "", "it judges the product by what others saw, so it shares no word with it"},
 	{"test/...", "./...", "the test bed and the tools of the checks"},
 }
 

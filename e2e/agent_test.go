@@ -56,19 +56,27 @@ func newLoginIn(t *testing.T, d *deployment, scheduler, dir string, settings ...
 // newLoginAt is one at a given site.
 func newLoginAt(t *testing.T, d *deployment, site, scheduler, dir string, settings ...string) *login {
 	t.Helper()
-	l := &login{d: d, home: filepath.Join(dir, "hpcsera")}
+	var env []string
+	var as *user.User
+	if scheduler == "slurm" {
+		env = append(env, "SLURM_CONF="+slurmConf(t))
+		if os.Getuid() == 0 {
+			as = aliceOf(t)
+		}
+	}
+	return newLoginAs(t, d, site, scheduler, dir, as, env, settings...)
+}
+
+// newLoginAs is one of a given account, with what the batch system's commands
+// need in their environment.
+func newLoginAs(t *testing.T, d *deployment, site, scheduler, dir string, as *user.User, env []string, settings ...string) *login {
+	t.Helper()
+	l := &login{d: d, as: as, home: filepath.Join(dir, "hpcsera")}
 	l.spool = filepath.Join(l.home, "spool")
 	if err := os.Mkdir(l.home, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	l.env = []string{"PATH=/usr/bin:/bin", "HPCSERA_AGENT_CONFIG=" + filepath.Join(l.home, "agent.yaml")}
-	if scheduler == "slurm" {
-		l.env = append(l.env, "SLURM_CONF="+slurmConf(t))
-		if os.Getuid() == 0 {
-			l.as = aliceOf(t)
-		}
-	}
-	l.env = append(l.env, "HOME="+l.home)
+	l.env = append([]string{"PATH=/usr/bin:/bin", "HPCSERA_AGENT_CONFIG=" + filepath.Join(l.home, "agent.yaml"), "HOME=" + l.home}, env...)
 	text := fmt.Sprintf("server: %s\nuser: alice\nsite: %s\nprojects: [cfd]\nstate_dir: %s\nscheduler: %s\npoll_interval: 3s\n%s\n",
 		d.url, site, l.home, scheduler, strings.Join(settings, "\n"))
 	write(t, filepath.Join(l.home, "agent.yaml"), text, 0o600)

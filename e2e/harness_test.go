@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -181,16 +182,17 @@ func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) 
 
 // deployment is one API server with one user, project, client and site.
 type deployment struct {
-	t      *testing.T
-	dir    string
-	data   string // the server's own folder
-	config string
-	url    string
-	addr   string
-	token  string // of client ci: all client roles
-	server *process
-	extra  []string // environment of the server
-	mu     *sync.Mutex
+	t       *testing.T
+	dir     string
+	data    string // the server's own folder
+	config  string
+	url     string
+	addr    string
+	token   string // of client ci: all client roles
+	server  *process
+	extra   []string // environment of the server
+	program string   // another build of hpcserad; "" for the one under test
+	mu      *sync.Mutex
 }
 
 // in returns the deployment for use in a subtest.
@@ -215,9 +217,14 @@ func newDeploymentIn(t *testing.T, data string) *deployment {
 
 func deploy(t *testing.T, data, database, failpoint string) *deployment {
 	t.Helper()
-	d := &deployment{t: t, dir: t.TempDir(), data: data, mu: &sync.Mutex{}}
-	d.addr = freeAddress(t)
-	d.url = "http://" + d.addr
+	addr := freeAddress(t)
+	return deployAt(t, addr, "http://"+addr, data, database, failpoint)
+}
+
+// deployAt listens at addr, and is known to everybody by url.
+func deployAt(t *testing.T, addr, url, data, database, failpoint string) *deployment {
+	t.Helper()
+	d := &deployment{t: t, dir: t.TempDir(), data: data, addr: addr, url: url, mu: &sync.Mutex{}}
 	d.config = filepath.Join(d.dir, "hpcserad.yaml")
 	text := fmt.Sprintf("listen: %s\npublic_url: %s\ndata_dir: %s\nadmin_socket: %s\n", d.addr, d.url, data, filepath.Join(d.dir, "admin.sock"))
 	if database != "" {
@@ -236,6 +243,12 @@ func deploy(t *testing.T, data, database, failpoint string) *deployment {
 		d.startServer(failpoint)
 	}
 	return d
+}
+
+func (d *deployment) setToken(token string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.token = token
 }
 
 func (d *deployment) newToken(args ...string) string {
@@ -299,7 +312,7 @@ func secretIn(t *testing.T, out string) string {
 func (d *deployment) startServer(failpoint string) {
 	d.t.Helper()
 	env := append(os.Environ(), "HPCSERA_FAILPOINT="+failpoint)
-	p := start(d.t, nil, append(env, d.extra...), "hpcserad", "serve", "--config", d.config)
+	p := startCommand(d.t, nil, append(env, d.extra...), d.hpcserad(), "serve", "--config", d.config)
 	d.mu.Lock()
 	d.server = p
 	d.mu.Unlock()
@@ -318,6 +331,8 @@ func (d *deployment) startServer(failpoint string) {
 		return res.StatusCode == http.StatusOK
 	})
 }
+
+func (d *deployment) hpcserad() string { return cmp.Or(d.program, filepath.Join(bin, "hpcserad")) }
 
 func (d *deployment) stopServer() {
 	d.t.Helper()
@@ -373,11 +388,24 @@ func (d *deployment) call(method, path string, in, out any, header ...string) *h
 }
 
 func (d *deployment) try(method, path string, body []byte, header []string) (*http.Response, []byte, error) {
-	req, err := http.NewRequestWithContext(context.Background(), method, d.url+"/api/v1"+path, bytes.NewReader(body))
+	return d.tryWithin(0, method, path, body, header)
+}
+
+// tryWithin gives the answer a limit; 0 is none.
+func (d *deployment) tryWithin(limit time.Duration, method, path string, body []byte, header []string) (*http.Response, []byte, error) {
+	ctx := context.Background()
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, d.url+"/api/v1"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err
 	}
+	d.mu.Lock()
 	req.Header.Set("Authorization", "Bearer "+d.token)
+	d.mu.Unlock()
 	req.Header.Set("Content-Type", "application/json")
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])

@@ -173,7 +173,7 @@ func killServerDuring(t *testing.T, d *deployment, l *login, p killPoint) {
 
 // restartQuietly starts the server again; whoever waits for it tries again.
 func (d *deployment) restartQuietly() {
-	p := start(d.t, nil, append(os.Environ(), d.extra...), "hpcserad", "serve", "--config", d.config)
+	p := startCommand(d.t, nil, append(os.Environ(), d.extra...), d.hpcserad(), "serve", "--config", d.config)
 	d.mu.Lock()
 	d.server = p
 	d.mu.Unlock()

@@ -75,7 +75,6 @@ type Agent struct {
 	binary   string
 	host     string
 	instance string
-	takeover string       // an instance on this host whose process is dead
 	granted  atomic.Int64 // this instance's term; 0 before
 	facts    atomic.Pointer[hpcsera.Facts]
 	counted  scheduler.Stats // what the server was told of commands; the work loop's own
@@ -122,7 +121,6 @@ func New(d Deps) (*Agent, error) {
 		return nil, err
 	}
 	a.state = newBoard(d.Config.StateDir)
-	a.takeover = deadInstance(d.Config.StateDir, host)
 	a.facts.Store(&hpcsera.Facts{Version: d.Version, Host: host, System: d.Batch.System(), FromCron: d.Config.once, Software: d.Config.software()})
 	a.engine = newEngine(a)
 	head := journal.Entry{Instance: a.instance, Host: host, At: time.Now().UTC()}

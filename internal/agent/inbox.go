@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"time"
+
+	"github.com/hpcsera/hpcsera/internal/failpoint"
 )
 
 // inboxLoop lists the spool's inbox every second, one listing however many
@@ -30,6 +32,7 @@ type ring struct {
 // answerRings makes one listing and looks at what it names. A doorbell is
 // removed only after its job was looked at, or is of no interest any more.
 func (a *Agent) answerRings(ctx context.Context) {
+	failpoint.Hit("agent.before-listing")
 	names, err := a.spool.Rings(a.instance)
 	a.spoolTrouble(err)
 	if err != nil || len(names) == 0 {

@@ -127,6 +127,23 @@ func TestAFactOfAReplacedInstanceIsTold(t *testing.T) {
 	})
 }
 
+// An instance that waits for another one goes on as soon as that one's process
+// is seen to be dead: not only where it was dead already when this one started.
+func TestAWaitingInstanceSeesThatTheOtherDies(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		first := w.start()
+		w.until("the first instance leads", time.Minute, func() bool { return first.agent.granted.Load() != 0 })
+		second := w.start()
+		time.Sleep(time.Second) // it was refused once
+		first.kill(true)
+		died := time.Now()
+		w.until("the second one leads", time.Hour, func() bool { return second.agent.granted.Load() != 0 })
+		if got := time.Since(died); got > 10*time.Second {
+			t.Errorf("it waited %v, want no longer than until it asks again", got)
+		}
+	})
+}
+
 // A run from cron that asked the server once leads no longer when the batch
 // system has hung for long enough, and has to ask again or it never ends.
 func TestARunFromCronEndsAlthoughTheBatchSystemHangs(t *testing.T) {

@@ -60,7 +60,8 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 		return err
 	}
 	if req.Term == 0 {
-		req.Takeover, req.Wait = a.takeover, 0
+		// One that was alive when this one started may have died since.
+		req.Takeover, req.Wait = deadInstance(a.config.StateDir, a.host), 0
 	}
 	if facts {
 		req.Facts = a.facts.Load()
@@ -134,7 +135,7 @@ func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again boo
 		return false, err
 	}
 	if errors.Is(refused, errBehind) {
-		return false, fmt.Errorf("%w: %w. Put the journal in %s back, or have the operator remove this agent (hpcserad agent remove --abandon) and enrol anew",
+		return false, fmt.Errorf("%w: %w. Put its files back into the folder journal in %s, beside those that are there now, or have the operator remove this agent (hpcserad agent remove --abandon) and enrol anew",
 			errStopped, refused, a.config.StateDir)
 	}
 	if refused != nil {
