@@ -126,7 +126,7 @@ func (j *judgement) agrees() {
 		j.expect(last == nil && j.excused(startLost), "the batch system did not lose it")
 	case "node_failure":
 		j.expect(j.excused(nodeLost), "no node failed")
-	case "approval_invalid", "approval_expired":
+	case "approval_expired":
 		j.expect(j.refused(), "its approval held")
 	case "stage_in_failed", "stage_out_failed":
 		j.expect(j.excused(noRoom), "there was room for everything")
@@ -150,7 +150,7 @@ func (j *judgement) failed(r *run) bool {
 
 // refused reports whether a clock that was wrong kept the job from starting.
 func (j *judgement) refused() bool {
-	return j.last() == nil && strings.HasPrefix(j.job.Reason, "approval_") && j.excused(wrongTime)
+	return j.last() == nil && j.job.Reason == "approval_expired" && j.excused(wrongTime)
 }
 
 // cancelledNatively reports whether the batch system says so of the job's batch

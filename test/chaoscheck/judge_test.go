@@ -82,7 +82,7 @@ func TestFalsifiedEvidenceIsFound(t *testing.T) {
 		{"lost though it ran", "jobs.json", `"succeeded","attempt":1`, `"failed","reason":"lost_by_scheduler","attempt":1`, "did not lose it"},
 		{"cancelled though nobody asked", "asked.json", `"cancelled":true`, `"cancelled":false`, "its user did not cancel it"},
 		{"cancelled by a site that did not", "jobs.json", "cancelled_by_user", "cancelled_by_site", "the site did not cancel it"},
-		{"refused for its approval", "jobs.json", `"cancelled","reason":"cancelled_by_user"`, `"failed","reason":"approval_invalid"`, "its approval held"},
+		{"refused for its approval", "jobs.json", `"cancelled","reason":"cancelled_by_user"`, `"failed","reason":"approval_expired"`, "its approval held"},
 		{"a cancel is lost", "jobs.json", `"cancelled","reason":"cancelled_by_user"`, `"failed","reason":"agent_removed"`, "its cancel was lost"},
 		{"an end that nothing explains", "jobs.json", `"cancelled","reason":"cancelled_by_user"`, `"failed","reason":"timeout"`, "nothing that was done explains"},
 		{"a held job runs", "markers", "begin j_a", "begin j_c 1 19 n1 3 1795687201.0\nbegin j_a", "it ran although it was held"},

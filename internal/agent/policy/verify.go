@@ -260,7 +260,9 @@ func (t *Trust) alive(s approval.Statement, now time.Time) error {
 		return refuse(hpcsera.ApprovalWithdrawn, "approval %s was replaced by %s.", s.ID, by)
 	}
 	if now.Add(clockTolerance).Before(s.NotBefore) {
-		return refuse(hpcsera.ApprovalInvalid, "approval %s holds from %s on; it is %s here.",
+		// The server files none that begins later, so one of both clocks is wrong,
+		// and a clock ends no job.
+		return wait(hpcsera.WaitingForApproval, "approval %s holds from %s on; it is %s here.",
 			s.ID, s.NotBefore.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	if !now.Before(s.NotAfter) {

@@ -200,7 +200,6 @@ func TestAStatementOfTheUserHoldsOnlyWhereItSays(t *testing.T) {
 		{"another agent", func(s *approval.Statement) { s.Agents = []string{strings.Repeat("A", 43)} }, invalid, "agent's key"},
 		{"another client", func(s *approval.Statement) { s.Clients = []string{"flowable"} }, invalid, "client is gitlab"},
 		{"another submitter", func(s *approval.Statement) { s.Submitters = []string{"alice"} }, invalid, "submitter is bob"},
-		{"later", func(s *approval.Statement) { s.NotBefore = now.Add(6 * time.Minute) }, invalid, "holds from"},
 		{"until now", func(s *approval.Statement) { s.NotAfter = now }, hpcsera.ApprovalExpired, "ended at 2026-11-22T14:05:00Z"},
 		{"fewer nodes", func(s *approval.Statement) { s.Limits.NodeCount = 1 }, hpcsera.RejectedByPolicy, "exceeds the signed limit of 1"},
 		{"no queue", func(s *approval.Statement) { s.Limits.QueueNames = nil }, hpcsera.RejectedByPolicy, "attributes.queue_name"},
@@ -230,6 +229,19 @@ func TestAStatementOfTheUserHoldsOnlyWhereItSays(t *testing.T) {
 				t.Errorf("got %v, want no error", err)
 			}
 		})
+	}
+}
+
+// A clock that was set back ends no job.
+func TestAnApprovalOfLaterMakesItsJobWait(t *testing.T) {
+	key := plainKey(t)
+	s, j := newSite(t, key, nil), newJob(t, key)
+	j.statement.NotBefore = now.Add(6 * time.Minute)
+	j.sign(t, key)
+	_, err := j.verify(t, s)
+	var waiting *policy.Waiting
+	if !errors.As(err, &waiting) || waiting.Reason != hpcsera.WaitingForApproval || !strings.Contains(err.Error(), "holds from") {
+		t.Errorf("got %v, want it to wait for its approval", err)
 	}
 }
 
