@@ -199,13 +199,17 @@ func (d *deployment) kill() {
 	<-p.done
 }
 
-// revive starts the server where none lives.
+// revive starts the server where none lives, again and again, as its host would:
+// it ends at once while its database is down.
 func (c *campaign) revive(s *deployment) {
-	if s.process().dead() {
+	for deadline := time.Now().Add(patience); s.process().dead() && time.Now().Before(deadline); {
 		s.restartQuietly()
 		c.mu.Lock()
 		c.ran["server"] = append(c.ran["server"], s.process())
 		c.mu.Unlock()
+		for settled := time.Now().Add(3 * time.Second); !s.process().dead() && time.Now().Before(settled); {
+			time.Sleep(100 * time.Millisecond)
+		}
 	}
 }
 
