@@ -74,6 +74,10 @@ func (c *campaign) ask(method, path string, in any, header ...string) (status in
 		if res.StatusCode == http.StatusUnauthorized {
 			continue // its token was revoked by a restore; another one comes
 		}
+		if res.StatusCode == http.StatusNotFound && restorable(c) {
+			c.repeat() // nobody but its user may know of the job
+			continue
+		}
 		return res.StatusCode, text
 	}
 	c.t.Errorf("%s %s got no answer in %v", method, path, patience)
