@@ -272,8 +272,9 @@ func (s *storm) judge(id string) {
 	}
 	// A later attempt may have ended before its program began.
 	recorded := last != nil && last.recorded && last.step == j.at.Step && last.attempt == j.last.Attempt
-	success := last != nil && last.recorded && last.exit == (hpcsera.Exit{}) && last.step == steps-1
-	told := success && last.told // the batch system's word decides
+	zero := last != nil && last.recorded && last.exit == (hpcsera.Exit{})
+	success := zero && last.step == steps-1
+	told := zero && last.told // the batch system's word decides, and what it did since
 	if success != (j.last.State == hpcsera.Succeeded) && !told && !(success && w.forgot(j)) {
 		say("the last step's success is %v", success)
 	}
