@@ -33,17 +33,18 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// OAR exists once on a machine, so the tests here run one after the other. It
-// refuses root's jobs; root hands each test over to alice.
+// OAR exists once on a machine, so the tests here run one after the other, and
+// those that do it harm while no other package uses it. It refuses root's jobs;
+// root hands each test over to alice.
 
 func TestOARKeepsTheDriversPromises(t *testing.T) {
-	if lab(t) {
+	if lab(t, beside) {
 		schedulertest.Run(t, harness(t))
 	}
 }
 
 func TestOARMixesNothingUpAfterItsDatabasesCrash(t *testing.T) {
-	if !lab(t) {
+	if !lab(t, alone) {
 		return
 	}
 	h := harness(t)
@@ -56,7 +57,7 @@ func TestOARMixesNothingUpAfterItsDatabasesCrash(t *testing.T) {
 
 // A node that fails before a job's start makes OAR submit the job again.
 func TestAJobThatGetsAnotherIDStaysTheSameJob(t *testing.T) {
-	if !lab(t) {
+	if !lab(t, alone) {
 		return
 	}
 	s, dir := harness(t).New(t, nil), schedulertest.Folder(t)
@@ -125,19 +126,22 @@ func TestAJobThatGetsAnotherIDStaysTheSameJob(t *testing.T) {
 	await("the first is cancelled", func() bool { return status(refs[0]).Reason == hpcsera.CancelledByUser })
 }
 
+const beside, alone = false, true
+
 // lab sees to it that the test runs beside a test bed, as an ordinary user. It
 // returns false where another process has run it.
-func lab(t *testing.T) bool {
+func lab(t *testing.T, exclusively bool) bool {
 	t.Helper()
 	const start = "Start a real OAR first:\n\teval \"$(sudo test/testbed/oar up)\""
 	if os.Getenv("HPCSERA_TEST_OAR") == "" {
 		t.Fatalf("HPCSERA_TEST_OAR is not set. %s", start)
 	}
-	if out, err := exec.Command("oarnodes", "-s").CombinedOutput(); err != nil || !strings.Contains(string(out), "Alive") {
-		t.Fatalf("the OAR of this machine does not answer, or has no node: %v\n%s\n%s", err, out, start)
-	}
 	if os.Getuid() != 0 {
 		return true
+	}
+	schedulertest.Share(t, filepath.Join(os.Getenv("HPCSERA_TEST_OAR"), "users"), exclusively)
+	if out, err := exec.Command("oarnodes", "-s").CombinedOutput(); err != nil || !strings.Contains(string(out), "Alive") {
+		t.Fatalf("the OAR of this machine does not answer, or has no node: %v\n%s\n%s", err, out, start)
 	}
 	asAlice(t)
 	return false
