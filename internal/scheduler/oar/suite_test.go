@@ -23,11 +23,11 @@ import (
 
 const testbed = "../../../test/testbed/oar"
 
-// TestMain runs four cases beside each other: OAR's commands are Perl programs,
-// of which a small machine does few a second.
+// TestMain runs eight cases beside each other, and harness lets them ask rarely:
+// OAR's commands are Perl programs, of which a small machine does few a second.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "4"); err != nil {
+	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())
@@ -237,7 +237,7 @@ func harness(t *testing.T) schedulertest.Harness {
 		t.Fatal(err)
 	}
 	return schedulertest.Harness{
-		Traits: oar.Driver{}.Traits(), Dir: schedulertest.Folder(t),
+		Traits: oar.Driver{}.Traits(), Dir: schedulertest.Folder(t), Ask: 2 * time.Second,
 		New: func(_ schedulertest.T, change func(*scheduler.Config)) *scheduler.Scheduler {
 			c := scheduler.Config{Commands: map[string]string{}, Environment: os.Environ()}
 			if change != nil {

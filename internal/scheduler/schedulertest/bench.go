@@ -1,6 +1,7 @@
 package schedulertest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -195,7 +196,7 @@ func (b *bench) cancelledRunning(h Harness, ref scheduler.Ref) scheduler.Status 
 
 func (b *bench) until(what string, done func() bool) {
 	b.Helper()
-	patience, ask := patience, 300*time.Millisecond
+	patience, ask := patience, cmp.Or(b.h.Ask, 300*time.Millisecond)
 	if b.h.Site != nil {
 		patience, ask = b.h.Site.Patience, b.h.Site.Ask
 	}

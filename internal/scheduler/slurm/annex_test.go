@@ -132,7 +132,8 @@ func (a annex) preemptedAndRequeued(t *testing.T) {
 		if st.Phase == scheduler.PhaseEnded {
 			t.Fatalf("got the end %+v, want it to wait again", st)
 		}
-		return st.Phase == scheduler.PhaseQueued && st.Restarts == 1
+		// Why it waits is told a moment later.
+		return st.Phase == scheduler.PhaseQueued && st.Restarts == 1 && st.Reason != ""
 	})
 	if st.Reason != hpcsera.WaitingForResources && st.Reason != hpcsera.WaitingForPriority {
 		t.Errorf("got %+v, want why it waits", st)
