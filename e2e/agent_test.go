@@ -60,9 +60,9 @@ func newLoginAt(t *testing.T, d *deployment, site, scheduler, dir string, settin
 	var as *user.User
 	if scheduler == "slurm" {
 		env = append(env, "SLURM_CONF="+slurmConf(t))
-		if os.Getuid() == 0 {
-			as = aliceOf(t)
-		}
+	}
+	if os.Getuid() == 0 && (scheduler == "slurm" || scheduler == "oar") { // OAR refuses root's jobs
+		as = aliceOf(t)
 	}
 	return newLoginAs(t, d, site, scheduler, dir, as, env, settings...)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler/lsf/lsffake"
 	"github.com/hpcsera/hpcsera/internal/scheduler/pbs/pbsfake"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
 )
 
 // standIn makes this test's program a command of a batch system that can only
@@ -43,6 +44,15 @@ var batchSystems = map[string]func(t *testing.T) (settings, env []string){
 			t.Fatal(err)
 		}
 		return nil, strings.Fields(string(text))
+	},
+	// A machine has one OAR, of which another package's tests kill the database.
+	"oar": func(t *testing.T) ([]string, []string) {
+		dir := os.Getenv("HPCSERA_TEST_OAR")
+		if dir == "" {
+			t.Fatal("HPCSERA_TEST_OAR is not set. Start a real OAR first: eval \"$(sudo test/testbed/oar up)\"")
+		}
+		schedulertest.Share(t, filepath.Join(dir, "users"), false)
+		return nil, nil
 	},
 	byFile: func(t *testing.T) ([]string, []string) { return nil, []string{"SLURM_CONF=" + slurmConf(t)} },
 	"pbs": func(t *testing.T) ([]string, []string) {
@@ -98,6 +108,9 @@ func commandLine(t *testing.T, commands map[string]string) string {
 	return "commands: " + string(text)
 }
 
+// awhile is with one job, on a busy machine: OAR starts few in a minute there.
+const awhile = 5 * time.Minute
+
 // TestTheMainJobRunsOnEveryBatchSystem: what is true on Slurm is true there.
 func TestTheMainJobRunsOnEveryBatchSystem(t *testing.T) {
 	t.Parallel()
@@ -119,7 +132,7 @@ func TestTheMainJobRunsOnEveryBatchSystem(t *testing.T) {
 			sleeping := l.submit(t, l.approveWide(t, "sleep", marking("exec sleep 600")))
 			held := l.submit(t, good, withRun(func(r *hpcsera.RunPart) { r.Hold = true }))
 			for _, id := range goods {
-				j := d.await(id, 2*time.Minute)
+				j := d.await(id, awhile)
 				if runs := l.runs(t, id); j.State != hpcsera.Succeeded || runs != 1 {
 					t.Errorf("a job is %s (%s: %s) and ran %d times, want succeeded, once", j.State, j.Reason, j.Message, runs)
 				}
@@ -131,24 +144,24 @@ func TestTheMainJobRunsOnEveryBatchSystem(t *testing.T) {
 				t.Errorf("stdout is %q, want %q", got, want)
 			}
 			for _, id := range bads {
-				j := d.await(id, 2*time.Minute)
+				j := d.await(id, awhile)
 				if runs := l.runs(t, id); j.Reason != hpcsera.ExitNonzero || j.Exit == nil || j.Exit.Code != 3 || runs != 1 {
 					t.Errorf("a job is %s (%s: %s), exit %+v, and ran %d times, want exit 3, once", j.State, j.Reason, j.Message, j.Exit, runs)
 				}
 			}
-			d.await(sleeping, 2*time.Minute, hpcsera.Running)
+			d.await(sleeping, awhile, hpcsera.Running)
 			d.call("DELETE", "/jobs/"+sleeping, nil, nil)
-			if j := d.await(sleeping, 2*time.Minute); j.State != hpcsera.Cancelled || j.Reason != hpcsera.CancelledByUser || l.runs(t, sleeping) != 1 {
+			if j := d.await(sleeping, awhile); j.State != hpcsera.Cancelled || j.Reason != hpcsera.CancelledByUser || l.runs(t, sleeping) != 1 {
 				t.Errorf("the cancelled job is %s (%s: %s)", j.State, j.Reason, j.Message)
 			}
 			if runs := l.runs(t, held); runs != 0 {
 				t.Errorf("the held job ran %d times", runs)
 			}
 			d.call("PATCH", "/jobs/"+held, map[string]any{"hold": false}, nil)
-			if j := d.await(held, 2*time.Minute); j.State != hpcsera.Succeeded || l.runs(t, held) != 1 {
+			if j := d.await(held, awhile); j.State != hpcsera.Succeeded || l.runs(t, held) != 1 {
 				t.Errorf("the released job is %s (%s: %s)", j.State, j.Reason, j.Message)
 			}
-			if j := d.await(refused, 2*time.Minute); j.Reason != hpcsera.RejectedByScheduler || j.Message == "" {
+			if j := d.await(refused, awhile); j.Reason != hpcsera.RejectedByScheduler || j.Message == "" {
 				t.Errorf("the job for an unknown queue is %s (%s: %s), want it refused in the system's words", j.State, j.Reason, j.Message)
 			}
 		})

@@ -2,10 +2,14 @@ package main
 
 import (
 	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hpcsera/hpcsera/internal/agent"
+	"github.com/hpcsera/hpcsera/internal/scheduler/schedulertest"
 )
 
 // typed runs the program in a home without anything.
@@ -71,5 +75,22 @@ func TestAMistakeInASchedulerFileIsToldWithItsLine(t *testing.T) {
 	code := run(t.Context(), []string{"doctor"}, []string{"HOME=" + home}, strings.NewReader(""), &out, &out)
 	if code != 1 || !strings.Contains(out.String(), "mine.yaml:3 submit.command[1]: there is no {nonsense} here") {
 		t.Errorf("got %d %s, want the line and what is wrong", code, out.String())
+	}
+}
+
+func TestTheClusterOfTheSettingsIsTheOneThatIsAsked(t *testing.T) {
+	dir := t.TempDir()
+	asked := filepath.Join(dir, "asked")
+	scontrol := schedulertest.WriteScript(t, filepath.Join(dir, "scontrol"), `echo "$@" >`+asked+"; exit 1")
+	p := &program{environ: []string{"HOME=" + dir}}
+	batch, _, err := p.systems(agent.Config{Scheduler: "slurm", Cluster: "annex", StateDir: dir, Commands: map[string]string{"scontrol": scontrol}}, "/nonexistent", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := batch.Probe(t.Context()); err == nil {
+		t.Error("a probe of nothing succeeded")
+	}
+	if got, err := os.ReadFile(asked); err != nil || string(got) != "--clusters=annex show config\n" {
+		t.Errorf("got %q, %v", got, err)
 	}
 }

@@ -29,10 +29,10 @@ import (
 )
 
 // drivers is the list of the batch systems there are, in the order in which
-// they are looked for. account is the user's own.
-func drivers(account string) []scheduler.Driver {
+// they are looked for. account is the user's own, cluster that of the settings.
+func drivers(account, cluster string) []scheduler.Driver {
 	return []scheduler.Driver{
-		slurm.Driver{},
+		slurm.Driver{Cluster: cluster},
 		pbs.Driver{User: account},
 		lsf.Driver{},
 		sge.Driver{User: account},
@@ -53,7 +53,7 @@ func (p *program) systems(c agent.Config, binary string, log *slog.Logger) (batc
 	config.PerMinute, config.AtOnce = c.PerMinute, c.MaxCommands
 	loginSystem := scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "login"), Slots: c.LoginSteps}, own)
 	processes := scheduler.New(local.Driver{Dir: filepath.Join(c.StateDir, "local")}, own)
-	all := drivers(account())
+	all := drivers(account(), c.Cluster)
 	if c.Scheduler == "auto" {
 		batch, err = p.found(all, config)
 		if batch == nil && err == nil {

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/hpcsera/hpcsera/internal/scheduler"
@@ -36,6 +38,14 @@ func (c *actor) act(ctx context.Context, action scheduler.Action, ref scheduler.
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// concerning returns what an error of an action on many says of one.
+func concerning(ref scheduler.Ref, err error) error {
+	if unable, ok := errors.AsType[*scheduler.Unable](err); ok && !slices.ContainsFunc(unable.Refs, ref.Is) {
+		return nil
+	}
+	return err
 }
 
 // gathering is how long an actor waits for more of the same.
@@ -73,7 +83,7 @@ func (c *actor) loop(ctx context.Context) error {
 			err := c.system.Act(ctx, action, refs)
 			for _, w := range wishes {
 				if w.action == action {
-					w.done <- err
+					w.done <- concerning(w.ref, err)
 				}
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +38,7 @@ type Config struct {
 	SpoolDir      string            `json:"spool_dir"`      // shared with the compute nodes; default STATE_DIR/spool
 	WorkRoot      string            `json:"work_root"`      // jobs' directories, shared with the compute nodes; default STATE_DIR/work
 	Scheduler     string            `json:"scheduler"`      // auto (default): the one that answers; the name of one, or the path of a file that describes one
+	Cluster       string            `json:"cluster"`        // with slurm: the cluster to drive, where it is not this host's own
 	Commands      map[string]string `json:"commands"`       // absolute paths of the batch system's commands, where not found
 	Launcher      string            `json:"launcher"`       // MPI launch line, see launchLine; default srun with slurm
 	ModulesInit   string            `json:"modules_init"`   // file that defines the shell function module on compute nodes; default /etc/profile
@@ -298,6 +300,10 @@ func (c *Config) complete(getenv func(string) string) error {
 	return nil
 }
 
+// clusterName matches one of Slurm's clusters: sbatch given several, or all of
+// them, would choose.
+var clusterName = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,63}$`)
+
 // Check refuses what the agent cannot run with.
 func (c Config) Check() error {
 	u, err := url.Parse(c.Server)
@@ -318,6 +324,14 @@ func (c Config) Check() error {
 	if !slices.Contains(systems, c.Scheduler) && !filepath.IsAbs(c.Scheduler) {
 		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not a batch system this agent knows.", c.Scheduler).At("scheduler").
 			Hint("Use one of %s, or the absolute path of a file that describes another.", strings.Join(systems, ", "))
+	}
+	switch {
+	case c.Cluster != "" && c.Scheduler != "slurm":
+		return hpcsera.Errorf(hpcsera.InvalidField, "only Slurm's commands can be told a cluster, and scheduler is %s.", c.Scheduler).At("cluster").
+			Hint("Write scheduler: slurm, or remove cluster.")
+	case c.Cluster != "" && (c.Cluster == "all" || !clusterName.MatchString(c.Cluster)):
+		return hpcsera.Errorf(hpcsera.InvalidField, "%q is not the name of one cluster.", c.Cluster).At("cluster").
+			Hint("Use one of those that this prints: sacctmgr list clusters format=cluster")
 	}
 	switch c.Trust.Code {
 	case codeSigned:

@@ -44,6 +44,22 @@ func TestTheBatchSystemIsOneThatIsKnownOrAFilesPath(t *testing.T) {
 	}
 }
 
+func TestOnlySlurmHasClustersAndOneIsNamed(t *testing.T) {
+	for _, c := range []struct {
+		scheduler, cluster string
+		ok                 bool
+	}{
+		{"slurm", "annex", true}, {"slurm", "emmy-2.gpu", true}, {"auto", "annex", false}, {"pbs", "annex", false}, {"slurm", "all", false},
+		{"slurm", "a,b", false}, {"slurm", "Annex", false}, {"slurm", "-x", false}, {"slurm", "a b", false},
+	} {
+		config := Config{Server: "https://hpc.example.org", User: "alice", Site: "gwdg", Scheduler: c.scheduler, Cluster: c.cluster, MaxJobs: 1}
+		config.Trust.Code = codeSigned
+		if err := config.Check(); c.ok != (err == nil) || !c.ok && !strings.HasPrefix(err.Error(), "cluster: ") {
+			t.Errorf("%s, %q: got %v, want it accepted: %v", c.scheduler, c.cluster, err, c.ok)
+		}
+	}
+}
+
 func TestTheEnvironmentSetsWhatTheFileSets(t *testing.T) {
 	environ := []string{
 		"HOME=/home/alice", "HPCSERA_AGENT_CONFIG=/dev/null", "HPCSERA_AGENT_SERVER=https://hpc.example.org", "HPCSERA_AGENT_PROJECTS=cfd,melt",

@@ -65,7 +65,8 @@ type Call[T any] struct {
 	Env   []string // beside the allow-listed environment, such as SLURM_TIME_FORMAT=%s
 	Parse func(Output) (T, error)
 	// Refusal is set when the driver cannot put into a command what was asked
-	// of it; then there is nothing to run.
+	// of it; then there is nothing to run. An action is refused for a job by what
+	// that job is, whatever others are named beside it.
 	Refusal *Refused
 }
 
@@ -162,3 +163,13 @@ type Refused struct {
 
 // Error returns the batch system's words.
 func (r *Refused) Error() string { return r.Message }
+
+// Unable is the error of an action that the batch system does not have for some
+// of the jobs, such as holding one member of an array.
+type Unable struct {
+	Message string // about the first
+	Refs    []Ref
+}
+
+// Error returns the message.
+func (u *Unable) Error() string { return u.Message }

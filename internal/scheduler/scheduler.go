@@ -176,7 +176,7 @@ func (s *Scheduler) Probe(ctx context.Context) (hpcsera.Facts, error) {
 // under exactly that identity, and for which the action still means something:
 // a running job is not held. The others are left alone, without an error. Refs
 // may lack an ID. The queue is listed first, since an id may be another job's
-// by now.
+// by now. An [*Unable] error is about the jobs it names: the rest was done.
 func (s *Scheduler) Act(ctx context.Context, action Action, refs []Ref) error {
 	if len(refs) == 0 {
 		return nil
@@ -193,6 +193,7 @@ func (s *Scheduler) Act(ctx context.Context, action Action, refs []Ref) error {
 			}
 		}
 	}
+	todo, unable := s.able(action, todo)
 	for len(todo) > 0 {
 		part := todo[:min(len(todo), batch)]
 		todo = todo[len(part):]
@@ -200,7 +201,29 @@ func (s *Scheduler) Act(ctx context.Context, action Action, refs []Ref) error {
 			return fmt.Errorf("%s %d jobs: %w", action, len(part), err)
 		}
 	}
+	if unable != nil {
+		return unable
+	}
 	return nil
+}
+
+// able parts from refs the jobs for which the driver has no command: they must
+// not stand in the others' way.
+func (s *Scheduler) able(action Action, refs []Ref) ([]Ref, *Unable) {
+	var can []Ref
+	var unable *Unable
+	for _, ref := range refs {
+		refusal := s.driver.Act(action, []Ref{ref}).Refusal
+		switch {
+		case refusal == nil:
+			can = append(can, ref)
+		case unable == nil:
+			unable = &Unable{Message: refusal.Message, Refs: []Ref{ref}}
+		default:
+			unable.Refs = append(unable.Refs, ref)
+		}
+	}
+	return can, unable
 }
 
 // applies reports whether the action means anything for a job in this state.

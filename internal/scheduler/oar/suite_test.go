@@ -23,27 +23,28 @@ import (
 
 const testbed = "../../../test/testbed/oar"
 
-// TestMain runs four cases beside each other: OAR's commands are Perl programs,
-// of which a small machine does few a second.
+// TestMain runs eight cases beside each other, and harness lets them ask rarely:
+// OAR's commands are Perl programs, of which a small machine does few a second.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "4"); err != nil {
+	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())
 }
 
-// OAR exists once on a machine, so the tests here run one after the other. It
-// refuses root's jobs; root hands each test over to alice.
+// OAR exists once on a machine, so the tests here run one after the other, and
+// those that do it harm while no other package uses it. It refuses root's jobs;
+// root hands each test over to alice.
 
 func TestOARKeepsTheDriversPromises(t *testing.T) {
-	if lab(t) {
+	if lab(t, beside) {
 		schedulertest.Run(t, harness(t))
 	}
 }
 
 func TestOARMixesNothingUpAfterItsDatabasesCrash(t *testing.T) {
-	if !lab(t) {
+	if !lab(t, alone) {
 		return
 	}
 	h := harness(t)
@@ -56,7 +57,7 @@ func TestOARMixesNothingUpAfterItsDatabasesCrash(t *testing.T) {
 
 // A node that fails before a job's start makes OAR submit the job again.
 func TestAJobThatGetsAnotherIDStaysTheSameJob(t *testing.T) {
-	if !lab(t) {
+	if !lab(t, alone) {
 		return
 	}
 	s, dir := harness(t).New(t, nil), schedulertest.Folder(t)
@@ -125,19 +126,22 @@ func TestAJobThatGetsAnotherIDStaysTheSameJob(t *testing.T) {
 	await("the first is cancelled", func() bool { return status(refs[0]).Reason == hpcsera.CancelledByUser })
 }
 
+const beside, alone = false, true
+
 // lab sees to it that the test runs beside a test bed, as an ordinary user. It
 // returns false where another process has run it.
-func lab(t *testing.T) bool {
+func lab(t *testing.T, exclusively bool) bool {
 	t.Helper()
 	const start = "Start a real OAR first:\n\teval \"$(sudo test/testbed/oar up)\""
 	if os.Getenv("HPCSERA_TEST_OAR") == "" {
 		t.Fatalf("HPCSERA_TEST_OAR is not set. %s", start)
 	}
-	if out, err := exec.Command("oarnodes", "-s").CombinedOutput(); err != nil || !strings.Contains(string(out), "Alive") {
-		t.Fatalf("the OAR of this machine does not answer, or has no node: %v\n%s\n%s", err, out, start)
-	}
 	if os.Getuid() != 0 {
 		return true
+	}
+	schedulertest.Share(t, filepath.Join(os.Getenv("HPCSERA_TEST_OAR"), "users"), exclusively)
+	if out, err := exec.Command("oarnodes", "-s").CombinedOutput(); err != nil || !strings.Contains(string(out), "Alive") {
+		t.Fatalf("the OAR of this machine does not answer, or has no node: %v\n%s\n%s", err, out, start)
 	}
 	asAlice(t)
 	return false
@@ -233,7 +237,7 @@ func harness(t *testing.T) schedulertest.Harness {
 		t.Fatal(err)
 	}
 	return schedulertest.Harness{
-		Traits: oar.Driver{}.Traits(), Dir: schedulertest.Folder(t),
+		Traits: oar.Driver{}.Traits(), Dir: schedulertest.Folder(t), Ask: 2 * time.Second,
 		New: func(_ schedulertest.T, change func(*scheduler.Config)) *scheduler.Scheduler {
 			c := scheduler.Config{Commands: map[string]string{}, Environment: os.Environ()}
 			if change != nil {

@@ -148,9 +148,6 @@ func oneCommand(s *site) {
 	if err != nil || len(answer) != 30 || s.s.Stats().Total().Runs != before+1 {
 		t.Errorf("got %d jobs, %v, with %d commands", len(answer), err, s.s.Stats().Total().Runs-before)
 	}
-	if err := s.s.Act(t.Context(), scheduler.Hold, refs[:1]); err == nil {
-		t.Error("a member was held: PBS holds whole arrays")
-	}
 	if err := s.s.Act(t.Context(), scheduler.Cancel, refs); err != nil {
 		t.Fatal(err)
 	}
@@ -161,6 +158,46 @@ func oneCommand(s *site) {
 	for ref, st := range answer {
 		if st.Phase != scheduler.PhaseEnded || st.Reason != hpcsera.CancelledByUser {
 			t.Errorf("%s: got %+v", ref.ID, st)
+		}
+	}
+}
+
+// PBS holds whole arrays. That one member cannot be held is told of that member,
+// and the jobs beside it are held.
+func TestAMemberThatCannotBeHeldHindersNoOther(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, pbsfake.Config{History: true})
+	later := map[string]string{"begin": time.Now().Add(time.Hour).Format("200601021504")}
+	array, one, other := s.submission("exit 0"), s.submission("exit 0"), s.submission("exit 0")
+	array.Size, array.Custom, one.Custom, other.Custom = 3, later, later, later
+	members := s.submit(array)
+	jobs := []scheduler.Ref{s.submit(one)[0], s.submit(other)[0]}
+	wish := []scheduler.Ref{members[0], jobs[0], members[2], jobs[1]}
+	err := s.s.Act(t.Context(), scheduler.Hold, wish)
+	unable, ok := errors.AsType[*scheduler.Unable](err)
+	if !ok || len(unable.Refs) != 2 || !unable.Refs[0].Is(members[0]) || !unable.Refs[1].Is(members[2]) || !strings.Contains(err.Error(), members[0].ID) {
+		t.Errorf("got %v, want it told of the two members", err)
+	}
+	s.phases(jobs, scheduler.PhaseHeld)
+	s.phases(members, scheduler.PhaseQueued)
+	if err := s.s.Act(t.Context(), scheduler.Release, jobs); err != nil {
+		t.Error(err)
+	}
+	s.phases(jobs, scheduler.PhaseQueued)
+	if err := s.s.Act(t.Context(), scheduler.Cancel, append(members, jobs...)); err != nil {
+		t.Error(err)
+	}
+}
+
+func (s *site) phases(refs []scheduler.Ref, want scheduler.Phase) {
+	s.Helper()
+	answer, err := s.s.Statuses(s.Context(), refs)
+	if err != nil {
+		s.Fatal(err)
+	}
+	for _, ref := range refs {
+		if got := answer[ref]; got.Phase != want {
+			s.Errorf("%s: got %+v, want it %s", ref.ID, got, want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package schedulertest
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
@@ -98,7 +99,7 @@ func cancelArray(t T, h Harness) {
 			}
 		}
 		asked++
-		return asked > 40 || h.Site != nil && asked > 5
+		return asked > max(5, int(12*time.Second/b.pace()))
 	})
 	for i := range refs {
 		if b.exists(fmt.Sprintf("ran-%d", i)) {

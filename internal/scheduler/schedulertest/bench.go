@@ -1,6 +1,7 @@
 package schedulertest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -193,15 +194,23 @@ func (b *bench) cancelledRunning(h Harness, ref scheduler.Ref) scheduler.Status 
 	return b.ended(ref, hpcsera.CancelledByUser, nil)
 }
 
+// pace is the time between two queries.
+func (b *bench) pace() time.Duration {
+	if b.h.Site != nil {
+		return b.h.Site.Ask
+	}
+	return cmp.Or(b.h.Ask, 300*time.Millisecond)
+}
+
 func (b *bench) until(what string, done func() bool) {
 	b.Helper()
-	patience, ask := patience, 300*time.Millisecond
+	patience := patience
 	if b.h.Site != nil {
-		patience, ask = b.h.Site.Patience, b.h.Site.Ask
+		patience = b.h.Site.Patience
 	}
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
-	again := time.NewTicker(ask)
+	again := time.NewTicker(b.pace())
 	defer again.Stop()
 	for !done() {
 		select {

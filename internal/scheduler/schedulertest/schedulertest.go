@@ -37,6 +37,8 @@ type Harness struct {
 	New func(t T, change func(*scheduler.Config)) *scheduler.Scheduler
 	// Dir is a folder that the system's nodes see too.
 	Dir string
+	// Ask is the time between two queries. Default: 300 ms.
+	Ask time.Duration
 	// Waiting turns a submission into one that stays in the queue until
 	// something is done to it. Default: the custom attributes of Traits.Waits.
 	Waiting func(t T, s *scheduler.Scheduler, sub *scheduler.Submission)

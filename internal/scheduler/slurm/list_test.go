@@ -293,6 +293,7 @@ func TestProbeReadsVersionClusterAndPartitions(t *testing.T) {
 func FuzzListings(f *testing.F) {
 	f.Add(recorded(f, "squeue.txt"), 0)
 	f.Add(recorded(f, "sacct.txt"), 0)
+	f.Add(recorded(f, "squeue-clusters.txt"), 0)
 	f.Add([]byte(queueHead+queueRow("1", "CANCELLED", "None", "9", tag(1))), 0)
 	f.Add([]byte(historyHead+row("7_[0-5%2]", "c", "CANCELLED by 1", "0:0", "0", "0", "n1", "a\nb\x1fc")), 0)
 	f.Add([]byte("warning\n"+historyHead), 1)

@@ -11,12 +11,15 @@
 //     and a command that found no job, are different answers;
 //   - SLURM_TIME_FORMAT=%s gives times since the epoch; the default is local
 //     time without its zone;
+//   - with --clusters listings have a line of their own before the header, and
+//     every command asks the accounting database where that cluster is;
 //   - squeue -t all shows ended jobs for the site's MinJobAge with their exit,
 //     so a site without accounting database can be used too.
 package slurm
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/hpcsera/hpcsera"
@@ -24,7 +27,19 @@ import (
 )
 
 // Driver is the Slurm driver. The zero value works.
-type Driver struct{}
+type Driver struct {
+	// Cluster is the one cluster, by its name in the accounting database, that
+	// all commands mean; empty is the one that the host belongs to.
+	Cluster string
+}
+
+// command is an argument vector. scontrol wants the option before its verb.
+func (d Driver) command(name string, args ...string) []string {
+	if d.Cluster == "" {
+		return append([]string{name}, args...)
+	}
+	return slices.Concat([]string{name, "--clusters=" + d.Cluster}, args)
+}
 
 // product is what users call it.
 const product = scheduler.Product("Slurm")
@@ -39,10 +54,10 @@ var queueFields = []string{"JobArrayID", "Cluster", "State", "Reason", "RestartC
 
 // Queue lists the user's own jobs in all states: one call that asks the
 // controller for this user's jobs only.
-func (Driver) Queue() scheduler.Call[[]scheduler.Status] {
+func (d Driver) Queue() scheduler.Call[[]scheduler.Status] {
 	format := strings.Join(queueFields, ":"+separator+",") + ":" + separator
 	return scheduler.Call[[]scheduler.Status]{
-		Argv:  []string{"squeue", "--me", "--array", "--states=all", "--Format=" + format},
+		Argv:  d.command("squeue", "--me", "--array", "--states=all", "--Format="+format),
 		Env:   epochTimes,
 		Parse: parseQueue,
 	}
@@ -57,8 +72,8 @@ const searchWindow = "now-30days"
 
 // History asks the accounting database. It asks for duplicates, or else a job
 // whose id was reused would be hidden behind the later one.
-func (Driver) History(refs []scheduler.Ref) (scheduler.Call[[]scheduler.Status], bool) {
-	argv := []string{"sacct", "--allocations", "--duplicates", "--parsable", "--delimiter=" + separator, "--format=" + strings.Join(historyFields, ",")}
+func (d Driver) History(refs []scheduler.Ref) (scheduler.Call[[]scheduler.Status], bool) {
+	argv := d.command("sacct", "--allocations", "--duplicates", "--parsable", "--delimiter="+separator, "--format="+strings.Join(historyFields, ","))
 	if len(refs) > 0 && refs[0].ID != "" {
 		argv = append(argv, "--jobs="+strings.Join(ids(refs), ","))
 	} else {
@@ -69,11 +84,11 @@ func (Driver) History(refs []scheduler.Ref) (scheduler.Call[[]scheduler.Status],
 
 // Act cancels, holds or releases. uhold is the hold that the job's owner can
 // end, whoever set it.
-func (Driver) Act(action scheduler.Action, refs []scheduler.Ref) scheduler.Call[struct{}] {
+func (d Driver) Act(action scheduler.Action, refs []scheduler.Ref) scheduler.Call[struct{}] {
 	var argv []string
 	switch action {
 	case scheduler.Cancel:
-		argv = []string{"scancel"}
+		argv = d.command("scancel")
 		// The filter takes one name only, and with it scancel takes a waiting array
 		// for one job: it would cancel all members.
 		if len(refs) == 1 && !strings.Contains(refs[0].ID, "_") {
@@ -81,9 +96,9 @@ func (Driver) Act(action scheduler.Action, refs []scheduler.Ref) scheduler.Call[
 		}
 		argv = append(argv, ids(refs)...)
 	case scheduler.Hold:
-		argv = []string{"scontrol", "uhold", strings.Join(ids(refs), ",")}
+		argv = d.command("scontrol", "uhold", strings.Join(ids(refs), ","))
 	case scheduler.Release:
-		argv = []string{"scontrol", "release", strings.Join(ids(refs), ",")}
+		argv = d.command("scontrol", "release", strings.Join(ids(refs), ","))
 	}
 	return scheduler.Call[struct{}]{Argv: argv, Parse: parseAct}
 }
@@ -98,13 +113,13 @@ func parseAct(out scheduler.Output) (struct{}, error) {
 
 // Probe asks for the configuration, the nodes, the partitions and the load.
 // Hidden partitions are among them: a job may name one.
-func (Driver) Probe() []scheduler.Call[hpcsera.Facts] {
+func (d Driver) Probe() []scheduler.Call[hpcsera.Facts] {
 	p := &probe{}
 	return []scheduler.Call[hpcsera.Facts]{
-		{Argv: []string{"scontrol", "show", "config"}, Parse: parseConfig},
-		{Argv: []string{"sinfo", "--all", "--noheader", "--Node", "--format=" + nodeFormat}, Parse: p.nodes},
-		{Argv: []string{"scontrol", "--all", "--oneliner", "show", "partition"}, Parse: p.partitions},
-		{Argv: []string{"sdiag"}, Parse: parseLoad},
+		{Argv: d.command("scontrol", "show", "config"), Parse: parseConfig},
+		{Argv: d.command("sinfo", "--all", "--noheader", "--Node", "--format="+nodeFormat), Parse: p.nodes},
+		{Argv: d.command("scontrol", "--all", "--oneliner", "show", "partition"), Parse: p.partitions},
+		{Argv: d.command("sdiag"), Parse: parseLoad},
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 //
 // Slurm obeys #SBATCH lines before the first command of a script, so the
 // wrapper must hold no text of a user there.
-func (Driver) Submit(s scheduler.Submission) scheduler.Call[[]scheduler.Ref] {
+func (d Driver) Submit(s scheduler.Submission) scheduler.Call[[]scheduler.Ref] {
 	refuse := func(format string, args ...any) scheduler.Call[[]scheduler.Ref] {
 		return scheduler.Call[[]scheduler.Ref]{Refusal: &scheduler.Refused{Message: fmt.Sprintf(format, args...)}}
 	}
@@ -33,8 +33,8 @@ func (Driver) Submit(s scheduler.Submission) scheduler.Call[[]scheduler.Ref] {
 		return refuse("Slurm cannot write to a file with a backslash in its name: %s", s.Output)
 	}
 	output := strings.ReplaceAll(s.Output, "%", "%%")
-	argv := []string{"sbatch", "--parsable", "--export=ALL", "--job-name=" + s.Tag, "--chdir=" + s.Directory,
-		"--output=" + output, "--error=" + output, "--open-mode=append"}
+	argv := d.command("sbatch", "--parsable", "--export=ALL", "--job-name="+s.Tag, "--chdir="+s.Directory,
+		"--output="+output, "--error="+output, "--open-mode=append")
 	if comment := scheduler.Printable(s.Comment, ""); comment != "" {
 		argv = append(argv, "--comment="+comment)
 	}
@@ -143,8 +143,9 @@ var (
 		`connection (failure|reset|closed|aborted)|broken pipe|transport endpoint|operation now in progress|interrupted system call|` +
 		`authentication|internal error|incompatible versions`)
 	// unreached are the ones of a controller, or of an authentication service on this
-	// host, that sbatch did not get through to.
-	unreached = regexp.MustCompile(`(?i)\(connect failure\)|standby mode|could not establish a configuration source|can't find an address|munge encode failed`)
+	// host, that sbatch did not get through to, or of a cluster that it did not find.
+	unreached = regexp.MustCompile(`(?i)\(connect failure\)|standby mode|could not establish a configuration source|can't find an address|munge encode failed|` +
+		`can't be reached now, or it is an invalid entry for --cluster|only local cluster communication is available`)
 	// later are the refusals that can be another answer tomorrow.
 	later = regexp.MustCompile(`(?i)(qos|assoc)\w*submit\w*|MaxSubmit\w*|unable to create job record, try again|resource temporarily unavailable|` +
 		`i/o error writing|job queue full|temporarily (unable|disabled)|system submissions disabled|try again later|partition in down state|required partition not available`)

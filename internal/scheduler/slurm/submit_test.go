@@ -128,7 +128,11 @@ func TestRefusalsAreCertainOrElseAmbiguous(t *testing.T) {
 		failed + "Unable to contact slurm controller (connect failure)\n":                                                                                              {Message: "Unable to contact slurm controller (connect failure)", Throttled: true, Unreached: true},
 		"sbatch: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host\nsbatch: fatal: Could not establish a configuration source\n":                       {Message: "resolve_ctls_from_dns_srv: res_nsearch error: Unknown host; Could not establish a configuration source", Throttled: true, Unreached: true},
 		"sbatch: error: Munge encode failed: Failed to access \"/run/munge/munge.socket.2\": No such file or directory\n" + failed + "Protocol authentication error\n": {Message: "Munge encode failed: Failed to access \"/run/munge/munge.socket.2\": No such file or directory; Protocol authentication error", Throttled: true, Unreached: true},
-		"sbatch: error: cli_filter: use --account, please\nsbatch: error: cli_filter plugin terminated with error\n":                                                   {Message: "cli_filter: use --account, please; cli_filter plugin terminated with error"},
+		"sbatch: error: 'annex' can't be reached now, or it is an invalid entry for --cluster.  Use 'sacctmgr list clusters' to see available clusters.\n": {
+			Message: "'annex' can't be reached now, or it is an invalid entry for --cluster.  Use 'sacctmgr list clusters' to see available clusters.", Throttled: true, Unreached: true},
+		"sbatch: error: DBD_GET_CLUSTERS failure: Connection refused\nsbatch: error: There is a problem talking to the database: Connection refused.  Only local cluster communication is available, remove --cluster from your command line or contact your admin to resolve the problem.\n": {
+			Message: "DBD_GET_CLUSTERS failure: Connection refused; There is a problem talking to the database: Connection refused.  Only local cluster communication is available, remove --cluster from your command line or contact your admin to resolve the problem.", Throttled: true, Unreached: true},
+		"sbatch: error: cli_filter: use --account, please\nsbatch: error: cli_filter plugin terminated with error\n": {Message: "cli_filter: use --account, please; cli_filter plugin terminated with error"},
 	} {
 		_, err := parseSubmit(scheduler.Output{Stderr: []byte(text), Exit: 1})
 		got, ok := errors.AsType[*scheduler.Refused](err)

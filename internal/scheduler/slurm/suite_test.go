@@ -42,52 +42,68 @@ func lab(t *testing.T, variable, options string) string {
 
 func TestSlurmWithAccountingKeepsTheDriversPromises(t *testing.T) {
 	t.Parallel()
-	h := harness(t, lab(t, "HPCSERA_TEST_SLURM", "--dir /tmp/hpcsera-testbed/slurm --dbd"))
+	h := harness(t, slurm.Driver{}, lab(t, "HPCSERA_TEST_SLURM", "--dir /tmp/hpcsera-testbed/slurm --dbd"))
 	h.Crash = func(t schedulertest.T) (*scheduler.Scheduler, schedulertest.Controller) { return startLab(t, "--dbd") }
 	schedulertest.Run(t, h)
 }
 
 func TestSlurmWithoutAccountingKeepsTheDriversPromises(t *testing.T) {
 	t.Parallel()
-	h := harness(t, lab(t, "HPCSERA_TEST_SLURM_NODBD", "--dir /tmp/hpcsera-testbed/slurm-nodbd"))
+	h := harness(t, slurm.Driver{}, lab(t, "HPCSERA_TEST_SLURM_NODBD", "--dir /tmp/hpcsera-testbed/slurm-nodbd"))
 	h.History = ""
 	h.Crash = func(t schedulertest.T) (*scheduler.Scheduler, schedulertest.Controller) { return startLab(t) }
 	schedulertest.Run(t, h)
 }
 
-func newScheduler(conf string, change func(*scheduler.Config)) *scheduler.Scheduler {
+func newScheduler(d slurm.Driver, conf string, change func(*scheduler.Config)) *scheduler.Scheduler {
 	c := scheduler.Config{Commands: map[string]string{}, Environment: append([]string{"SLURM_CONF=" + conf}, os.Environ()...)}
 	if change != nil {
 		change(&c)
 	}
-	return scheduler.New(slurm.Driver{}, c)
+	return scheduler.New(d, c)
 }
 
 // harness runs the suite as whoever runs the tests. The folder must be open to
 // that user alone: the test bed's nodes are this host.
-func harness(t *testing.T, conf string) schedulertest.Harness {
-	traits := slurm.Driver{}.Traits()
+func harness(t *testing.T, d slurm.Driver, conf string) schedulertest.Harness {
+	traits := d.Traits()
 	traits.Leaves = true // here, see lab
 	return schedulertest.Harness{
 		Traits: traits, Dir: schedulertest.Folder(t),
 		New: func(_ schedulertest.T, change func(*scheduler.Config)) *scheduler.Scheduler {
-			return newScheduler(conf, change)
+			return newScheduler(d, conf, change)
 		},
 		Requeue: func(id string) error {
-			cmd := exec.Command("scontrol", "requeue", id)
-			cmd.Env = append(os.Environ(), "SLURM_CONF="+conf)
-			if out, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("%w: %s", err, out)
-			}
-			return nil
+			return asRoot(d, conf, "requeue", id)
 		},
 	}
+}
+
+// asRoot runs scontrol.
+func asRoot(d slurm.Driver, conf string, args ...string) error {
+	if d.Cluster != "" {
+		args = append([]string{"--cluster=" + d.Cluster}, args...)
+	}
+	cmd := exec.Command("scontrol", args...)
+	cmd.Env = append(os.Environ(), "SLURM_CONF="+conf)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }
 
 // controller is the one of a test bed that the test started for itself.
 type controller struct{ dir string }
 
 func startLab(t schedulertest.T, options ...string) (*scheduler.Scheduler, controller) {
+	c := newController(t, options...)
+	return newScheduler(slurm.Driver{}, c.conf(), func(c *scheduler.Config) {
+		c.QueryTimeout, c.SubmitTimeout = 10*time.Second, 10*time.Second
+	}), c
+}
+
+func newController(t schedulertest.T, options ...string) controller {
+	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "hpcsera-crash-") // short, and open to the daemons' users
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
@@ -98,10 +114,10 @@ func startLab(t schedulertest.T, options ...string) (*scheduler.Scheduler, contr
 	c := controller{dir}
 	t.Cleanup(func() { c.run(t, "down", "--purge") })
 	c.run(t, "up", append([]string{"--nodes", "2"}, options...)...)
-	return newScheduler(filepath.Join(dir, "etc", "slurm.conf"), func(c *scheduler.Config) {
-		c.QueryTimeout, c.SubmitTimeout = 10*time.Second, 10*time.Second
-	}), c
+	return c
 }
+
+func (c controller) conf() string { return filepath.Join(c.dir, "etc", "slurm.conf") }
 
 func (c controller) run(t schedulertest.T, verb string, options ...string) {
 	t.Helper()
