@@ -8,13 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
 // Kind is who starts the agent.
@@ -134,16 +133,10 @@ func (h Host) must(ctx context.Context, stdin, name string, args ...string) (str
 }
 
 func (h Host) find(name string) (string, error) {
-	for _, dir := range h.Path {
-		path := filepath.Join(dir, name)
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return path, nil
-		}
+	if path := scheduler.Look(name, h.Path); path != "" {
+		return path, nil
 	}
 	return "", hpcsera.Errorf(hpcsera.Unavailable, "there is no command %s in %s", name, strings.Join(h.Path, ":"))
 }
 
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
-	return line
-}
+func firstLine(text string) string { return scheduler.FirstLine([]byte(text)) }
