@@ -299,7 +299,7 @@ func TestASitesPageShowsWhatTheVisitorsOwnAgentTold(t *testing.T) {
 		return tx.UpdateAgent(*rows[0])
 	})
 	a := alice.get("/sites/gwdg")
-	for _, says := range []string{"slurm 22.05.8, cluster scc", "640: 636 up, 12 idle", "9 running, 7 queued", "1001 jobs", "medium", "512, 3 idle", "128 nodes", "96 cores, 384 GiB, 4 GPUs", "48h", "1h when not said"} {
+	for _, says := range []string{"slurm 22.05.8, cluster scc", "640: 636 up, 12 idle", "9 running, 7 queued", "1001 jobs", "medium", "512, 3&nbsp;idle", "at most 128 nodes", "96\u00a0cores, 384\u00a0GiB, 4\u00a0GPUs", "at\u00a0most\u00a048h, by\u00a0default\u00a01h"} {
 		if !strings.Contains(a.body, says) {
 			t.Errorf("the page does not say %q:\n%s", says, a.body)
 		}
