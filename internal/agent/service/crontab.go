@@ -110,21 +110,22 @@ func (h Host) installLines(ctx context.Context, p Program, dry bool) error {
 	return nil
 }
 
-func (h Host) removeLines(ctx context.Context) error {
+// removeLines takes our lines out of the crontab. found says that there were some.
+func (h Host) removeLines(ctx context.Context) (found bool, err error) {
 	if _, err := h.find("crontab"); err != nil {
-		return nil // none ever was
+		return false, nil // none ever was
 	}
 	before, err := h.table(ctx)
 	if err != nil || !strings.Contains(before, beginMark) {
-		return nil // who may not use cron has no line there
+		return false, nil // who may not use cron has no line there
 	}
 	after, err := merge(before, "")
-	if err != nil {
-		return err
+	if err == nil {
+		err = h.put(ctx, after)
 	}
-	if err := h.put(ctx, after); err != nil {
-		return err
+	if err != nil {
+		return true, err
 	}
 	h.Say("The agent's lines are removed from your crontab.")
-	return nil
+	return true, nil
 }

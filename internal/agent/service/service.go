@@ -59,17 +59,24 @@ func (h Host) Install(ctx context.Context, kind Kind, p Program, dry bool) error
 		if err := h.installUnit(ctx, p, dry); err != nil || dry {
 			return err
 		}
-		return h.removeLines(ctx)
+		_, err := h.removeLines(ctx)
+		return err
 	}
 	if err := h.installLines(ctx, p, dry); err != nil || dry {
 		return err
 	}
-	return h.removeUnit(ctx)
+	_, err = h.removeUnit(ctx)
+	return err
 }
 
 // Uninstall takes back what Install did.
 func (h Host) Uninstall(ctx context.Context) error {
-	return errors.Join(h.removeUnit(ctx), h.removeLines(ctx))
+	unit, err := h.removeUnit(ctx)
+	lines, other := h.removeLines(ctx)
+	if err = errors.Join(err, other); err == nil && !unit && !lines {
+		h.Say("Nothing that install wrote is here.")
+	}
+	return err
 }
 
 // choose decides which kind it is, and says why.

@@ -150,6 +150,9 @@ func TestWhereSystemdAnswersItRunsTheAgent(t *testing.T) {
 		if _, err := os.Stat(l.unitPath()); err == nil || strings.Count(l.read("calls"), "disable --now "+unitName) != 1 {
 			t.Errorf("after uninstall: %v\n%s", err, l.read("calls"))
 		}
+		if !strings.HasSuffix(l.said.String(), "Nothing that install wrote is here.\n") {
+			t.Errorf("the second uninstall said %s", &l.said)
+		}
 	}
 }
 

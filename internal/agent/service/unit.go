@@ -123,31 +123,32 @@ func (h Host) linger(ctx context.Context) {
 	}
 }
 
-func (h Host) removeUnit(ctx context.Context) error {
+// removeUnit stops the agent that systemd runs and removes its unit. found says
+// that there was one, be it somebody else's.
+func (h Host) removeUnit(ctx context.Context) (found bool, err error) {
 	switch there, err := h.ownUnit(); {
 	case hpcsera.CodeOf(err) == hpcsera.Conflict:
 		h.Say("%v", err)
-		return nil
+		return true, nil
 	case err != nil || !there:
-		return err
+		return there, err
 	}
 	answers := true
 	if _, err := h.must(ctx, "", "systemctl", "--user", "disable", "--now", unitName); err != nil {
 		answers = false
 		h.Say("systemd was not told (%v); where it runs an agent of yours, stop that: systemctl --user stop %s", err, unitName)
 		if err := h.disable(); err != nil {
-			return err
+			return true, err
 		}
 	}
 	if err := os.Remove(h.unitPath()); err != nil {
-		return fmt.Errorf("the unit: %w", err)
+		return true, fmt.Errorf("the unit: %w", err)
 	}
 	h.Say("%s is removed.", h.unitPath())
-	if !answers {
-		return nil
+	if answers {
+		_, err = h.must(ctx, "", "systemctl", "--user", "daemon-reload")
 	}
-	_, err := h.must(ctx, "", "systemctl", "--user", "daemon-reload")
-	return err
+	return true, err
 }
 
 // disable does what systemctl disable does to files.
