@@ -56,16 +56,6 @@ func notJSON(data []byte) error {
 		Hint("Send one whole JSON value; jq finds the place.")
 }
 
-// CheckSize refuses what Decode refuses whatever it is read into, such as too
-// many values. For readers that are not Decode.
-func CheckSize(data []byte) error {
-	if !json.Valid(data) {
-		return notJSON(data)
-	}
-	r := jsonReader{data: data}
-	return r.value(nil)
-}
-
 // jsonReader walks data that json.Valid has accepted, so that it needs no
 // syntax checks of its own, and holds it against the type that it is for.
 type jsonReader struct {

@@ -172,7 +172,7 @@ func (e *examination) try(ctx context.Context) (bool, error) {
 	if cases == 0 {
 		return false, hpcsera.Errorf(hpcsera.InvalidField, "no case of the suite has %q in its name.", e.only).At("--case")
 	}
-	say := fmt.Sprintf("The suite has %d cases for %s and submits at most %d jobs, of one core and at most %v each.", cases, e.batch.System(), r.Jobs(), trial.Limit)
+	say := fmt.Sprintf("The suite has %d cases for %s and submits at most %d jobs, of one core and at most %v each.", cases, e.batch.System(), r.Jobs(), hpcsera.Duration(trial.Limit))
 	if f, ok := e.stdin.(*os.File); ok && isTerminal(f) && !e.yes {
 		fmt.Fprintf(e.stderr, "%s\nGo on? [y/N] ", say)
 		if answer, _ := bufio.NewReader(f).ReadString('\n'); !strings.EqualFold(strings.TrimSpace(answer), "y") {
