@@ -14,10 +14,10 @@ const (
 	endMark   = "# END hpcsera-agent\n"
 )
 
-// Lines returns what stands in the crontab (crontab(5)). Variables are set on
+// lines returns what stands in the crontab (crontab(5)). Variables are set on
 // the command: on lines of their own they would hold for others' commands
 // below. Output goes to a file, or cron would mail it every few minutes.
-func (p Program) Lines() string {
+func (p Program) lines() string {
 	words := []string{"env"}
 	words = append(words, p.Environment...)
 	words = append(words, p.Binary, "--config", p.Config, "once")
@@ -90,14 +90,14 @@ func (h Host) put(ctx context.Context, table string) error {
 
 func (h Host) installLines(ctx context.Context, p Program, dry bool) error {
 	if dry {
-		h.Say("would add to your crontab:\n\n%s", p.Lines())
+		h.Say("would add to your crontab:\n\n%s", p.lines())
 		return nil
 	}
 	before, err := h.table(ctx)
 	if err != nil {
 		return err
 	}
-	after, err := merge(before, p.Lines())
+	after, err := merge(before, p.lines())
 	if err != nil {
 		return err
 	}
