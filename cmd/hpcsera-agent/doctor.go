@@ -49,7 +49,8 @@ func (p *program) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Look whether server, spool and batch system are as the agent needs them", Args: cobra.NoArgs,
 		Long: `doctor checks the server, the clock, the credential, the batch system and the
-spool, and runs one empty batch job to see the spool from a compute node. It touches no other job.
+spool, and runs one empty batch job to see the spool from a compute node. It
+touches no other job.
 
 With --jobs it also runs HPCSerA's own conformance suite on your batch system and
 ends with a report for a bug report: some dozens of jobs, one after the other, of

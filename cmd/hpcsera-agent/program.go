@@ -179,7 +179,8 @@ func (p *program) onceCommand() *cobra.Command {
 		Use: "once", Short: "Do what there is to do, then end (for cron)", Args: cobra.NoArgs,
 		Long: `once fetches orders, acts on them, asks the batch system, reports, and ends. Runs may
 overlap: the later one sees the earlier one and ends at once with status 0.
-Between two runs nothing happens: orders, cancels included, wait for the next.`,
+Between two runs nothing happens: orders, cancels included, wait for the next.
+hpcsera-agent install --cron writes such a line into your crontab.`,
 		Example: "  */2 * * * * $HOME/bin/hpcsera-agent once",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Minute)
