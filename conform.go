@@ -88,7 +88,7 @@ func (r *jsonReader) member(t reflect.Type, name string) (reflect.Type, error) {
 	if field, ok := m.types[name]; ok {
 		return field, nil
 	}
-	err := UnknownKey(r.at(), brief(name, 80))
+	err := UnknownKey(r.at(), Brief(name, 80))
 	if near := nearest(name, m.names); near != "" && err.Code == UnknownField {
 		err.Advice = fmt.Sprintf("Did you mean %q?", near)
 	}
@@ -146,7 +146,7 @@ func (r *jsonReader) leaf(raw []byte, t reflect.Type) error {
 }
 
 func (r *jsonReader) wrongType(raw []byte, want string) error {
-	shown := brief(string(raw[:min(len(raw), 100)]), 57)
+	shown := Brief(string(raw[:min(len(raw), 100)]), 57)
 	err := Errorf(InvalidField, "%s is needed here, not %s.", want, shown).At(r.at())
 	if want == "text" && strings.IndexByte("-0123456789tf", raw[0]) >= 0 {
 		return err.Hint("Write it in quotes: \"%s\".", shown)

@@ -56,16 +56,6 @@ func notJSON(data []byte) error {
 		Hint("Send one whole JSON value; jq finds the place.")
 }
 
-// CheckSize refuses what Decode refuses whatever it is read into, such as too
-// many values. For readers that are not Decode.
-func CheckSize(data []byte) error {
-	if !json.Valid(data) {
-		return notJSON(data)
-	}
-	r := jsonReader{data: data}
-	return r.value(nil)
-}
-
 // jsonReader walks data that json.Valid has accepted, so that it needs no
 // syntax checks of its own, and holds it against the type that it is for.
 type jsonReader struct {
@@ -93,16 +83,16 @@ func (r *jsonReader) at() string {
 		case p.index >= 0:
 			fmt.Fprintf(&b, "[%d]", p.index)
 		case b.Len() > 0:
-			b.WriteString("." + brief(p.name, 80))
+			b.WriteString("." + Brief(p.name, 80))
 		default:
-			b.WriteString(brief(p.name, 80))
+			b.WriteString(Brief(p.name, 80))
 		}
 	}
 	return b.String()
 }
 
-// brief cuts text for a message.
-func brief(s string, most int) string {
+// Brief cuts others' text for a message, at a character's start.
+func Brief(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
@@ -162,7 +152,7 @@ func (r *jsonReader) object(t reflect.Type, want shape) error {
 		}
 		r.path = append(r.path[:depth], place{name, -1})
 		if seen[name] {
-			return Errorf(InvalidField, "%q is given twice.", brief(name, 80)).At(r.at())
+			return Errorf(InvalidField, "%q is given twice.", Brief(name, 80)).At(r.at())
 		}
 		if seen == nil {
 			seen = map[string]bool{}

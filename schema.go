@@ -93,7 +93,7 @@ func checkNumber(text string) error {
 	mantissa, exponent, _ := strings.Cut(strings.ToLower(text), "e")
 	_, err := strconv.ParseFloat(text, 64)
 	if n, atoi := strconv.Atoi(exponent); len(mantissa) > maxDigits || exponent != "" && (atoi != nil || n > maxExponent || n < -maxExponent) || err != nil {
-		return fmt.Errorf("%s is beyond the numbers that programs know", brief(text, 60))
+		return fmt.Errorf("%s is beyond the numbers that programs know", Brief(text, 60))
 	}
 	return nil
 }
@@ -147,7 +147,7 @@ func (w *weigher) keyword(word string, value any, depth int) (int, error) {
 		return patternWeight(value)
 	case word == "$schema":
 		if language, _ := value.(string); !slices.Contains(schemaLanguages, language) {
-			return 0, fmt.Errorf("%q is not taken as $schema; leave it out for draft 2020-12", brief(fmt.Sprint(value), 80))
+			return 0, fmt.Errorf("%q is not taken as $schema; leave it out for draft 2020-12", Brief(fmt.Sprint(value), 80))
 		}
 		return 1, nil
 	case slices.Contains(schemaElsewhere, word):
@@ -205,22 +205,22 @@ func (w *weigher) reference(value any, depth int) (int, error) {
 	text, _ := value.(string)
 	fragment, ok := strings.CutPrefix(text, "#")
 	if !ok {
-		return 0, fmt.Errorf("a schema must not refer to %s", brief(fmt.Sprint(value), 80))
+		return 0, fmt.Errorf("a schema must not refer to %s", Brief(fmt.Sprint(value), 80))
 	}
 	pointer, err := url.PathUnescape(fragment)
 	if err != nil {
-		return 0, fmt.Errorf("%q leads nowhere", brief(text, 80))
+		return 0, fmt.Errorf("%q leads nowhere", Brief(text, 80))
 	}
 	n, counted := w.known[pointer]
 	if counted && n == 0 {
-		return 0, fmt.Errorf("%q leads to itself", brief(text, 80))
+		return 0, fmt.Errorf("%q leads to itself", Brief(text, 80))
 	}
 	if counted {
 		return n, nil
 	}
 	target, ok := follow(w.root, pointer)
 	if !ok {
-		return 0, fmt.Errorf("%q leads nowhere", brief(text, 80))
+		return 0, fmt.Errorf("%q leads nowhere", Brief(text, 80))
 	}
 	w.known[pointer] = 0
 	n, err = w.schema(target, depth+1)
@@ -280,11 +280,11 @@ func patternWeight(value any) (int, error) {
 	text, _ := value.(string)
 	re, err := syntax.Parse(text, syntax.Perl)
 	if err != nil {
-		return 0, fmt.Errorf("%q is not a pattern: %w", brief(text, 80), err)
+		return 0, fmt.Errorf("%q is not a pattern: %w", Brief(text, 80), err)
 	}
 	n := programLength(re)
 	if n > maxPattern {
-		return 0, fmt.Errorf("the pattern %q has more than %d steps", brief(text, 80), maxPattern)
+		return 0, fmt.Errorf("the pattern %q has more than %d steps", Brief(text, 80), maxPattern)
 	}
 	return n, nil
 }

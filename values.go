@@ -41,7 +41,7 @@ func (m Manifest) checkParameters() error {
 }
 
 func noSchema(name string, err error) error {
-	return Errorf(InvalidField, "the schema does not compile: %v.", brief(err.Error(), 500)).At("parameters." + name)
+	return Errorf(InvalidField, "the schema does not compile: %v.", Brief(err.Error(), 500)).At("parameters." + name)
 }
 
 // defaultOf returns the default in a parameter's schema, nil where there is
@@ -68,7 +68,7 @@ func (m Manifest) complete(values Values, compile func(name string) (parameter, 
 	full, size := Values{}, 0
 	for name, raw := range values {
 		if _, ok := m.Parameters[name]; !ok {
-			return nil, Errorf(InvalidValue, "%q is not a parameter of %s.", brief(name, 80), m.Name).At("values."+brief(name, 80)).
+			return nil, Errorf(InvalidValue, "%q is not a parameter of %s.", Brief(name, 80), m.Name).At("values."+Brief(name, 80)).
 				Hint("Its parameters: %s.", m.parameterNames())
 		}
 		full[name] = raw
@@ -119,7 +119,7 @@ func checkValue(name string, raw json.RawMessage, p parameter) error {
 		return Errorf(InvalidValue, "the value is too long to be held against its schema.").At(field).Hint("Put large data into a file.")
 	}
 	if err := p.schema.Validate(value); err != nil {
-		return Errorf(InvalidValue, "%s", brief(schemaSentence(err), 1000)).At(field).
+		return Errorf(InvalidValue, "%s", Brief(schemaSentence(err), 1000)).At(field).
 			Hint("The parameter's schema stands in the code part; only the code's author can change it.")
 	}
 	return nil

@@ -50,13 +50,12 @@ func TestREADMEsTourWorks(t *testing.T) {
 	person.press(t, "Make the token", "for", "ci-code", "client", "cli", "project", "cfd")
 	secret := person.secretShown(t)
 	site := strings.NewReplacer("https://hpc.example.org", d.url)
-	before, after, enrolls := strings.Cut(site.Replace(steps[1]), "hpcsera-agent enroll\n")
+	enroll, after := enrolment(t, site.Replace(steps[1]))
 	commands := strings.Split(strings.TrimSpace(after), "\n")
-	if !enrolls || len(commands) != 3 {
-		t.Fatalf("step 2 enrols (%v) and then types %q, want 3 commands", enrolls, commands)
+	if len(commands) != 3 {
+		t.Fatalf("step 2 enrols and then types %q, want 3 commands", commands)
 	}
-	alice.types(t, "", before)
-	thumbprint := person.letsIn(t, start(t, alice.as, alice.env, "hpcsera-agent", "enroll"))
+	thumbprint := person.letsIn(t, start(t, alice.as, alice.env, "hpcsera-agent", enroll...))
 	alice.types(t, fingerprint+"\n", change(t, commands[0], "trust add", "trust add --plain")) // a second factor cannot be had here
 	alice.types(t, "", commands[1])
 	daemon := change(t, commands[2], "tmux new -d hpcsera-agent ", "")
@@ -101,8 +100,7 @@ func TestREADMEsWayWithoutABrowserWorks(t *testing.T) {
 	operator := newAccount(t, filepath.Join(host, "operator"), nil)
 	alice := newAccount(t, filepath.Join(host, "alice"), nil)
 	d := operator.serves(t, steps[0])
-	before, _, _ := strings.Cut(strings.ReplaceAll(steps[1], "https://hpc.example.org", d.url), "hpcsera-agent enroll\n")
-	alice.types(t, "", before+"echo 'scheduler: local' >>~/.hpcsera/agent.yaml") // no Slurm for this one
+	enroll, _ := enrolment(t, strings.ReplaceAll(steps[1], "https://hpc.example.org", d.url))
 	thumbprint := regexp.MustCompile(`(?m)^thumbprint +(\S+)$`).FindStringSubmatch(alice.types(t, "", "hpcsera-agent status"))
 	if thumbprint == nil {
 		t.Fatal("hpcsera-agent status prints no thumbprint")
@@ -112,11 +110,23 @@ func TestREADMEsWayWithoutABrowserWorks(t *testing.T) {
 		t.Errorf("the token: got status %d and %+v, want alice's", status, is)
 	}
 	credential := secretIn(t, operator.types(t, "", "hpcserad agent"+agent))
-	alice.types(t, credential+"\n", "hpcsera-agent enroll --credential -")
-	alice.types(t, "", "hpcsera-agent once")
+	alice.types(t, credential+"\n", "hpcsera-agent "+strings.Join(enroll, " ")+" --credential -")
+	alice.types(t, "", "HPCSERA_AGENT_SCHEDULER=local hpcsera-agent once") // no Slurm for this one
 	if out := operator.types(t, "", "hpcserad agent list"); strings.Contains(out, "never") {
 		t.Errorf("the agent was not seen:\n%s", out)
 	}
+}
+
+// enrolment is the first line of the user's step, as arguments of hpcsera-agent,
+// and what comes after it.
+func enrolment(t *testing.T, step string) (args []string, after string) {
+	t.Helper()
+	line, after, _ := strings.Cut(step, "\n")
+	args = strings.Fields(line)
+	if len(args) < 2 || args[0] != "hpcsera-agent" || args[1] != "enroll" {
+		t.Fatalf("step 2 begins with %q, want it to enrol", line)
+	}
+	return args[1:], after
 }
 
 // letsIn types the code that an agent shows, compares the fingerprint, and

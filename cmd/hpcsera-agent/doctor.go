@@ -49,7 +49,8 @@ func (p *program) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Look whether server, spool and batch system are as the agent needs them", Args: cobra.NoArgs,
 		Long: `doctor checks the server, the clock, the credential, the batch system and the
-spool, and runs one empty batch job to see the spool from a compute node. It touches no other job.
+spool, and runs one empty batch job to see the spool from a compute node. It
+touches no other job.
 
 With --jobs it also runs HPCSerA's own conformance suite on your batch system and
 ends with a report for a bug report: some dozens of jobs, one after the other, of
@@ -172,7 +173,7 @@ func (e *examination) try(ctx context.Context) (bool, error) {
 	if cases == 0 {
 		return false, hpcsera.Errorf(hpcsera.InvalidField, "no case of the suite has %q in its name.", e.only).At("--case")
 	}
-	say := fmt.Sprintf("The suite has %d cases for %s and submits at most %d jobs, of one core and at most %v each.", cases, e.batch.System(), r.Jobs(), trial.Limit)
+	say := fmt.Sprintf("The suite has %d cases for %s and submits at most %d jobs, of one core and at most %v each.", cases, e.batch.System(), r.Jobs(), hpcsera.Duration(trial.Limit))
 	if f, ok := e.stdin.(*os.File); ok && isTerminal(f) && !e.yes {
 		fmt.Fprintf(e.stderr, "%s\nGo on? [y/N] ", say)
 		if answer, _ := bufio.NewReader(f).ReadString('\n'); !strings.EqualFold(strings.TrimSpace(answer), "y") {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/agent/service"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
@@ -27,6 +29,9 @@ On several login nodes with one home, install it on each that may go on when ano
 is down: one agent works at a time.`,
 		Example: "  hpcsera-agent install --dry-run\n  hpcsera-agent install\n  hpcsera-agent install --cron",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if systemd && cron {
+				return usage.Error{Err: errors.New("--systemd and --cron exclude each other. See: hpcsera-agent install --help")}
+			}
 			c, err := p.checked()
 			if err != nil {
 				return err
@@ -55,7 +60,6 @@ is down: one agent works at a time.`,
 	cmd.Flags().BoolVar(&systemd, "systemd", false, "as a unit of your systemd, or not at all")
 	cmd.Flags().BoolVar(&cron, "cron", false, "by a line in your crontab")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only print what would be done")
-	cmd.MarkFlagsMutuallyExclusive("systemd", "cron")
 	return cmd
 }
 

@@ -23,7 +23,6 @@ import (
 	"github.com/hpcsera/hpcsera/cmd/internal/usage"
 	"github.com/hpcsera/hpcsera/internal/agent"
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
-	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
 // program is one invocation.
@@ -180,7 +179,8 @@ func (p *program) onceCommand() *cobra.Command {
 		Use: "once", Short: "Do what there is to do, then end (for cron)", Args: cobra.NoArgs,
 		Long: `once fetches orders, acts on them, asks the batch system, reports, and ends. Runs may
 overlap: the later one sees the earlier one and ends at once with status 0.
-Between two runs nothing happens: orders, cancels included, wait for the next.`,
+Between two runs nothing happens: orders, cancels included, wait for the next.
+hpcsera-agent install --cron writes such a line into your crontab.`,
 		Example: "  */2 * * * * $HOME/bin/hpcsera-agent once",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Minute)
@@ -273,80 +273,6 @@ func readCredential(c agent.Config) (string, error) {
 		return "", fmt.Errorf("this agent is not enrolled (%w). Type `hpcsera-agent enroll`", err)
 	}
 	return strings.TrimSpace(string(b)), nil
-}
-
-func (p *program) statusCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "status", Short: "Print the key's thumbprint and what the agent is doing", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			c, err := p.config()
-			if err != nil {
-				return err
-			}
-			key, err := p.key(c)
-			if err != nil {
-				return err
-			}
-			status, alive, known, err := agent.ReadStatus(c.StateDir)
-			if err != nil {
-				return err
-			}
-			if p.output == "json" {
-				return json.NewEncoder(p.stdout).Encode(map[string]any{"thumbprint": key.Thumbprint(), "server": c.Server, "user": c.User, "site": c.Site, "alive": alive, "last": status})
-			}
-			fmt.Fprintf(p.stdout, "thumbprint  %s\nserver      %s\nuser        %s\nsite        %s\n", key.Thumbprint(), c.Server, c.User, c.Site)
-			p.printStatus(status, alive, known)
-			return nil
-		},
-	}
-}
-
-func (p *program) printStatus(s agent.Status, alive, known bool) {
-	host, _ := os.Hostname()
-	switch {
-	case !known:
-		fmt.Fprintln(p.stdout, "state       never ran")
-		return
-	case alive:
-		fmt.Fprintf(p.stdout, "state       running as process %d\n", s.PID)
-	case !s.Ended.IsZero():
-		fmt.Fprintf(p.stdout, "state       stopped on %s, %s\n", s.Host, s.Ended.Local().Format(time.DateTime))
-	case s.Host != host && time.Since(s.At) < time.Minute:
-		fmt.Fprintf(p.stdout, "state       running on %s as process %d\n", s.Host, s.PID)
-	default:
-		fmt.Fprintf(p.stdout, "state       not running; last seen on %s, %s\n", s.Host, s.At.Local().Format(time.DateTime))
-	}
-	fmt.Fprintf(p.stdout, "jobs        %d unfinished, %d reports to be delivered\n", s.Jobs, s.Unsent)
-	if c := s.Commands; c != nil {
-		fmt.Fprintf(p.stdout, "commands    %d of the batch system since the start (%d submits, %d queries)", c.Total().Runs, c.Submit.Runs, c.Queue.Runs+c.History.Runs)
-		if c.Jobs >= 100 { // of fewer it says nothing
-			fmt.Fprintf(p.stdout, ", %d for each 1000 of its %d jobs", (1000*c.Total().Runs+c.Jobs-1)/c.Jobs, c.Jobs)
-		}
-		fmt.Fprintln(p.stdout)
-	}
-	p.printUse(s.Use, s.Commands)
-	for name, trouble := range map[string]string{"server": s.Server, "scheduler": s.Batch, "journal": s.Journal, "spool": s.Spool} {
-		if trouble != "" {
-			fmt.Fprintf(p.stdout, "TROUBLE     %s: %s\n", name, trouble)
-		}
-	}
-}
-
-// printUse tells what the agent takes of the login node.
-func (p *program) printUse(u agent.Use, c *scheduler.Stats) {
-	if u.Cores == 0 {
-		return // an agent that never got so far
-	}
-	fmt.Fprintf(p.stdout, "takes       nice %d, CPU %v on %d cores", u.Nice, u.CPU.Round(time.Millisecond), u.Cores)
-	if u.CPULimit > 0 {
-		fmt.Fprintf(p.stdout, " (the host ends it after %v)", u.CPULimit)
-	}
-	fmt.Fprintf(p.stdout, ", memory %d of %d MiB, %d of %d files\n", u.Memory>>20, u.MemoryGoal>>20, u.Files, u.FilesLimit)
-	fmt.Fprintf(p.stdout, "children    %d of %d login steps", u.LoginSteps, u.LoginLimit)
-	if c != nil {
-		fmt.Fprintf(p.stdout, ", %d of %d commands at once", c.Running, c.AtOnce)
-	}
-	fmt.Fprintf(p.stdout, "; CPU of commands %v\n", u.Commands.Round(time.Millisecond))
 }
 
 func (p *program) logger(c agent.Config) (*slog.Logger, error) {

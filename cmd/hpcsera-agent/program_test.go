@@ -33,6 +33,7 @@ func TestAWrongCommandLineIsAUsageError(t *testing.T) {
 		{"trust pin x", "usage: hpcsera-agent trust pin AUTH-APP-URL FILE|-"},
 		{"doctor --case exit", "--case chooses among the cases of --jobs"},
 		{"install now", "usage: hpcsera-agent install"},
+		{"install --cron --systemd", "--systemd and --cron exclude each other"},
 		{"run --fast", "unknown flag: --fast. See: hpcsera-agent run --help"},
 	} {
 		code, printed, _ := typed(t, strings.Fields(c.line)...)

@@ -257,35 +257,14 @@ func (b *bed) bulkToSlurm(ctx context.Context) (table []result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, partitions("up")) }()
-	code, err := b.approve(hpcsera.Manifest{Name: "bulk", Program: hpcsera.Program{Script: "#!/bin/sh\ntrue\n"}})
-	if err != nil {
-		return nil, err
-	}
-	agent, err := b.startAgent()
+	code, agent, err := b.ready("bulk", "true")
 	if err != nil {
 		return nil, err
 	}
 	defer stopAgent(agent)
-	const turns = 3
-	var loops, bulks []float64
-	for range turns {
-		time.Sleep(5 * time.Second) // Slurm and the server have done what was left to do
-		loop, err := b.loop(ctx, 1000)
-		if err != nil {
-			return nil, err
-		}
-		time.Sleep(5 * time.Second)
-		ids, bulk, err := b.bulkOf(ctx, code, 1000)
-		if err != nil {
-			return nil, err
-		}
-		loops, bulks = append(loops, loop.Seconds()), append(bulks, bulk.Seconds())
-		if _, err := b.cancel(ctx, ids); err != nil {
-			return nil, err
-		}
+	if table, err = b.bulkAgainstLoop(ctx, code, compared, asked); err != nil {
+		return table, err
 	}
-	loop, bulk := median(loops), median(bulks)
-	table = []result{{compared, asked, fmt.Sprintf("%.2f s, the loop %.2f s: 1/%.0f (medians of %d in turns)", bulk, loop, loop/bulk, turns)}}
 	if err := forgotten(ctx); err != nil {
 		return table, err
 	}
@@ -308,6 +287,30 @@ func (b *bed) bulkToSlurm(ctx context.Context) (table []result, err error) {
 	cost, err := b.cancel(ctx, ids)
 	table = append(table, result{"cancelling these 9 000, one DELETE each: commands until the last has ended", "", cost})
 	return table, errors.Join(err, forgotten(ctx))
+}
+
+// bulkAgainstLoop takes turns at handing in the same number of jobs both ways.
+func (b *bed) bulkAgainstLoop(ctx context.Context, code, compared, asked string) ([]result, error) {
+	const turns = 3
+	var loops, bulks []float64
+	for range turns {
+		time.Sleep(5 * time.Second) // Slurm and the server have done what was left to do
+		loop, err := b.loop(ctx, 1000)
+		if err != nil {
+			return nil, err
+		}
+		time.Sleep(5 * time.Second)
+		ids, bulk, err := b.bulkOf(ctx, code, 1000)
+		if err != nil {
+			return nil, err
+		}
+		loops, bulks = append(loops, loop.Seconds()), append(bulks, bulk.Seconds())
+		if _, err := b.cancel(ctx, ids); err != nil {
+			return nil, err
+		}
+	}
+	loop, bulk := median(loops), median(bulks)
+	return []result{{compared, asked, fmt.Sprintf("%.2f s, the loop %.2f s: 1/%.0f (medians of %d in turns)", bulk, loop, loop/bulk, turns)}}, nil
 }
 
 // loop hands in held jobs as a shell script would, and removes them.
@@ -336,11 +339,7 @@ func (b *bed) singles(ctx context.Context) ([]result, error) {
 	if err := forgotten(ctx); err != nil {
 		return nil, err
 	}
-	code, err := b.approve(hpcsera.Manifest{Name: "singles", Program: hpcsera.Program{Script: "#!/bin/sh\ntrue\n"}})
-	if err != nil {
-		return nil, err
-	}
-	agent, err := b.startAgent()
+	code, agent, err := b.ready("singles", "true")
 	if err != nil {
 		return nil, err
 	}

@@ -24,11 +24,7 @@ func (b *bed) transitions(ctx context.Context) ([]result, error) {
 	if b.scheduler != "slurm" {
 		return append(unmeasured(started, asked), unmeasured(ended, asked)...), nil
 	}
-	code, err := b.approve(hpcsera.Manifest{Name: "transitions", Program: hpcsera.Program{Script: "#!/bin/sh\ndate +%s%N >start\nsleep 3\ndate +%s%N >end\n"}})
-	if err != nil {
-		return nil, err
-	}
-	agent, err := b.startAgent()
+	code, agent, err := b.ready("transitions", "date +%s%N >start\nsleep 3\ndate +%s%N >end")
 	if err != nil {
 		return nil, err
 	}

@@ -99,7 +99,8 @@ func (d *deployment) fill(agent hpcsera.Agent) (digest string) {
 	t, now := d.t, d.now().UTC().Truncate(time.Second)
 	t.Helper()
 	m := hpcsera.Manifest{
-		Name: "cavity", Program: hpcsera.Program{ScriptFile: "run.sh"},
+		Name: "cavity", Program: hpcsera.Program{ScriptFile: "run.sh"}, Modules: []string{"gcc/14", "openmpi/5"},
+		Container: &hpcsera.Container{Image: "docker://registry.gitlab.example.org/lab/openfoam@sha256:" + strings.Repeat("9f", 32), Mounts: []string{"/scratch/data:/data:ro"}, Credential: "registry"},
 		Files: []hpcsera.File{
 			{Path: "run.sh", Mode: "0755", Size: 512, SHA256: strings.Repeat("ab", 32)},
 			{Path: "system/controlDict", Mode: "0644", Size: 1843, SHA256: strings.Repeat("cd", 32)},

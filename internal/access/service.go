@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -86,21 +85,14 @@ func (s *Service) allow(by *auth.Principal, action auth.Action, t auth.Target, a
 	err := auth.Allow(by, action, t)
 	if err != nil {
 		s.cfg.Refused(hpcsera.AuditLine{
-			At: s.now(), Actor: by.Actor(), Action: string(action), User: t.User, Project: t.Project, About: shortened(about), Refused: hpcsera.CodeOf(err),
+			At: s.now(), Actor: by.Actor(), Action: string(action), User: t.User, Project: t.Project, About: hpcsera.Brief(about, maxAbout), Refused: hpcsera.CodeOf(err),
 		})
 	}
 	return err
 }
 
-// shortened keeps a refusal small: what is asked for may be as long as a form.
-func shortened(about string) string {
-	if len(about) > maxAbout {
-		return strings.ToValidUTF8(about[:maxAbout], "") + "…"
-	}
-	return about
-}
-
-// maxAbout is longer than every name and id.
+// maxAbout is longer than every name and id. What was asked for in vain may be as
+// long as a form.
 const maxAbout = 100
 
 // hidden is allow for one thing of kind that has that name: one that by does not reach

@@ -224,7 +224,8 @@ func (c Config) values() (v map[string]json.RawMessage) {
 	return v
 }
 
-func (c *Config) complete(getenv func(string) string) error {
+// folders fills in where things are kept.
+func (c *Config) folders(getenv func(string) string) error {
 	home := getenv("HOME")
 	if c.StateDir == "" {
 		if home == "" {
@@ -255,46 +256,30 @@ func (c *Config) complete(getenv func(string) string) error {
 		}
 		*dir.path = abs
 	}
-	for _, d := range []struct {
-		value    *Seconds
-		standard time.Duration
-	}{
-		{&c.SubmitTimeout, time.Minute}, {&c.QueryTimeout, 30 * time.Second}, {&c.PollInterval, 15 * time.Second}, {&c.SpoolInterval, time.Second},
-	} {
-		if *d.value == 0 {
-			*d.value = Seconds(d.standard)
-		}
+	return nil
+}
+
+// complete fills in the defaults.
+func (c *Config) complete(getenv func(string) string) error {
+	if err := c.folders(getenv); err != nil {
+		return err
 	}
-	if c.MaxJobs == 0 {
-		c.MaxJobs = 2000
-	}
-	if c.PerMinute == 0 {
-		c.PerMinute = 600
-	}
-	for _, d := range []struct {
-		value    *int
-		standard int
-	}{{&c.CPUCores, 2}, {&c.MaxCommands, 8}, {&c.LoginSteps, 8}} {
-		if *d.value == 0 {
-			*d.value = d.standard
-		}
-	}
+	c.SubmitTimeout = cmp.Or(c.SubmitTimeout, Seconds(time.Minute))
+	c.QueryTimeout = cmp.Or(c.QueryTimeout, Seconds(30*time.Second))
+	c.PollInterval = cmp.Or(c.PollInterval, Seconds(15*time.Second))
+	c.SpoolInterval = cmp.Or(c.SpoolInterval, Seconds(time.Second))
+	c.MaxJobs, c.PerMinute = cmp.Or(c.MaxJobs, 2000), cmp.Or(c.PerMinute, 600)
+	c.CPUCores, c.MaxCommands, c.LoginSteps = cmp.Or(c.CPUCores, 2), cmp.Or(c.MaxCommands, 8), cmp.Or(c.LoginSteps, 8)
 	if c.Nice == nil {
 		nice := 5
 		c.Nice = &nice
 	}
-	if c.Memory == 0 {
-		c.Memory = 512 << 20
-	}
-	if c.Scheduler == "" {
-		c.Scheduler = "auto"
-	}
+	c.Memory = cmp.Or(c.Memory, 512<<20)
+	c.Scheduler = cmp.Or(c.Scheduler, "auto")
 	c.ModulesInit = cmp.Or(c.ModulesInit, "/etc/profile")
 	c.LoginOutput = cmp.Or(c.LoginOutput, 64<<20)
 	c.Hooks.Timeout = cmp.Or(c.Hooks.Timeout, hpcsera.Duration(5*time.Minute))
-	if c.Trust.Code == "" {
-		c.Trust.Code = codeSigned
-	}
+	c.Trust.Code = cmp.Or(c.Trust.Code, codeSigned)
 	c.pollWait = 30
 	c.Server = strings.TrimRight(c.Server, "/")
 	return nil

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -55,7 +54,7 @@ func (a *Agent) credential(field, name, host string) (credential, error) {
 		err = doc.Decode(&all)
 	}
 	if err != nil {
-		return credential{}, unreadable(file, err)
+		return credential{}, unreadable(field, file, err)
 	}
 	c, ok := all[name]
 	switch {
@@ -71,12 +70,12 @@ func (a *Agent) credential(field, name, host string) (credential, error) {
 
 // unreadable tells where a file of secrets is wrong, and nothing of what stands
 // there: the error's own words may quote it.
-func unreadable(file string, err error) error {
-	place := ""
+func unreadable(field, file string, err error) error {
 	var e *hpcsera.Error
 	if errors.As(err, &e) {
-		place = e.Field
+		line, _, _ := strings.Cut(strings.TrimPrefix(e.Field, file), " ") // behind it is a key, which may be a secret
+		file += line
 	}
-	return hpcsera.Errorf(hpcsera.NotSupportedBySite, "%s cannot be read%s.", file, fmt.Sprintf(" (%s)", place)).At("container.credential").
+	return hpcsera.Errorf(hpcsera.NotSupportedBySite, "%s cannot be read.", file).At(field).
 		Hint("Write one line for each: NAME: {host: HOST, username: NAME, password: SECRET}")
 }

@@ -11,7 +11,7 @@
 // same decisions follow.
 //
 //	work loop ── orders ──┐                        ┌── stage   (verify, fetch, lay out)
-//	inbox loop ── rings ──┤                        ├── submit  (one batch command)
+//	inbox loop ── rings ──┤                        ├── submit  (like jobs by one command)
 //	poll loop ── status ──┼─> engine ── journal ──>┼── block   (take the start claim)
 //	workers ── results ───┘      │                 ├── act     (cancel, hold, release)
 //	                             └─ facts ─> report └── collect (log, artifacts, result)

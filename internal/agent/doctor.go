@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"net/http"
 	"os"
@@ -70,8 +72,10 @@ func (d *Doctor) state(context.Context) Finding {
 	if err := ownDir(d.Config.StateDir); err != nil {
 		return bad("state", "Keep it for yourself alone; it holds this agent's key.", err)
 	}
-	if _, err := os.Stat(filepath.Join(d.Config.StateDir, "credential")); err != nil {
-		return bad("state", "Type: hpcsera-agent enroll", err)
+	if _, err := os.Stat(filepath.Join(d.Config.StateDir, "credential")); errors.Is(err, fs.ErrNotExist) {
+		return Finding{Check: "state", Found: "this agent has no credential, so no server knows it", Advice: "Type: hpcsera-agent enroll"}
+	} else if err != nil {
+		return bad("state", "Keep it readable for yourself; it holds this agent's credential.", err)
 	}
 	return Finding{Check: "state", OK: true, Found: d.Config.StateDir}
 }
@@ -202,10 +206,7 @@ func (d *Doctor) batch(ctx context.Context) Finding {
 	for _, q := range facts.Queues {
 		queues += " " + q.Name
 	}
-	launch := "none, so launcher: mpi is refused"
-	if d.Config.Launcher != "" {
-		launch = d.Config.Launcher
-	}
-	return Finding{Check: "scheduler", OK: true, Found: fmt.Sprintf("%s %s answers in %v; queues:%s; MPI launch line: %s",
-		d.Batch.System(), facts.Version, time.Since(began).Round(time.Millisecond), queues, launch)}
+	return Finding{Check: "scheduler", OK: true, Found: fmt.Sprintf("%s answers in %v; queues:%s; MPI launch line: %s",
+		strings.TrimSpace(d.Batch.System()+" "+facts.Version), time.Since(began).Round(time.Millisecond), cmp.Or(queues, " none are told"),
+		cmp.Or(d.Config.Launcher, "none, so launcher: mpi is refused"))}
 }

@@ -118,9 +118,20 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 		g.slot = firstSlot // nobody waited for this slot
 	}
 	g.next = now.Add(g.slot)
+	if members := e.next(ctx, g, now); len(members) > 0 {
+		e.handIn(ctx, members)
+		if g.tries > 0 {
+			g.shut = now.Add(trial) // its answer comes sooner, and says more
+		}
+	}
+	e.pass(ctx, g)
+}
+
+// next takes those whose turn it is from a gate, and returns which of them are
+// still to be submitted.
+func (e *engine) next(ctx context.Context, g *gate, now time.Time) (members []*job) {
 	first := g.waiting[:min(len(g.waiting), g.most, e.largestArray())]
 	g.waiting = append([]*job(nil), g.waiting[len(first):]...)
-	var members []*job
 	for _, j := range first {
 		j.busy = false
 		if ctx.Err() == nil && e.jobs[j.id] == j && j.decide(now, e.open(now), e.agent.patience).do == doSubmit {
@@ -129,13 +140,7 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 			e.touch(j)
 		}
 	}
-	if len(members) > 0 {
-		e.handIn(ctx, members)
-		if g.tries > 0 {
-			g.shut = now.Add(trial) // its answer comes sooner, and says more
-		}
-	}
-	e.pass(ctx, g)
+	return members
 }
 
 // delay is how long those who wait at a gate have to, at least: for the next

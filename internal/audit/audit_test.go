@@ -188,9 +188,6 @@ func TestOnlyOperatorsSeeEverything(t *testing.T) {
 	if _, err := log.Export(t.Context(), alice, audit.Pages{}); hpcsera.CodeOf(err) != hpcsera.Forbidden {
 		t.Errorf("export: got %v, want forbidden", err)
 	}
-	if _, err := log.Concerning(t.Context(), alice, "bob", 0, 10); hpcsera.CodeOf(err) != hpcsera.NotFound {
-		t.Errorf("another user's: got %v, want not_found", err)
-	}
 }
 
 func TestAFloodOfRefusalsCostsFewLines(t *testing.T) {

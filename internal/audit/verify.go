@@ -90,30 +90,6 @@ func (l *Log) Export(ctx context.Context, by *auth.Principal, r Pages) ([]hpcser
 	return l.read(ctx, store.AuditFilter{After: r.After, Limit: pageSize})
 }
 
-// Concerning returns the newest lines below a number that concern a user, or
-// that they made happen; before 0 begins with the newest.
-func (l *Log) Concerning(ctx context.Context, by *auth.Principal, user string, before int64, limit int) ([]hpcsera.AuditLine, error) {
-	if err := auth.Allow(by, auth.ReadAudit, auth.Target{User: user}); err != nil {
-		return nil, err
-	}
-	filter := store.AuditFilter{User: user, Before: before, Newest: true, Limit: limit}
-	var lines []hpcsera.AuditLine
-	err := l.cfg.Store.Read(ctx, func(r store.Reader) error {
-		projects, err := r.Projects()
-		if err != nil {
-			return err
-		}
-		for _, p := range projects {
-			if p.Members[user] == hpcsera.Owner {
-				filter.Projects = append(filter.Projects, p.Name)
-			}
-		}
-		lines, err = r.Audit(filter)
-		return err
-	})
-	return lines, store.Failed("read the audit log", err)
-}
-
 func (l *Log) read(ctx context.Context, f store.AuditFilter) (lines []hpcsera.AuditLine, err error) {
 	err = l.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
 		lines, err = r.Audit(f)

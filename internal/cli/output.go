@@ -163,7 +163,7 @@ func size(n int64) string {
 	}
 	units := []string{"KiB", "MiB", "GiB", "TiB", "PiB"}
 	power := min(int(math.Log2(float64(n))/10), len(units))
-	return fmt.Sprintf("%.1f %s", float64(n)/math.Pow(1024, float64(power)), units[power-1])
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", float64(n)/math.Pow(1024, float64(power))), ".0") + " " + units[power-1]
 }
 
 // cell returns text for one cell of a table: clean, and cut to width.

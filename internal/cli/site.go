@@ -159,7 +159,7 @@ func nodesText(n *hpcsera.Nodes) string {
 // queueTable has a row for each queue. A column of which nothing is told is
 // left out.
 func queueTable(queues []hpcsera.Queue) [][]string {
-	rows := [][]string{{"QUEUE", "STATE", "NODES", "IDLE", "NODES/JOB", "CORES/NODE", "MEMORY/NODE", "GPUS/NODE", "USUALLY", "LONGEST"}}
+	rows := [][]string{{"QUEUE", "STATE", "NODES", "IDLE", "NODES/JOB", "CORES/NODE", "MEMORY/NODE", "GPUS/NODE", "DEFAULT DURATION", "LONGEST"}}
 	for _, q := range queues {
 		rows = append(rows, queueRow(q))
 	}
@@ -183,8 +183,11 @@ func queueRow(q hpcsera.Queue) []string {
 	if q.Default {
 		name += " (default)"
 	}
+	if q.Closed {
+		state += " (closed)"
+	}
 	if q.Restricted {
-		state = strings.TrimSpace(state + " (restricted)")
+		state += " (restricted)"
 	}
 	if q.Idle != nil {
 		idle = fmt.Sprint(*q.Idle)
@@ -204,5 +207,5 @@ func queueRow(q hpcsera.Queue) []string {
 		}
 		return d.String()
 	}
-	return []string{name, state, number(q.Nodes), idle, number(q.MaxNodes), number(q.CoresPerNode), memory, number(q.GPUsPerNode), duration(q.DefaultDuration), duration(q.MaxDuration)}
+	return []string{name, strings.TrimSpace(state), number(q.Nodes), idle, number(q.MaxNodes), number(q.CoresPerNode), memory, number(q.GPUsPerNode), duration(q.DefaultDuration), duration(q.MaxDuration)}
 }

@@ -51,9 +51,4 @@ func HashUserCode(typed string) (hash string, ok bool) {
 func field(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }
 
 // brief cuts others' text for a message.
-func brief(s string) string {
-	if len(s) <= 80 {
-		return s
-	}
-	return strings.ToValidUTF8(s[:80], "") + "…"
-}
+func brief(s string) string { return hpcsera.Brief(s, 80) }

@@ -150,9 +150,4 @@ func (a *API) badParameter(w http.ResponseWriter, r *http.Request, err error) {
 	a.fail(w, r, hpcsera.Errorf(hpcsera.InvalidField, "a parameter cannot be read: %w.", err))
 }
 
-func shorten(s string) string {
-	if len(s) > 200 {
-		return strings.ToValidUTF8(s[:200], "") + "…"
-	}
-	return s
-}
+func shorten(s string) string { return hpcsera.Brief(s, 200) }

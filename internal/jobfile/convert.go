@@ -12,16 +12,8 @@ import (
 	"github.com/hpcsera/hpcsera"
 )
 
-// Convert reads a Slurm batch script: its directives become the fields of a
+// convert reads a Slurm batch script: its directives become the fields of a
 // job, its bytes are the job's script file, as they are.
-func Convert(path string) (*File, error) {
-	text, err := read(path)
-	if err != nil {
-		return nil, err
-	}
-	return convert(path, text)
-}
-
 func convert(path string, text []byte) (*File, error) {
 	words, err := directiveWords(path, string(text))
 	if err != nil {

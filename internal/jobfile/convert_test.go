@@ -32,7 +32,7 @@ func dir(t *testing.T, files map[string]string) string {
 
 func convert(t *testing.T, directives string) (*jobfile.File, error) {
 	t.Helper()
-	return jobfile.Convert(filepath.Join(dir(t, map[string]string{"run me.sbatch": "#!/bin/bash\n" + directives + "\necho\n"}), "run me.sbatch"))
+	return jobfile.Open(filepath.Join(dir(t, map[string]string{"run me.sbatch": "#!/bin/bash\n" + directives + "\necho\n"}), "run me.sbatch"))
 }
 
 func TestRealScriptsConvertAndReadBackToTheSameCode(t *testing.T) {
@@ -62,7 +62,7 @@ func TestRealScriptsConvertAndReadBackToTheSameCode(t *testing.T) {
 			}
 			text, _ := os.ReadFile(script)
 			root := dir(t, map[string]string{filepath.Base(script): string(text), "job.yaml": string(got)})
-			again, err := jobfile.Load(filepath.Join(root, "job.yaml"))
+			again, err := jobfile.Open(filepath.Join(root, "job.yaml"))
 			if err != nil {
 				t.Fatalf("Load of what YAML wrote: got %v, want no error", err)
 			}

@@ -88,15 +88,7 @@ type yamlSpec struct {
 	hpcsera.JobSpec
 }
 
-// Load reads a job.yaml.
-func Load(path string) (*File, error) {
-	text, err := read(path)
-	if err != nil {
-		return nil, err
-	}
-	return load(path, text)
-}
-
+// load reads a job.yaml.
 func load(path string, text []byte) (*File, error) {
 	doc, err := strictyaml.Parse(path, text)
 	if err != nil {

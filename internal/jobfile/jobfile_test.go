@@ -26,7 +26,7 @@ func load(t *testing.T, text string, files map[string]string) (*jobfile.File, er
 	for name, content := range files {
 		all[name] = content
 	}
-	return jobfile.Load(filepath.Join(dir(t, all), "job.yaml"))
+	return jobfile.Open(filepath.Join(dir(t, all), "job.yaml"))
 }
 
 // wantError checks code, the field behind the directory, and the sentence.
@@ -198,7 +198,7 @@ func TestWhatIsWrongInAJobYAMLIsRefusedWithItsLine(t *testing.T) {
 			if err := syscall.Mkfifo(filepath.Join(root, "pipe"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := jobfile.Load(filepath.Join(root, "job.yaml"))
+			_, err := jobfile.Open(filepath.Join(root, "job.yaml"))
 			wantError(t, err, c.code, c.field, c.say)
 		})
 	}
@@ -232,7 +232,7 @@ func TestFilesAreFoundDigestedAndMapped(t *testing.T) {
 		if err := os.WriteFile(job, []byte("name: x\nscript: echo\nfiles: "+patterns+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		f, err := jobfile.Load(job)
+		f, err := jobfile.Open(job)
 		if err != nil {
 			t.Errorf("%s: got %v, want no error", patterns, err)
 			continue
@@ -398,7 +398,7 @@ func TestYAMLReadsBackAsTheSameJob(t *testing.T) {
 		if err := os.WriteFile(source, asJSON, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		f, err := jobfile.Load(source)
+		f, err := jobfile.Open(source)
 		if err != nil {
 			t.Fatalf("Load: got %v for %s", err, asJSON)
 		}
@@ -409,7 +409,7 @@ func TestYAMLReadsBackAsTheSameJob(t *testing.T) {
 		if err := os.WriteFile(target, out, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		again, err := jobfile.Load(target)
+		again, err := jobfile.Open(target)
 		if err != nil {
 			t.Fatalf("Load of\n%s: got %v", out, err)
 		}

@@ -30,63 +30,40 @@ func (w *world) drain(site string) {
 }
 
 func TestAJobGoesToTheFirstSiteThatCanTakeIt(t *testing.T) {
+	come := func(user, site, project string, nodes int) func(*world) {
+		return func(w *world) { w.come(w.agentOf(user, site, project), nodes) }
+	}
+	at := func(site string, nodes int) func(*world) { return come("alice", site, "cfd", nodes) }
+	anHour := func(w *world) { w.pass(time.Hour) }
 	two := func(r *hpcsera.RunPart) { r.Resources.NodeCount = 2 }
 	for _, c := range []struct {
 		name  string
-		world func(*world)
+		world []func(*world)
 		site  hpcsera.Sites
 		edit  func(*hpcsera.RunPart)
 		want  string
 	}{
-		{"the first of two", func(w *world) {
-			w.come(w.agentOf("alice", "gwdg", "cfd"), 4)
-			w.come(w.agentOf("alice", "hlrs", "cfd"), 4)
-		}, "hlrs,gwdg", nil, "hlrs"},
-		{"without an agent at the first", func(w *world) { w.come(w.agentOf("alice", "gwdg", "cfd"), 4) }, "hlrs,gwdg", nil, "gwdg"},
-		{"another user's agent does not count", func(w *world) {
-			w.come(w.agentOf("bob", "hlrs", "cfd"), 4)
-			w.come(w.agentOf("alice", "gwdg", "cfd"), 4)
-		}, "hlrs,gwdg", nil, "gwdg"},
-		{"nor one for another project", func(w *world) {
-			w.come(w.agentOf("alice", "hlrs", "melt"), 4)
-			w.come(w.agentOf("alice", "gwdg", "cfd"), 4)
-		}, "hlrs,gwdg", nil, "gwdg"},
-		{"the first is silent", func(w *world) {
-			w.come(w.agentOf("alice", "hlrs", "cfd"), 4)
-			w.pass(time.Hour)
-			w.come(w.agentOf("alice", "gwdg", "cfd"), 4)
-		}, "hlrs,gwdg", nil, "gwdg"},
-		{"the first is drained", func(w *world) {
-			w.come(w.agentOf("alice", "hlrs", "cfd"), 4)
-			w.come(w.agentOf("alice", "gwdg", "cfd"), 4)
-			w.drain("hlrs")
-		}, "hlrs,gwdg", nil, "gwdg"},
-		{"the first is too small", func(w *world) {
-			w.come(w.agentOf("alice", "hlrs", "cfd"), 1)
-			w.come(w.agentOf("alice", "gwdg", "cfd"), 4)
-		}, "hlrs,gwdg", two, "gwdg"},
-		{"the first is too small, the second silent", func(w *world) {
-			w.come(w.agentOf("alice", "gwdg", "cfd"), 4)
-			w.pass(time.Hour)
-			w.come(w.agentOf("alice", "hlrs", "cfd"), 1)
-		}, "hlrs,gwdg", two, "gwdg"},
-		{"nobody is connected: the first with an agent", func(w *world) { w.agentOf("alice", "gwdg", "cfd") }, "hlrs,gwdg", nil, "gwdg"},
-		{"nobody has an agent: the first", func(*world) {}, "hlrs,gwdg", nil, "hlrs"},
-		{"no site is named: the first by name", func(w *world) {
-			w.come(w.agentOf("alice", "hlrs", "cfd"), 4)
-			w.come(w.agentOf("alice", "gwdg", "cfd"), 4)
-		}, "", nil, "gwdg"},
-		{"no site is named: the first that is large enough", func(w *world) {
-			w.come(w.agentOf("alice", "gwdg", "cfd"), 1)
-			w.come(w.agentOf("alice", "hlrs", "cfd"), 4)
-		}, "", two, "hlrs"},
-		{"one site is named and has no agent", func(w *world) { w.come(w.agentOf("alice", "gwdg", "cfd"), 4) }, "hlrs", nil, "hlrs"},
+		{"the first of two", []func(*world){at("gwdg", 4), at("hlrs", 4)}, "hlrs,gwdg", nil, "hlrs"},
+		{"without an agent at the first", []func(*world){at("gwdg", 4)}, "hlrs,gwdg", nil, "gwdg"},
+		{"another user's agent does not count", []func(*world){come("bob", "hlrs", "cfd", 4), at("gwdg", 4)}, "hlrs,gwdg", nil, "gwdg"},
+		{"nor one for another project", []func(*world){come("alice", "hlrs", "melt", 4), at("gwdg", 4)}, "hlrs,gwdg", nil, "gwdg"},
+		{"the first is silent", []func(*world){at("hlrs", 4), anHour, at("gwdg", 4)}, "hlrs,gwdg", nil, "gwdg"},
+		{"the first is drained", []func(*world){at("hlrs", 4), at("gwdg", 4), func(w *world) { w.drain("hlrs") }}, "hlrs,gwdg", nil, "gwdg"},
+		{"the first is too small", []func(*world){at("hlrs", 1), at("gwdg", 4)}, "hlrs,gwdg", two, "gwdg"},
+		{"the first is too small, the second silent", []func(*world){at("gwdg", 4), anHour, at("hlrs", 1)}, "hlrs,gwdg", two, "gwdg"},
+		{"nobody is connected: the first with an agent", []func(*world){func(w *world) { w.agentOf("alice", "gwdg", "cfd") }}, "hlrs,gwdg", nil, "gwdg"},
+		{"nobody has an agent: the first", nil, "hlrs,gwdg", nil, "hlrs"},
+		{"no site is named: the first by name", []func(*world){at("hlrs", 4), at("gwdg", 4)}, "", nil, "gwdg"},
+		{"no site is named: the first that is large enough", []func(*world){at("gwdg", 1), at("hlrs", 4)}, "", two, "hlrs"},
+		{"one site is named and has no agent", []func(*world){at("gwdg", 4)}, "hlrs", nil, "hlrs"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			alice := w.token("alice")
 			digest := w.file(alice, hello(), true)
-			c.world(w)
+			for _, happens := range c.world {
+				happens(w)
+			}
 			run := hpcsera.RunPart{Site: c.site}
 			if c.edit != nil {
 				c.edit(&run)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/auth"
@@ -234,17 +233,8 @@ func addWarning(j *store.Job, text string) {
 	}
 }
 
-// shorten cuts text from a site to what is kept, at a character's start.
-func shorten(text string) string {
-	if len(text) <= maxMessage {
-		return text
-	}
-	cut := maxMessage
-	for cut > 0 && !utf8.RuneStart(text[cut]) {
-		cut--
-	}
-	return text[:cut] + "…"
-}
+// shorten cuts text from a site to what is kept.
+func shorten(text string) string { return hpcsera.Brief(text, maxMessage) }
 
 // Abandon ends the unfinished jobs of an agent that is being removed. Whatever
 // runs on the site goes on without anybody asking.

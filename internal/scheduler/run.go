@@ -236,14 +236,24 @@ func (s *Scheduler) Command(name string) (string, error) {
 		}
 		return p, nil
 	}
-	for _, dir := range s.cfg.Path {
-		p := filepath.Join(dir, name)
-		if info, err := os.Stat(p); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return p, nil
-		}
+	if p := Look(name, s.cfg.Path); p != "" {
+		return p, nil
 	}
 	return "", hpcsera.Errorf(hpcsera.Unavailable, "there is no command %s in %s.", name, strings.Join(s.cfg.Path, ":")).
 		Hint("Name its path in the agent's configuration.")
+}
+
+// Look returns the path of the program that a command's name means in folders,
+// "" where none has it. Folders are absolute: what lies where a process happens
+// to be is nobody's command.
+func Look(name string, folders []string) string {
+	for _, folder := range folders {
+		path := filepath.Join(folder, name)
+		if info, err := os.Stat(path); filepath.IsAbs(folder) && err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path
+		}
+	}
+	return ""
 }
 
 // bounded keeps what a command prints, up to a limit: a list that was cut off

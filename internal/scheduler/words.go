@@ -57,11 +57,29 @@ func (p Product) Acted(out Output, gone *regexp.Regexp) error {
 	return nil
 }
 
+// Sentences makes one line of what a command said: its first eight lines that say
+// something. own takes from a line what is not the batch system's own word; what
+// it leaves nothing of says nothing.
+func Sentences(text []byte, own func(line string) string) string {
+	var lines []string
+	for line := range bytes.Lines(text) {
+		if s := strings.TrimSpace(own(strings.TrimSpace(string(line)))); s != "" && len(lines) < 8 {
+			lines = append(lines, s)
+		}
+	}
+	return strings.ToValidUTF8(strings.Join(lines, "; "), "?")
+}
+
+// Unprintable reports whether a text could not stand in one line of a listing.
+func Unprintable(text string) bool { return strings.ContainsFunc(text, unprintable) }
+
+func unprintable(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }
+
 // Printable makes a text one that can stand in a batch system's listings: no
 // control characters, nor those of but, and at most 250 bytes.
 func Printable(text, but string) string {
 	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar || strings.ContainsRune(but, r) {
+		if unprintable(r) || strings.ContainsRune(but, r) {
 			return ' '
 		}
 		return r

@@ -252,11 +252,13 @@ func (w *world) hostile(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		agents[0].Facts = &hpcsera.Facts{Version: evil, Host: evil, System: evil, SystemVersion: evil, Cluster: evil, Queues: []hpcsera.Queue{{Name: evil, State: evil}}}
+		agents[0].Facts = &hpcsera.Facts{Version: evil, Host: evil, System: evil, SystemVersion: evil, Cluster: evil, Queues: []hpcsera.Queue{{Name: evil, State: evil, Closed: true}}}
 		if err := tx.UpdateAgent(*agents[0]); err != nil {
 			return err
 		}
 		stored := m
+		stored.Modules, stored.SpackEnvironment = []string{evil}, evil
+		stored.Container = &hpcsera.Container{Image: evil, Mounts: []string{evil}, Credential: evil}
 		stored.Files = []hpcsera.File{{Path: evil, Mode: "0644", Size: 1, SHA256: strings.Repeat("0", 64)}}
 		if err := tx.PutCode(store.Code{
 			CodeEntry: hpcsera.CodeEntry{Digest: w.digest(t), Name: m.Name, Project: "cfd", Manifest: stored, Created: w.now}, User: "alice", Client: "gitlab",

@@ -64,19 +64,27 @@ func nodeHas(q hpcsera.Queue) string {
 	if q.GPUsPerNode > 0 {
 		has = append(has, fmt.Sprintf("%d GPUs", q.GPUsPerNode))
 	}
-	return strings.Join(has, ", ")
+	return unbroken(has)
+}
+
+// unbroken joins words for a narrow column, where a number stays with its unit.
+func unbroken(words []string) string {
+	for i, w := range words {
+		words[i] = strings.ReplaceAll(w, " ", "\u00a0")
+	}
+	return strings.Join(words, ", ")
 }
 
 // howLong tells a queue's longest duration, and the one of jobs that name none.
 func howLong(q hpcsera.Queue) string {
 	var words []string
 	if q.MaxDuration > 0 {
-		words = append(words, q.MaxDuration.String())
+		words = append(words, "at most "+q.MaxDuration.String())
 	}
 	if q.DefaultDuration > 0 {
-		words = append(words, q.DefaultDuration.String()+" when not said")
+		words = append(words, "by default "+q.DefaultDuration.String())
 	}
-	return strings.Join(words, ", ")
+	return unbroken(words)
 }
 
 func (s *Site) createSite(v *visit) error {

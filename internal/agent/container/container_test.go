@@ -194,6 +194,7 @@ func TestAToolThatFailsIsHeard(t *testing.T) {
 		command []string
 		say     string
 	}{
+		"at length":  {[]string{"/bin/sh", "-c", "yes | head -c 100000000 >&2; echo no space; exit 3", "{rootfs}"}, "no space"},
 		"it fails":   {[]string{"/bin/sh", "-c", "echo no space for {name} >&2; exit 3", "{rootfs}"}, "no space for hpcsera-"},
 		"no program": {[]string{"/nowhere/tool", "{archive}"}, "/nowhere/tool"},
 	} {

@@ -3,6 +3,7 @@ package container
 import (
 	"cmp"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -36,6 +37,16 @@ type Runtime struct {
 	Mount    []string   `json:"mount"`     // for each mount
 	ReadOnly []string   `json:"read_only"` // for each read-only one; none where the tool has none
 }
+
+// placeholders are what the words of each setting may hold: one that is misspelt
+// would reach the tool as it stands.
+var (
+	placeholder  = regexp.MustCompile(`\{[a-z_]*\}`)
+	placeholders = map[string][]string{
+		"prepare": {"{archive}", "{rootfs}", "{image}", "{name}"}, "run": {"{image}", "{name}", "{directory}", "{mounts}"},
+		"mount": {"{source}", "{target}"}, "read_only": {"{source}", "{target}"},
+	}
+)
 
 // own is the runtime whose commands all stand in the settings.
 const own = "own"
@@ -94,6 +105,14 @@ func (r Runtime) Check() error {
 	for _, command := range full.Prepare {
 		if len(command) == 0 {
 			return hpcsera.Errorf(hpcsera.InvalidField, "a command has at least one word.").At("container.prepare")
+		}
+	}
+	for field, words := range map[string][]string{"prepare": slices.Concat(full.Prepare...), "run": full.Run, "mount": full.Mount, "read_only": full.ReadOnly} {
+		for _, found := range placeholder.FindAllString(strings.Join(words, " "), -1) {
+			if !slices.Contains(placeholders[field], found) {
+				return hpcsera.Errorf(hpcsera.InvalidField, "nothing stands for %s.", found).At("container."+field).
+					Hint("Use %s.", strings.Join(placeholders[field], ", "))
+			}
 		}
 	}
 	if !slices.Contains(full.Run, "{mounts}") {

@@ -82,6 +82,7 @@ func TestSettingsByWhichNothingCouldRunAreRefused(t *testing.T) {
 		"mounts within a word":     {Runtime{Runtime: "apptainer", Run: []string{"apptainer", "--bind={mounts}", "{image}"}}, "container.run"},
 		"a mount of nothing":       {Runtime{Runtime: "own", Run: run, Mount: []string{"-v", "{source}"}}, "container.mount"},
 		"a read-only mount of all": {Runtime{Runtime: "own", Run: run, Mount: mount, ReadOnly: []string{"-v"}}, "container.read_only"},
+		"a misspelt placeholder":   {Runtime{Runtime: "apptainer", Prepare: [][]string{{"apptainer", "build", "{imge}"}}}, "container.prepare"},
 		"an empty command":         {Runtime{Runtime: "own", Run: run, Mount: mount, Prepare: [][]string{{}}}, "container.prepare"},
 	} {
 		err := c.runtime.Check()

@@ -1,7 +1,6 @@
 package container
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -142,7 +141,7 @@ func (s *Store) command(ctx context.Context, argv []string) error {
 	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	var said bytes.Buffer
+	var said lastWords
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
@@ -154,8 +153,22 @@ func (s *Store) command(ctx context.Context, argv []string) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return &HostTrouble{ctx.Err()} // the agent stops
 	}
-	words := said.String()
-	return hpcsera.Errorf(hpcsera.InvalidField, "%s could not prepare the image: %w. %s", argv[0], err, strings.TrimSpace(words[max(0, len(words)-2000):])).At("container.image")
+	return hpcsera.Errorf(hpcsera.InvalidField, "%s could not prepare the image: %w. %s", argv[0], err, said).At("container.image")
+}
+
+// lastWords is the end of what a command printed, which tells why it failed: a tool
+// may print without end.
+type lastWords []byte
+
+func (w *lastWords) Write(b []byte) (int, error) {
+	const most = 2000
+	*w = append(*w, b...)
+	*w = append((*w)[:0], (*w)[max(0, len(*w)-most):]...)
+	return len(b), nil
+}
+
+func (w lastWords) String() string {
+	return strings.TrimSpace(strings.ToValidUTF8(string(w), "\ufffd"))
 }
 
 // makeRoom makes the folders to mount at in an image that is a folder itself,

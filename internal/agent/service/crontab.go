@@ -14,10 +14,10 @@ const (
 	endMark   = "# END hpcsera-agent\n"
 )
 
-// Lines returns what stands in the crontab (crontab(5)). Variables are set on
+// lines returns what stands in the crontab (crontab(5)). Variables are set on
 // the command: on lines of their own they would hold for others' commands
 // below. Output goes to a file, or cron would mail it every few minutes.
-func (p Program) Lines() string {
+func (p Program) lines() string {
 	words := []string{"env"}
 	words = append(words, p.Environment...)
 	words = append(words, p.Binary, "--config", p.Config, "once")
@@ -90,14 +90,14 @@ func (h Host) put(ctx context.Context, table string) error {
 
 func (h Host) installLines(ctx context.Context, p Program, dry bool) error {
 	if dry {
-		h.Say("would add to your crontab:\n\n%s", p.Lines())
+		h.Say("would add to your crontab:\n\n%s", p.lines())
 		return nil
 	}
 	before, err := h.table(ctx)
 	if err != nil {
 		return err
 	}
-	after, err := merge(before, p.Lines())
+	after, err := merge(before, p.lines())
 	if err != nil {
 		return err
 	}
@@ -110,21 +110,22 @@ func (h Host) installLines(ctx context.Context, p Program, dry bool) error {
 	return nil
 }
 
-func (h Host) removeLines(ctx context.Context) error {
+// removeLines takes our lines out of the crontab. found says that there were some.
+func (h Host) removeLines(ctx context.Context) (found bool, err error) {
 	if _, err := h.find("crontab"); err != nil {
-		return nil // none ever was
+		return false, nil // none ever was
 	}
 	before, err := h.table(ctx)
 	if err != nil || !strings.Contains(before, beginMark) {
-		return nil // who may not use cron has no line there
+		return false, nil // who may not use cron has no line there
 	}
 	after, err := merge(before, "")
-	if err != nil {
-		return err
+	if err == nil {
+		err = h.put(ctx, after)
 	}
-	if err := h.put(ctx, after); err != nil {
-		return err
+	if err != nil {
+		return true, err
 	}
 	h.Say("The agent's lines are removed from your crontab.")
-	return nil
+	return true, nil
 }

@@ -8,13 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
 // Kind is who starts the agent.
@@ -60,17 +59,24 @@ func (h Host) Install(ctx context.Context, kind Kind, p Program, dry bool) error
 		if err := h.installUnit(ctx, p, dry); err != nil || dry {
 			return err
 		}
-		return h.removeLines(ctx)
+		_, err := h.removeLines(ctx)
+		return err
 	}
 	if err := h.installLines(ctx, p, dry); err != nil || dry {
 		return err
 	}
-	return h.removeUnit(ctx)
+	_, err = h.removeUnit(ctx)
+	return err
 }
 
 // Uninstall takes back what Install did.
 func (h Host) Uninstall(ctx context.Context) error {
-	return errors.Join(h.removeUnit(ctx), h.removeLines(ctx))
+	unit, err := h.removeUnit(ctx)
+	lines, other := h.removeLines(ctx)
+	if err = errors.Join(err, other); err == nil && !unit && !lines {
+		h.Say("Nothing that install wrote is here.")
+	}
+	return err
 }
 
 // choose decides which kind it is, and says why.
@@ -134,16 +140,10 @@ func (h Host) must(ctx context.Context, stdin, name string, args ...string) (str
 }
 
 func (h Host) find(name string) (string, error) {
-	for _, dir := range h.Path {
-		path := filepath.Join(dir, name)
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return path, nil
-		}
+	if path := scheduler.Look(name, h.Path); path != "" {
+		return path, nil
 	}
 	return "", hpcsera.Errorf(hpcsera.Unavailable, "there is no command %s in %s", name, strings.Join(h.Path, ":"))
 }
 
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
-	return line
-}
+func firstLine(text string) string { return scheduler.FirstLine([]byte(text)) }

@@ -13,7 +13,7 @@ import (
 )
 
 func TestOthersLinesOfACrontabStayAsTheyAre(t *testing.T) {
-	lines := Program{Binary: "/bin/agent", Config: "/c", Log: "/l"}.Lines()
+	lines := Program{Binary: "/bin/agent", Config: "/c", Log: "/l"}.lines()
 	for name, table := range map[string]string{
 		"nothing":          "",
 		"a comment":        "# mine\n",
@@ -55,7 +55,7 @@ var hostile = []string{"plain", "with space", "100%", "$HOME", "`id`", `back\sla
 
 func TestTheCrontabsCommandIsReadAsItIs(t *testing.T) {
 	for _, word := range hostile {
-		line, _, _ := strings.Cut(strings.TrimPrefix(Program{Binary: "/usr/bin/printf", Config: word, Log: "/dev/stdout", Environment: []string{"X=" + word}}.Lines(), beginMark), "\n")
+		line, _, _ := strings.Cut(strings.TrimPrefix(Program{Binary: "/usr/bin/printf", Config: word, Log: "/dev/stdout", Environment: []string{"X=" + word}}.lines(), beginMark), "\n")
 		command := strings.TrimPrefix(strings.ReplaceAll(line, `\%`, "%"), "*/5 * * * * ") // what cron does
 		command = strings.Replace(command, " --config ", " '%s|%s' \"$0\" ", 1)
 		out, err := exec.Command("sh", "-c", command, "zero").CombinedOutput()
@@ -77,7 +77,7 @@ func TestSystemdUnderstandsTheUnit(t *testing.T) {
 			t.Fatal(err)
 		}
 		unit := filepath.Join(dir, unitName)
-		text := Program{Binary: binary, Config: filepath.Join(dir, word+".yaml"), Environment: []string{"SLURM_CONF=" + word}}.Unit()
+		text := Program{Binary: binary, Config: filepath.Join(dir, word+".yaml"), Environment: []string{"SLURM_CONF=" + word}}.unit()
 		if err := os.WriteFile(unit, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func TestWhereSystemdAnswersItRunsTheAgent(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := l.read("units/" + unitName); got != program.Unit() {
+		if got := l.read("units/" + unitName); got != program.unit() {
 			t.Errorf("the unit: got %s", got)
 		}
 		if got := l.read("table"); got != "" {
@@ -150,6 +150,9 @@ func TestWhereSystemdAnswersItRunsTheAgent(t *testing.T) {
 		if _, err := os.Stat(l.unitPath()); err == nil || strings.Count(l.read("calls"), "disable --now "+unitName) != 1 {
 			t.Errorf("after uninstall: %v\n%s", err, l.read("calls"))
 		}
+		if !strings.HasSuffix(l.said.String(), "Nothing that install wrote is here.\n") {
+			t.Errorf("the second uninstall said %s", &l.said)
+		}
 	}
 }
 
@@ -166,11 +169,11 @@ func TestWhereSystemdDoesNotAnswerItIsCron(t *testing.T) {
 		if err := l.Install(t.Context(), Systemd, program, false); hpcsera.CodeOf(err) != hpcsera.Unavailable || l.read("table") != mine {
 			t.Errorf("%s: systemd or not at all: got %v", name, err)
 		}
-		if err := l.Install(t.Context(), Auto, program, true); err != nil || l.read("table") != mine || !strings.Contains(l.said.String(), program.Lines()) {
+		if err := l.Install(t.Context(), Auto, program, true); err != nil || l.read("table") != mine || !strings.Contains(l.said.String(), program.lines()) {
 			t.Errorf("%s: a dry run: got %v, %s, said %s", name, err, l.read("table"), &l.said)
 		}
 		for range 2 {
-			if err := l.Install(t.Context(), Auto, program, false); err != nil || l.read("table") != mine+program.Lines() {
+			if err := l.Install(t.Context(), Auto, program, false); err != nil || l.read("table") != mine+program.lines() {
 				t.Errorf("%s: got %v, %s", name, err, l.read("table"))
 			}
 		}

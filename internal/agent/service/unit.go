@@ -17,10 +17,10 @@ const unitName = "hpcsera-agent.service"
 // written is the first line of a unit that is ours to change and to remove.
 const written = "# Written by hpcsera-agent install; hpcsera-agent uninstall removes it.\n"
 
-// Unit returns the text of the systemd unit (systemd.service(5)). Login steps
+// unit returns the text of the systemd unit (systemd.service(5)). Login steps
 // are in the unit's control group and outlive the agent, so only the agent is
 // stopped.
-func (p Program) Unit() string {
+func (p Program) unit() string {
 	var b strings.Builder
 	b.WriteString(written + `[Unit]
 Description=HPCSerA agent: runs your jobs on this HPC system
@@ -77,7 +77,7 @@ func (h Host) installUnit(ctx context.Context, p Program, dry bool) error {
 		return hpcsera.Errorf(hpcsera.InvalidField, "systemd starts no program with quotes or backslashes in its name: %s.", p.Binary).Hint("Move it, or use --cron.")
 	}
 	if dry {
-		h.Say("would write %s:\n\n%s", h.unitPath(), p.Unit())
+		h.Say("would write %s:\n\n%s", h.unitPath(), p.unit())
 		h.Say("would run: systemctl --user daemon-reload; systemctl --user enable %s; systemctl --user restart %s", unitName, unitName)
 		return nil
 	}
@@ -87,7 +87,7 @@ func (h Host) installUnit(ctx context.Context, p Program, dry bool) error {
 	if err := os.MkdirAll(h.Units, 0o700); err != nil {
 		return fmt.Errorf("the unit: %w", err)
 	}
-	if err := replace(h.unitPath(), p.Unit()); err != nil {
+	if err := replace(h.unitPath(), p.unit()); err != nil {
 		return fmt.Errorf("the unit: %w", err)
 	}
 	for _, verb := range [][]string{{"daemon-reload"}, {"enable", unitName}, {"restart", unitName}} {
@@ -123,31 +123,32 @@ func (h Host) linger(ctx context.Context) {
 	}
 }
 
-func (h Host) removeUnit(ctx context.Context) error {
+// removeUnit stops the agent that systemd runs and removes its unit. found says
+// that there was one, be it somebody else's.
+func (h Host) removeUnit(ctx context.Context) (found bool, err error) {
 	switch there, err := h.ownUnit(); {
 	case hpcsera.CodeOf(err) == hpcsera.Conflict:
 		h.Say("%v", err)
-		return nil
+		return true, nil
 	case err != nil || !there:
-		return err
+		return there, err
 	}
 	answers := true
 	if _, err := h.must(ctx, "", "systemctl", "--user", "disable", "--now", unitName); err != nil {
 		answers = false
 		h.Say("systemd was not told (%v); where it runs an agent of yours, stop that: systemctl --user stop %s", err, unitName)
 		if err := h.disable(); err != nil {
-			return err
+			return true, err
 		}
 	}
 	if err := os.Remove(h.unitPath()); err != nil {
-		return fmt.Errorf("the unit: %w", err)
+		return true, fmt.Errorf("the unit: %w", err)
 	}
 	h.Say("%s is removed.", h.unitPath())
-	if !answers {
-		return nil
+	if answers {
+		_, err = h.must(ctx, "", "systemctl", "--user", "daemon-reload")
 	}
-	_, err := h.must(ctx, "", "systemctl", "--user", "daemon-reload")
-	return err
+	return true, err
 }
 
 // disable does what systemctl disable does to files.

@@ -28,7 +28,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -331,20 +330,4 @@ func syncDir(dir string) {
 		_ = d.Sync()
 		d.Close()
 	}
-}
-
-// Jobs lists the jobs that have a folder in the spool.
-func (s *Spool) Jobs() ([]string, error) {
-	entries, err := os.ReadDir(s.dir)
-	if err != nil {
-		return nil, fmt.Errorf("spool: %w", err)
-	}
-	var jobs []string
-	for _, e := range entries {
-		if hpcsera.ValidID("j", e.Name()) {
-			jobs = append(jobs, e.Name())
-		}
-	}
-	slices.Sort(jobs)
-	return jobs, nil
 }

@@ -100,7 +100,7 @@ func (r Report) Print(w io.Writer) {
 			failed++
 		}
 	}
-	fmt.Fprintf(w, "\ncases     %d well, %d failed, %d not run\nagent     %s\nsystem    %s %s", ok, failed, skipped, r.Agent, r.System, r.Version)
+	fmt.Fprintf(w, "\ncases     %d well, %d failed, %d not run\nagent     %s\nsystem    %s", ok, failed, skipped, r.Agent, strings.TrimSpace(r.System+" "+r.Version))
 	if r.Cluster != "" {
 		fmt.Fprintf(w, ", cluster %s", r.Cluster)
 	}

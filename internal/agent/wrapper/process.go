@@ -15,6 +15,7 @@ import (
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/agent/spool"
+	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
 // stage is what the wrapper's processes have in common: where they work, what
@@ -111,11 +112,8 @@ func find(name string, env []string) (string, error) {
 			path = value
 		}
 	}
-	for _, dir := range filepath.SplitList(path) {
-		file := filepath.Join(dir, name)
-		if info, err := os.Stat(file); filepath.IsAbs(dir) && err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return file, nil
-		}
+	if file := scheduler.Look(name, filepath.SplitList(path)); file != "" {
+		return file, nil
 	}
 	return "", fmt.Errorf("there is no command %s in %s", name, path)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -119,39 +120,39 @@ func (j jsonRows) read(text []byte) ([]map[string]string, error) {
 		return nil, errRow
 	}
 	list := []map[string]string{}
-	add := func(key string, row any) error {
-		members, ok := row.(map[string]any)
-		if !ok {
-			return errRow
-		}
-		fields := map[string]string{}
-		for name, path := range j.Fields {
-			if path == "@key" {
-				fields[name] = key
-			} else {
-				fields[name] = scalar(follow(members, path))
-			}
-		}
-		list = append(list, fields)
-		return nil
-	}
 	switch all := follow(doc, j.Path).(type) {
 	case []any:
-		for _, row := range all {
-			if err := add("", row); err != nil {
-				return nil, err
-			}
+		for _, v := range all {
+			list = append(list, j.row("", v))
 		}
 	case map[string]any:
-		for key, row := range all {
-			if err := add(key, row); err != nil {
-				return nil, err
-			}
+		for key, v := range all {
+			list = append(list, j.row(key, v))
 		}
 	default:
 		return nil, errHeader
 	}
+	if slices.ContainsFunc(list, func(row map[string]string) bool { return row == nil }) {
+		return nil, errRow
+	}
 	return list, nil
+}
+
+// row returns the fields of an element or member; nil of what is no job.
+func (j jsonRows) row(key string, v any) map[string]string {
+	members, ok := v.(map[string]any)
+	if !ok {
+		return nil
+	}
+	fields := map[string]string{}
+	for name, path := range j.Fields {
+		if path == "@key" {
+			fields[name] = key
+		} else {
+			fields[name] = scalar(follow(members, path))
+		}
+	}
+	return fields
 }
 
 // follow goes down a path of members' names; nil where it ends.

@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
@@ -116,7 +115,7 @@ var ordinary = regexp.MustCompile(`\A[A-Za-z0-9/_.@%+:,=-]+\z`)
 // mayBe reports whether a text may stand in an argument. What begins with - never
 // may: it would be an option where it is an argument of its own.
 func (d Driver) mayBe(name, text string) bool {
-	if text[0] == '-' || strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }) {
+	if text[0] == '-' || scheduler.Unprintable(text) {
 		return false
 	}
 	if own, ok := d.file.Allowed[name]; ok {
@@ -178,26 +177,16 @@ func (d Driver) submitted(out scheduler.Output) ([]scheduler.Ref, error) {
 func (d Driver) refusal(out scheduler.Output) error {
 	s := d.file.Submit
 	text := slices.Concat(out.Stderr, []byte("\n"), out.Stdout)
+	said := scheduler.Sentences(text, func(line string) string { return line })
 	switch {
 	case s.Unreached.in(text):
-		return &scheduler.Refused{Message: sentences(text), Throttled: true, Unreached: true}
+		return &scheduler.Refused{Message: said, Throttled: true, Unreached: true}
 	case s.Unsure.in(text):
 		return d.file.Product.Failed(out)
 	case s.Throttled.in(text):
-		return &scheduler.Refused{Message: sentences(text), Throttled: true}
+		return &scheduler.Refused{Message: said, Throttled: true}
 	case s.Refused.in(text):
-		return &scheduler.Refused{Message: sentences(text)}
+		return &scheduler.Refused{Message: said}
 	}
 	return d.file.Product.Failed(out)
-}
-
-// sentences returns the first lines that say something.
-func sentences(text []byte) string {
-	var lines []string
-	for line := range bytes.Lines(text) {
-		if s := scheduler.FirstLine(line); s != "" && len(lines) < 8 {
-			lines = append(lines, s)
-		}
-	}
-	return strings.Join(lines, "; ")
 }

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
+
+	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
 // customNames are the options of bsub that a job may set by custom attributes.
@@ -43,5 +44,5 @@ func customOptions(custom map[string]string) ([]string, error) {
 // plain reports whether bsub takes the text as one value and nothing else.
 func plain(value string) bool {
 	return value != "" && len(value) <= 1024 && strings.TrimSpace(value) == value && value[0] != '-' &&
-		!strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar })
+		!scheduler.Unprintable(value)
 }

@@ -147,14 +147,7 @@ func refusal(out scheduler.Output) error {
 
 // refused tells LSF's own sentences.
 func refused(text string, unreached bool) *scheduler.Refused {
-	var lines []string
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(not.ReplaceAllString(strings.TrimSpace(line), ""))
-		if line != "" && len(lines) < 8 {
-			lines = append(lines, line)
-		}
-	}
-	message := strings.ToValidUTF8(strings.Join(lines, "; "), "?")
+	message := scheduler.Sentences([]byte(text), func(line string) string { return not.ReplaceAllString(line, "") })
 	if message == "" {
 		message = "Job not submitted."
 	}

@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/scheduler"
@@ -28,11 +27,10 @@ var customTypes = regexp.MustCompile(`^(besteffort|timesharing=[\w*]+,[\w*]+|tok
 func customOptions(s *scheduler.Submission, resources *string) ([]string, error) {
 	var argv []string
 	for name, value := range s.Custom {
-		unprintable := strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar })
 		switch {
 		case !slices.Contains(customNames, name):
 			return nil, fmt.Errorf("custom_attributes oar.%s is not among those that can be set: %s", name, strings.Join(customNames, ", "))
-		case value == "" || len(value) > 1024 || unprintable:
+		case value == "" || len(value) > 1024 || scheduler.Unprintable(value):
 			return nil, fmt.Errorf("custom_attributes oar.%s: the value must be 1 to 1024 printable bytes", name)
 		case (name == "checkpoint" || name == "signal") && !number.MatchString(value):
 			return nil, fmt.Errorf("custom_attributes oar.%s: the value must be a number", name)

@@ -1,7 +1,7 @@
 package oar
 
 import (
-	"bytes"
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -160,17 +160,11 @@ func refusal(out scheduler.Output, certain bool) error {
 // said tells OAR's own sentences: what stands on standard error, or else the
 // site's rules on standard output.
 func said(out scheduler.Output) string {
-	for _, text := range [][]byte{out.Stderr, out.Stdout} {
-		var lines []string
-		for line := range bytes.Lines(text) {
-			s := strings.TrimSpace(string(line))
-			if s != "" && !noise.MatchString(s) && !strings.HasPrefix(s, "OAR_JOB_ID=") && len(lines) < 8 {
-				lines = append(lines, s)
-			}
+	own := func(line string) string {
+		if noise.MatchString(line) || strings.HasPrefix(line, "OAR_JOB_ID=") {
+			return ""
 		}
-		if len(lines) > 0 {
-			return strings.ToValidUTF8(strings.Join(lines, "; "), "?")
-		}
+		return line
 	}
-	return ""
+	return cmp.Or(scheduler.Sentences(out.Stderr, own), scheduler.Sentences(out.Stdout, own))
 }

@@ -220,13 +220,6 @@ func refusal(out scheduler.Output) error {
 
 // refused tells PBS's own sentences, without what precedes each line.
 func refused(text []byte, unreached bool) *scheduler.Refused {
-	var lines []string
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimPrefix(strings.TrimSpace(line), "qsub: ")
-		if line != "" && len(lines) < 8 {
-			lines = append(lines, line)
-		}
-	}
-	message := strings.ToValidUTF8(strings.Join(lines, "; "), "?")
+	message := scheduler.Sentences(text, func(line string) string { return strings.TrimPrefix(line, "qsub: ") })
 	return &scheduler.Refused{Message: message, Throttled: unreached || later.Match(text), Unreached: unreached}
 }

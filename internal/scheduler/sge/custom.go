@@ -5,7 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
+
+	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
 // customNames are the options of qsub that a job may set by custom attributes;
@@ -25,7 +26,7 @@ func customOptions(custom map[string]string) ([]string, error) {
 		switch {
 		case !slices.Contains(customNames, name):
 			return nil, fmt.Errorf("custom_attributes sge.%s is not among those that can be set: %s", name, strings.Join(customNames, ", "))
-		case value == "" || len(value) > 1024 || value[0] == '-' && name != "p" || strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
+		case value == "" || len(value) > 1024 || value[0] == '-' && name != "p" || scheduler.Unprintable(value):
 			return nil, fmt.Errorf("custom_attributes sge.%s: the value must be 1 to 1024 printable bytes, and no option", name)
 		case (name == "l" || name == "soft") && ownResources.MatchString(value):
 			return nil, fmt.Errorf("custom_attributes sge.%s: set attributes.duration and attributes.queue_name instead of h_rt, s_rt and qname", name)

@@ -137,15 +137,11 @@ func refusal(out scheduler.Output) error {
 
 // refused tells Grid Engine's own sentences.
 func refused(text []byte, throttled, unreached bool) *scheduler.Refused {
-	var lines []string
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
+	message := scheduler.Sentences(text, func(line string) string {
 		for _, prefix := range []string{"Unable to run job: ", "qsub: ", "error: "} {
 			line = strings.TrimPrefix(line, prefix)
 		}
-		if line = strings.TrimSpace(line); line != "" && line != "Exiting." && len(lines) < 8 {
-			lines = append(lines, line)
-		}
-	}
-	return &scheduler.Refused{Message: strings.ToValidUTF8(strings.Join(lines, "; "), "?"), Throttled: throttled, Unreached: unreached}
+		return strings.TrimSuffix(line, "Exiting.")
+	})
+	return &scheduler.Refused{Message: message, Throttled: throttled, Unreached: unreached}
 }

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
+
+	"github.com/hpcsera/hpcsera/internal/scheduler"
 )
 
 // customNames are the options of sbatch that a job may set by custom
@@ -28,7 +29,7 @@ func customOptions(custom map[string]string) ([]string, error) {
 		switch {
 		case !slices.Contains(customNames, name):
 			return nil, fmt.Errorf("custom_attributes slurm.%s is not among those that can be set: %s", name, strings.Join(customNames, ", "))
-		case value == "" || len(value) > 1024 || strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
+		case value == "" || len(value) > 1024 || scheduler.Unprintable(value):
 			return nil, fmt.Errorf("custom_attributes slurm.%s: the value must be 1 to 1024 printable bytes", name)
 		case (name == "nodelist" || name == "exclude") && strings.Contains(value, "/"):
 			return nil, fmt.Errorf("custom_attributes slurm.%s: with a slash the value would be a file's name", name)

@@ -176,16 +176,14 @@ func refusal(out scheduler.Output) error {
 
 // refused tells Slurm's own sentences, without what precedes each line.
 func refused(text []byte, unreached bool) *scheduler.Refused {
-	var lines []string
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
+	message := scheduler.Sentences(text, func(line string) string {
 		for _, prefix := range []string{"sbatch: ", "error: ", "fatal: ", "Batch job submission failed: "} {
 			line = strings.TrimPrefix(line, prefix)
 		}
-		if line != "" && !strings.HasPrefix(line, `Try "sbatch --help"`) && len(lines) < 8 {
-			lines = append(lines, line)
+		if strings.HasPrefix(line, `Try "sbatch --help"`) {
+			return ""
 		}
-	}
-	message := strings.ToValidUTF8(strings.Join(lines, "; "), "?")
+		return line
+	})
 	return &scheduler.Refused{Message: message, Throttled: unreached || later.Match(text), Unreached: unreached}
 }
