@@ -307,6 +307,7 @@ type Agent struct {
 	Term       int64
 	Stopped    bool  // the instance said that it stopped
 	AppliedSeq int64 // highest report seq applied
+	Epoch      int64 // the newest one in which the agent said that it has told what it knows
 	Removed    bool
 }
 

@@ -209,7 +209,7 @@ func testAgents(t *testing.T, d Database) {
 			ID: "ag_1", User: "alice", Site: "gwdg", Projects: []string{"cfd"}, Thumbprint: "thumb", Created: day, Expires: day.Add(time.Hour), LastSeen: &seen,
 			Facts: &hpcsera.Facts{Version: "1", Host: "login1", System: "slurm", Queues: []hpcsera.Queue{{Name: "medium", Default: true, Nodes: 3}}},
 		},
-		Hash: []byte{1, 2}, Instance: "i_1", Term: 3, Stopped: true, AppliedSeq: 17,
+		Hash: []byte{1, 2}, Instance: "i_1", Term: 3, Stopped: true, AppliedSeq: 17, Epoch: 5,
 	}
 	b := store.Agent{Agent: hpcsera.Agent{ID: "ag_2", User: "alice", Site: "hlrs", Created: day, Expires: day}}
 	write(t, s, func(tx store.Tx) error { return errors.Join(tx.InsertAgent(a), tx.InsertAgent(b)) })
