@@ -81,7 +81,7 @@ func (a *Agent) clean(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := a.images.Clean(now.Add(-keepImages)); err != nil {
+	if err := a.images.Clean(ctx, now.Add(-keepImages)); err != nil {
 		return err
 	}
 	return journal.Prune(a.journalDir(), a.instance, now.Add(-keepJournal), func(job string) bool { return live[job] })

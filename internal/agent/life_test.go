@@ -157,3 +157,24 @@ func TestARunFromCronEndsAlthoughTheBatchSystemHangs(t *testing.T) {
 		}
 	})
 }
+
+// Whatever keeps a job from being prepared, such as an image of many gigabytes
+// or a registry that never comes to an end, its cancel counts at once.
+func TestAJobIsCancelledWhileItIsPrepared(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		i := w.start()
+		for range cap(i.agent.stageSlots) {
+			i.agent.stageSlots <- struct{}{}
+		}
+		job := w.submits(w.sign(1, hpcsera.BatchStep))
+		time.Sleep(time.Minute)
+		w.server.want(job, hpcsera.DesiredCancel)
+		w.until("it to be cancelled", time.Minute, func() bool { return w.server.isFinal(job) })
+		if last := w.server.job(job).last; last.State != hpcsera.Cancelled || len(w.ran(job)) != 0 {
+			t.Errorf("got %s (%s) after %d runs", last.State, last.Message, len(w.ran(job)))
+		}
+		for range cap(i.agent.stageSlots) {
+			<-i.agent.stageSlots
+		}
+	})
+}
