@@ -339,6 +339,45 @@ func TestAJournalCannotMakeJobsThatAreNotItsUsers(t *testing.T) {
 	}
 }
 
+// What an agent brings along is for the job that it has. It could otherwise
+// decide what runs at other sites under a name.
+func TestAnAdoptedApprovalCountsForItsJobAlone(t *testing.T) {
+	l, job := loses(t, "k")
+	l.meets()
+	other := hello()
+	other.Script = "echo other\n"
+	part, err := other.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	brought := l.signed(l.alice, other, hpcsera.RunPart{})
+	r := l.tells(job, hpcsera.Running)
+	r.Spec.Digest, r.Spec.Manifest, r.Spec.Statement, r.Spec.Signature = part.Digest, part.Canonical, brought.Statement, brought.Signature
+	was := l.file(l.alice, hello(), false)
+	if got := l.agent.send(r); got[0] != hpcsera.Applied {
+		t.Fatalf("got %v", got)
+	}
+	l.agent.epoch = l.epoch()
+	if orders := l.agent.work(0).Orders; len(orders) != 1 || orders[0].Spec == nil || string(orders[0].Spec.Statement) != string(brought.Statement) {
+		t.Errorf("its order: got %+v", orders)
+	}
+	named := func(code string) hpcsera.Job {
+		return l.submit(l.alice, hpcsera.JobSpec{Code: code, RunPart: hpcsera.RunPart{Site: "gwdg"}})
+	}
+	if got := named("hello"); got.Code.Digest != was {
+		t.Errorf("the name means %s now, want %s", got.Code.Digest, was)
+	}
+	waiting := named(part.Digest)
+	expectState(t, "another job of the code", waiting, hpcsera.Pending, hpcsera.WaitingForApproval)
+	if _, err := l.code.FileApproval(t.Context(), l.alice, brought); err != nil {
+		t.Fatal(err)
+	}
+	expectState(t, "when its owner has filed it", l.row(waiting.ID).Job, hpcsera.Pending, hpcsera.WaitingForAgent)
+	if got := named("hello"); got.Code.Digest != part.Digest {
+		t.Errorf("then the name means %s, want %s", got.Code.Digest, part.Digest)
+	}
+}
+
 // A database that was put back by hand is noticed by what agents hold of ours.
 func TestAnAuthenticCursorFromTheFutureBeginsAnEpoch(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -234,8 +234,13 @@ type Approval struct {
 // EveryClient stands for whatever was filed. It is no client's name.
 const EveryClient = "*"
 
+// NoClient is of approvals that an agent brought with a job of lost hours: they
+// count for that job alone. An agent is no client, and what its jobs had is not
+// in the order of filing. Whoever may files the same in its place.
+const NoClient = "!"
+
 // CodeWriter files code parts, blobs and approvals. Filing twice is no error,
-// and the first filing stays as it is.
+// and the first filing stays as it is, unless it is of [NoClient].
 type CodeWriter interface {
 	PutCode(Code) error
 	DeleteCode(project, digest string) error

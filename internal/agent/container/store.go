@@ -37,7 +37,6 @@ type Store struct {
 // atOnce bounds the images that are fetched at the same time.
 const atOnce = 2
 
-
 // NewStore returns the store in dir for a runtime that was checked.
 func NewStore(dir string, runtime Runtime) *Store {
 	return &Store{dir: dir, runtime: runtime.complete(), busy: map[string]chan struct{}{}, fetches: make(chan struct{}, atOnce)}
