@@ -178,3 +178,34 @@ func TestAJobIsCancelledWhileItIsPrepared(t *testing.T) {
 		}
 	})
 }
+
+// An agent that stops waits for the commands that run, and begins none: whoever
+// waits for the last one must not find another.
+func TestAnAgentThatStopsBeginsNothing(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		w.batch.tune(func(f *clusterFaults) { f.hang = 1 })
+		i := w.start()
+		job := w.submits(w.sign(1, hpcsera.BatchStep))
+		e, at := i.agent.engine, place{hpcsera.NewID("s"), 0}
+		w.until("its submission", time.Minute, func() bool {
+			tag := ""
+			return e.read(t.Context(), func() {
+				if j := e.jobs[job]; j != nil {
+					tag = j.tag
+				}
+			}) == nil && tag != ""
+		})
+		if err := e.call(t.Context(), func() { e.leftover[at] = leftover{since: time.Now().Add(5 * time.Second)} }); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		i.stop()
+		<-i.done
+		if took := time.Since(began); took < 30*time.Second {
+			t.Fatalf("it ended after %v, before its submission", took)
+		}
+		if begun := e.leftover[at].done; begun != 0 {
+			t.Errorf("%d searches were begun while it stopped", begun)
+		}
+	})
+}
