@@ -1,5 +1,7 @@
 package hpcsera
 
+import "unicode/utf8"
+
 // Facts are what an agent tells of itself and its site. Zero means not told:
 // nobody is refused anything for a fact that is not there.
 type Facts struct {
@@ -59,12 +61,28 @@ type Queue struct {
 	DefaultDuration Duration `json:"default_duration,omitempty"`
 }
 
+// What a server takes of an agent's facts.
+const (
+	mostQueues    = 2000
+	longestFact   = 255 // bytes
+	longestSystem = 64
+)
+
 // Usable returns the facts as they can be told: what has no form in JSON, such
 // as a duration of more than ten years, counts as no limit, and memory is
-// rounded down to whole KiB.
+// rounded down to whole KiB. Longer texts are cut, and queues that are too many,
+// or whose name is too long, are left out: a server that refuses facts hears
+// nothing of the agent at all.
 func (f Facts) Usable() Facts {
-	queues := make([]Queue, 0, len(f.Queues))
+	f.Version, f.Cluster = cutText(f.Version, longestFact), cutText(f.Cluster, longestFact)
+	f.System, f.SystemVersion = cutText(f.System, longestSystem), cutText(f.SystemVersion, longestFact)
+	queues := make([]Queue, 0, min(len(f.Queues), mostQueues))
 	for _, q := range f.Queues {
+		if len(q.Name) > longestFact || len(queues) == mostQueues {
+			f.OtherQueues = true
+			continue
+		}
+		q.State = cutText(q.State, longestFact)
 		for _, d := range []*Duration{&q.MaxDuration, &q.DefaultDuration} {
 			if _, err := ParseDuration(d.String()); err != nil {
 				*d = 0
@@ -78,4 +96,15 @@ func (f Facts) Usable() Facts {
 		f.Queues = nil
 	}
 	return f
+}
+
+// cutText shortens a text to so many bytes, at a character's start.
+func cutText(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most]
 }

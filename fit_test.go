@@ -2,6 +2,8 @@ package hpcsera_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +108,20 @@ func TestFactsCanAlwaysBeTold(t *testing.T) {
 	}
 	if q := f.Queues[0]; q.MemoryPerNode != 1<<30+1 {
 		t.Errorf("the facts themselves were changed: %+v", q)
+	}
+	long := strings.Repeat("ä", 300)
+	f = hpcsera.Facts{Version: long, SystemVersion: long, Cluster: long, System: long, Queues: []hpcsera.Queue{{Name: long}, {Name: "q", State: long}}}
+	for i := range 3000 {
+		f.Queues = append(f.Queues, hpcsera.Queue{Name: fmt.Sprint("q", i)})
+	}
+	f = f.Usable()
+	for _, text := range []string{f.Version, f.SystemVersion, f.Cluster, f.System, f.Queues[0].State} {
+		if len(text) > 255 || !strings.HasPrefix(long, text) {
+			t.Errorf("a text of %d bytes is told: %q", len(text), text)
+		}
+	}
+	if len(f.Queues) != 2000 || f.Queues[0].Name != "q" || !f.OtherQueues || len(f.System) > 64 {
+		t.Errorf("%d queues are told, the first is %s; others are said to be there: %t", len(f.Queues), f.Queues[0].Name, f.OtherQueues)
 	}
 }
 

@@ -58,7 +58,12 @@ func (a *Agent) clean(ctx context.Context) error {
 		if err := os.RemoveAll(a.jobDir(id)); err != nil {
 			return err
 		}
-		if err := a.spool.Remove(id, slices.DeleteFunc(slices.Clone(j.tags), func(tag string) bool { return needed[tag] })); err != nil {
+		// The wrapper of a member that comes late, or that the site queues once more,
+		// finds its task as long as the submission stands, so its claim stands, too.
+		if slices.ContainsFunc(j.tags, func(tag string) bool { return needed[tag] }) {
+			continue
+		}
+		if err := a.spool.Remove(id, j.tags); err != nil {
 			return err
 		}
 		if err := a.engine.call(ctx, func() { a.engine.write(journal.Entry{Kind: journal.KindForgotten, Job: id}) }); err != nil {
@@ -76,7 +81,7 @@ func (a *Agent) clean(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := a.images.Clean(now.Add(-keepImages)); err != nil {
+	if err := a.images.Clean(ctx, now.Add(-keepImages)); err != nil {
 		return err
 	}
 	return journal.Prune(a.journalDir(), a.instance, now.Add(-keepJournal), func(job string) bool { return live[job] })

@@ -3,10 +3,12 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
+	"github.com/hpcsera/hpcsera/internal/agent/spool"
 )
 
 // A job's directory stays on the site for as long as its user may want to look
@@ -81,6 +83,45 @@ func TestDirectoriesGoWhenTheirTimeHasCome(t *testing.T) {
 					t.Errorf("day %v: the spool still has the %s job", c.day, name)
 				}
 			}
+		}
+	})
+}
+
+// What was submitted as one array has its tasks in one folder. While that stands
+// for a job that still runs, a member whose job is over must find its start
+// taken, however late the batch system begins it.
+func TestAClaimStandsAsLongAsItsSubmission(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		code := w.sign(2, hpcsera.BatchStep)
+		short, long := w.server.submit(code, false), w.server.submit(code, false)
+		w.planned(short, program{run: time.Minute})
+		w.planned(long, program{run: 4*24*time.Hour + time.Hour})
+		i := w.start()
+		w.ends(short, hpcsera.Succeeded, "")
+		w.until("the other one to run", time.Hour, func() bool { return len(w.ran(long)) == 1 })
+		var tags, others []string
+		if err := i.agent.engine.read(t.Context(), func() {
+			tags, others = i.agent.engine.ended[short].tags, i.agent.engine.jobs[long].tags
+		}); err != nil || len(tags) != 1 || !slices.Equal(tags, others) {
+			t.Fatalf("submissions: %v and %v, want one array (%v)", tags, others, err)
+		}
+		clean := func(wait time.Duration) {
+			i.stop()
+			time.Sleep(wait)
+			i = w.start()
+			time.Sleep(11 * time.Minute)
+		}
+		clean(4 * 24 * time.Hour)
+		if w.stands(short) {
+			t.Error("the directory stands after 4 days")
+		}
+		if owner, won, err := w.spool.Take(short, 0, 1, spool.Claim{Owner: spool.OwnerWrapper, Tag: tags[0]}); won || err != nil {
+			t.Errorf("a second start of the job that is over was won (%+v, %v)", owner, err)
+		}
+		w.ends(long, hpcsera.Succeeded, "")
+		clean(time.Hour)
+		if w.spooled(short) || !w.spooled(long) {
+			t.Errorf("the spool has the first job: %v, the second: %v", w.spooled(short), w.spooled(long))
 		}
 	})
 }

@@ -44,17 +44,18 @@ type cluster struct {
 
 // clusterFaults are one in so many; 0 is never.
 type clusterFaults struct {
-	hang       int // submit: no answer until its deadline; the job is queued later, or never
-	queueError int // submit: queued, and an error is said
-	error      int // submit: an error, and nothing is queued
-	throttle   int // submit: certainly not now
-	refuse     int // submit: never
-	status     int // an answer fails, whole or in part
-	act        int // an action fails
-	bell       int // a doorbell is lost
-	kill       int // the wrapper is killed at one of its steps
-	requeue    int // a running job is queued again
-	lose       int // the controller forgets a queued job
+	hang       int    // submit: no answer until its deadline; the job is queued later, or never
+	queueError int    // submit: queued, and an error is said
+	error      int    // submit: an error, and nothing is queued
+	throttle   int    // submit: certainly not now
+	refuse     int    // submit: never
+	words      string // with it
+	status     int    // an answer fails, whole or in part
+	act        int    // an action fails
+	bell       int    // a doorbell is lost
+	kill       int    // the wrapper is killed at one of its steps
+	requeue    int    // a running job is queued again
+	lose       int    // the controller forgets a queued job
 	lag        time.Duration
 	queue      time.Duration // how long jobs wait at most
 	run        time.Duration // how long programs run at most
@@ -204,7 +205,7 @@ func (h *handle) Submit(_ context.Context, sub scheduler.Submission) ([]schedule
 		return nil, &scheduler.Refused{Message: "QOSMaxSubmitJobPerUserLimit", Throttled: true}
 	case w.chance(f.refuse):
 		w.say("submit %s is refused", sub.Tag)
-		return nil, &scheduler.Refused{Message: "invalid partition"}
+		return nil, &scheduler.Refused{Message: "invalid partition" + f.words}
 	}
 	c.pause(w.within(300 * time.Millisecond))
 	if h.i.dead.Load() && w.chance(2) {

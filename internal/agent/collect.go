@@ -29,6 +29,9 @@ type collected struct {
 // maxResult bounds the result file: it becomes part of the job itself.
 const maxResult = 64 << 10
 
+// maxArtifacts is how many the server keeps of a job.
+const maxArtifacts = 10_000
+
 // collect sends the rest of the log, uploads the artifacts and reads the
 // result. It is repeated until the server has all of it; a job that never ran
 // leaves nothing.
@@ -98,6 +101,15 @@ func (a *Agent) gather(ctx context.Context, job string, spec *hpcsera.OrderSpec,
 			warnings = append(warnings, fmt.Sprintf("artifact %s: %v", pattern.Path, err))
 		} else if len(names) == 0 {
 			warnings = append(warnings, fmt.Sprintf("No file matches the artifact %s.", pattern.Path))
+		}
+		whole := len(names)
+		names = slices.DeleteFunc(names, func(name string) bool { return hpcsera.CheckPath(name) != nil })
+		if left := whole - len(names); left > 0 {
+			warnings = append(warnings, fmt.Sprintf("%d files that match the artifact %s have names that no artifact can have.", left, pattern.Path))
+		}
+		if room := maxArtifacts - len(c.artifacts); len(names) > room {
+			names = names[:room]
+			warnings = append(warnings, fmt.Sprintf("More than %d artifacts were left out.", maxArtifacts))
 		}
 		for _, name := range names {
 			if slices.ContainsFunc(c.artifacts, func(b hpcsera.Artifact) bool { return b.Path == name }) {

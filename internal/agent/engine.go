@@ -149,7 +149,9 @@ func (e *engine) run(ctx context.Context) {
 			fn()
 			e.drain()
 		case now := <-tick.C:
-			e.wake(now)
+			if stopping != nil { // else only what is under way is waited for
+				e.wake(now)
+			}
 		case <-stopping:
 			stopping = nil
 			e.flush()

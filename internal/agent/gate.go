@@ -158,15 +158,15 @@ func (e *engine) delay(g *gate, now time.Time) time.Duration {
 func (e *engine) prepare(ctx context.Context, j *job) {
 	like := j.likeness()
 	e.coming[like]++
+	ctx, j.abort = context.WithCancel(ctx)
 	e.work(j, func() func() {
 		staged := e.stage(ctx, j)
 		return func() {
 			if e.coming[like]--; e.coming[like] == 0 {
 				delete(e.coming, like)
 			}
-			if staged != nil {
-				staged()
-			}
+			staged()
+			j.abort()
 		}
 	})
 }

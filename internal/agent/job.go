@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 
@@ -36,9 +37,10 @@ type job struct {
 	final   bool           // last is final
 	late    bool           // last was written down by a replaced instance and is to be told again
 
-	stopped   bool             // the site cancels what was submitted of it
-	busy      bool             // a worker is acting for this job
-	image     *container.Image // that its programs run in; nil for none
+	abort     context.CancelFunc // ends its preparation; nil before
+	stopped   bool               // the site cancels what was submitted of it
+	busy      bool               // a worker is acting for this job
+	image     *container.Image   // that its programs run in; nil for none
 	verdict   *policy.Verdict
 	verified  time.Time    // when verdict was found
 	start     *spool.Start // newest start of the current step that a wrapper owns

@@ -174,3 +174,55 @@ func TestARunFromCronEndsAlthoughTheBatchSystemHangs(t *testing.T) {
 		}
 	})
 }
+
+// Whatever keeps a job from being prepared, such as an image of many gigabytes
+// or a registry that never comes to an end, its cancel counts at once.
+func TestAJobIsCancelledWhileItIsPrepared(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		i := w.start()
+		for range cap(i.agent.stageSlots) {
+			i.agent.stageSlots <- struct{}{}
+		}
+		job := w.submits(w.sign(1, hpcsera.BatchStep))
+		time.Sleep(time.Minute)
+		w.server.want(job, hpcsera.DesiredCancel)
+		w.until("it to be cancelled", time.Minute, func() bool { return w.server.isFinal(job) })
+		if last := w.server.job(job).last; last.State != hpcsera.Cancelled || len(w.ran(job)) != 0 {
+			t.Errorf("got %s (%s) after %d runs", last.State, last.Message, len(w.ran(job)))
+		}
+		for range cap(i.agent.stageSlots) {
+			<-i.agent.stageSlots
+		}
+	})
+}
+
+// An agent that stops waits for the commands that run, and begins none: whoever
+// waits for the last one must not find another.
+func TestAnAgentThatStopsBeginsNothing(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		w.batch.tune(func(f *clusterFaults) { f.hang = 1 })
+		i := w.start()
+		job := w.submits(w.sign(1, hpcsera.BatchStep))
+		e, at := i.agent.engine, place{hpcsera.NewID("s"), 0}
+		w.until("its submission", time.Minute, func() bool {
+			tag := ""
+			return e.read(t.Context(), func() {
+				if j := e.jobs[job]; j != nil {
+					tag = j.tag
+				}
+			}) == nil && tag != ""
+		})
+		if err := e.call(t.Context(), func() { e.leftover[at] = leftover{since: time.Now().Add(5 * time.Second)} }); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		i.stop()
+		<-i.done
+		if took := time.Since(began); took < 30*time.Second {
+			t.Fatalf("it ended after %v, before its submission", took)
+		}
+		if begun := e.leftover[at].done; begun != 0 {
+			t.Errorf("%d searches were begun while it stopped", begun)
+		}
+	})
+}

@@ -113,15 +113,11 @@ func (a *Agent) replay(ctx context.Context, said hpcsera.WorkAnswer, list []hpcs
 		}
 		part := list[:n]
 		list = list[n:]
-		answer, err := a.api.Report(ctx, hpcsera.ReportRequest{Instance: a.instance, Term: said.Term, Epoch: said.Epoch, Reports: part})
-		if hpcsera.CodeOf(err) == hpcsera.BodyTooLarge && n == 1 {
-			a.log.Error("a job is too large to be told of; the server will not know it", "job", part[0].JobID)
-			continue
-		}
+		outcomes, err := a.tell(ctx, hpcsera.ReportRequest{Instance: a.instance, Term: said.Term, Epoch: said.Epoch, Reports: part})
 		if err != nil {
 			return nil, err
 		}
-		for i, o := range answer.Outcomes {
+		for i, o := range outcomes {
 			switch o {
 			case hpcsera.Applied, hpcsera.Duplicate, hpcsera.Stale:
 			case hpcsera.CalledOff:

@@ -42,7 +42,9 @@ type server struct {
 	blobs    map[string][]byte
 	requests map[string]int // by kind and instance
 	faults   serverFaults
-	taken    func(*hpcsera.WorkAnswer) // changes what the server says, once somebody else has it
+	// mostBytes bounds a request with reports; 0 does not.
+	mostBytes int
+	taken     func(*hpcsera.WorkAnswer) // changes what the server says, once somebody else has it
 }
 
 // serverFaults are one in so many requests; 0 is never.
@@ -291,7 +293,9 @@ func (s *server) handle(i *instance, req *http.Request, body []byte) *http.Respo
 		if e := hpcsera.Decode(body, &r); e != nil {
 			s.w.broken("reports that cannot be read: %v", e)
 		}
-		answer, err = s.reports(r)
+		if answer, err = nil, s.unfit(body, r); err == nil {
+			answer, err = s.reports(r)
+		}
 	case "log":
 		err = s.appendLog(req, body)
 	default:
@@ -453,6 +457,28 @@ func (s *server) reports(r hpcsera.ReportRequest) (hpcsera.ReportAnswer, *hpcser
 		answer.Outcomes = append(answer.Outcomes, outcome)
 	}
 	return answer, nil
+}
+
+// unfit refuses what the contract does not have.
+func (s *server) unfit(body []byte, r hpcsera.ReportRequest) *hpcsera.Error {
+	if len(body) > s.mostBytes && s.mostBytes > 0 {
+		return hpcsera.Errorf(hpcsera.BodyTooLarge, "the body has %d bytes", len(body))
+	}
+	for i, report := range r.Reports {
+		field := fmt.Sprintf("reports[%d].", i)
+		switch {
+		case len(report.Message) > 65536:
+			return hpcsera.Errorf(hpcsera.InvalidField, "it is too long").At(field + "message")
+		case report.Spec != nil && report.Spec.RunFault != "":
+			return hpcsera.Errorf(hpcsera.UnknownField, "%q is not a known field", "run_fault").At(field + "spec")
+		}
+		for _, a := range report.Artifacts {
+			if len(a.Path) > 1024 {
+				return hpcsera.Errorf(hpcsera.InvalidField, "it is too long").At(field + "artifacts")
+			}
+		}
+	}
+	return nil
 }
 
 // adopt takes a job of a replay; "" says that its fact is to be judged.

@@ -24,30 +24,30 @@ import (
 // directory as they left it.
 func (e *engine) stage(ctx context.Context, j *job) func() {
 	a := e.agent
-	select {
-	case a.stageSlots <- struct{}{}:
-		defer func() { <-a.stageSlots }()
-	case <-ctx.Done():
-		return nil
-	}
 	verified := time.Now()
-	verdict, err := a.verify(*j.spec)
-	if err == nil {
-		err = a.provided(verdict.Manifest)
-	}
+	var verdict *policy.Verdict
 	var image *container.Image
+	err := a.inSlot(ctx, func() (err error) {
+		if verdict, err = a.verify(*j.spec); err == nil {
+			err = a.provided(verdict.Manifest)
+		}
+		return err
+	})
+	// An image may take an hour. Other jobs are prepared meanwhile.
 	if err == nil {
 		image, err = a.image(ctx, verdict.Manifest)
 	}
 	if err == nil {
-		err = a.layOut(ctx, j, verdict)
-	}
-	if err == nil {
-		err = a.launchable(verdict.Manifest, j.spec.Run.Resources)
+		err = a.inSlot(ctx, func() error {
+			if err := a.layOut(ctx, j, verdict); err != nil {
+				return err
+			}
+			return a.launchable(verdict.Manifest, j.spec.Run.Resources)
+		})
 	}
 	return func() {
-		if !e.leads(time.Now()) {
-			return // it took long; whoever leads prepares the job again
+		if !e.leads(time.Now()) || ctx.Err() != nil {
+			return // it took long, and whoever leads prepares the job again; or it was cancelled
 		}
 		if err != nil {
 			e.stageFailed(j, err)
@@ -66,6 +66,17 @@ func (e *engine) stage(ctx context.Context, j *job) func() {
 		}
 		j.verdict, j.verified, j.image, j.plan = verdict, verified, image, verdict.Manifest.Plan()
 		j.tries, j.trouble, j.waiting = 0, "", ""
+	}
+}
+
+// inSlot does work when one of the few slots for it is free.
+func (a *Agent) inSlot(ctx context.Context, work func() error) error {
+	select {
+	case a.stageSlots <- struct{}{}:
+		defer func() { <-a.stageSlots }()
+		return work()
+	case <-ctx.Done():
+		return local(ctx.Err())
 	}
 }
 

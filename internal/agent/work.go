@@ -209,6 +209,9 @@ func (e *engine) takeOrders(answer hpcsera.WorkAnswer, sent time.Time) {
 				o.Spec = nil // what a job is was decided by its first order
 			}
 			e.write(journal.Entry{Kind: journal.KindOrder, Order: &o})
+			if j != nil && j.abort != nil && o.Desired == hpcsera.DesiredCancel {
+				j.abort() // it may be waiting for an image
+			}
 			e.touch(e.jobs[o.JobID])
 		}
 	}

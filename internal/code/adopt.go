@@ -13,9 +13,9 @@ import (
 // Adopt files the code and the approval of a job that an agent took before the
 // database was put back from a backup, and returns the code part and the
 // approval's id. Nobody proves here that the user signed: the agent did so
-// before the job ran, and will for every other one. The approval counts for
-// jobs of the same client only, as if its token had filed it. The bytes of
-// files may be missing; what was staged has them.
+// before the job ran, and will for every other one. So the approval counts for
+// this job only: an agent that was taken over would otherwise decide what a name
+// means elsewhere. The bytes of files may be missing; what was staged has them.
 func (s *Service) Adopt(tx store.Tx, spec hpcsera.OrderSpec, at time.Time) (*hpcsera.CodePart, string, error) {
 	var m hpcsera.Manifest
 	if err := hpcsera.Decode(spec.Manifest, &m); err != nil {
@@ -55,7 +55,7 @@ func (s *Service) Adopt(tx store.Tx, spec hpcsera.OrderSpec, at time.Time) (*hpc
 	if _, err := approval.Verify(spec.Statement, spec.Signature); err != nil {
 		return nil, "", err
 	}
-	return part, st.ID, tx.PutApproval(store.Approval{Client: spec.Client, Approval: hpcsera.Approval{
+	return part, st.ID, tx.PutApproval(store.Approval{Client: store.NoClient, Approval: hpcsera.Approval{
 		ID: st.ID, User: st.User, Project: st.Project, Digest: st.Code, Name: st.Name,
 		NotBefore: st.NotBefore, NotAfter: st.NotAfter, Statement: spec.Statement, Signature: spec.Signature, Filed: at.UTC(),
 	}})

@@ -81,6 +81,7 @@ func (s *Service) fileable(st approval.Statement, r hpcsera.ApprovalRequest) err
 
 func (s *Service) file(tx store.Tx, ledger *store.Ledger, p *auth.Principal, st approval.Statement, row store.Approval) (store.Approval, error) {
 	switch old, err := tx.Approval(st.ID); {
+	case err == nil && old.Client == store.NoClient:
 	case err == nil && bytes.Equal(old.Statement, row.Statement) && old.User == row.User:
 		return *old, nil
 	case err == nil:

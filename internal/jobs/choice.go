@@ -24,6 +24,10 @@ type choice struct {
 	places  map[string]*place
 	own     []string // sites where the user has an agent for the project, by name
 	asked   bool     // own is known
+	// keyed says that the request has an Idempotency-Key, so that its jobs may be
+	// those of lost hours; epoch is the deployment's.
+	keyed bool
+	epoch int64
 }
 
 // place is a site as a job's user sees it.
@@ -33,6 +37,7 @@ type place struct {
 	facts   *hpcsera.Facts // nil where the user's agent told none yet
 	served  bool           // an agent of the user is enrolled there for the project
 	active  bool           // and came lately
+	untold  bool           // it may have jobs of which a database that was put back has not heard yet
 }
 
 func (s *Service) choose(r store.Reader, user, project, bound string, now time.Time) *choice {
@@ -112,6 +117,7 @@ func (c *choice) place(name string) (*place, error) {
 		if slices.Contains(projects, c.project) && c.now.Before(row.Expires) {
 			found.served, found.facts = true, row.Facts
 			found.active = found.active || !c.s.silent(row, c.now)
+			found.untold = found.untold || row.Epoch != c.epoch && row.Created.Before(time.Unix(c.epoch, 0))
 		}
 	}
 	c.places[name] = found
@@ -125,6 +131,9 @@ func (c *choice) place(name string) (*place, error) {
 func (c *choice) pick(spec hpcsera.JobSpec, m hpcsera.Manifest) (string, error) {
 	list, err := c.candidates(spec.Site)
 	if err != nil {
+		return "", err
+	}
+	if err := c.uncertain(list); err != nil {
 		return "", err
 	}
 	var refusals []*hpcsera.Error
@@ -142,6 +151,19 @@ func (c *choice) pick(spec hpcsera.JobSpec, m hpcsera.Manifest) (string, error) 
 		return "", together(refusals)
 	}
 	return best, nil
+}
+
+// uncertain refuses to choose for a request that may be repeated, while an agent
+// that it might have gone to has not told a database that was put back what it
+// has: at another site the same job would run once more. Keys are older than
+// their answers' time only by mistake.
+func (c *choice) uncertain(list []*place) error {
+	i := slices.IndexFunc(list, func(p *place) bool { return p.untold })
+	if !c.keyed || len(list) < 2 || i < 0 || c.now.Sub(time.Unix(c.epoch, 0)) > answersKept {
+		return nil
+	}
+	return hpcsera.Errorf(hpcsera.Unavailable, "the server was put back from a backup, and the agent at %s has not told yet which jobs it has; this may be one of them.", list[i].name).At("site").
+		Hint("Send it again in some minutes, or see to it that the agent runs. A new job can name one site.")
 }
 
 // rank is 3 for a site whose agent takes a job now, 2 for one that it can wait

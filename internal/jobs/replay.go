@@ -146,7 +146,7 @@ func (s *Service) adopt(tx store.Tx, ledger *store.Ledger, agent *store.Agent, r
 		return s.adoptAs(tx, ledger, agent, nil, r)
 	case err != nil:
 		return "", err
-	case j.User != agent.User || j.Site != agent.Site || j.Project != r.Spec.Project || j.Client != r.Spec.Client:
+	case j.User != agent.User || j.Site != agent.Site && j.Delivered != 0 || j.Project != r.Spec.Project || j.Client != r.Spec.Client:
 		return hpcsera.Illegal, nil
 	case j.State == hpcsera.Cancelled && !r.State.Final():
 		return hpcsera.CalledOff, nil
@@ -196,7 +196,8 @@ func (s *Service) adoptAs(tx store.Tx, ledger *store.Ledger, agent *store.Agent,
 	if j.Delivered == 0 && j.State == hpcsera.Held {
 		j.State = hpcsera.Pending // the agent says where it stands
 	}
-	j.Agent, j.Ready, j.Reason, j.Message = agent.ID, false, "", ""
+	// Made again under its key it may have been meant for another site this time.
+	j.Site, j.Agent, j.Ready, j.Reason, j.Message = agent.Site, agent.ID, false, "", ""
 	if known == nil {
 		if err := ledger.Insert([]*store.Job{j}); err != nil {
 			return "", err

@@ -201,6 +201,55 @@ func TestAJobThatWasMadeAgainIsTheOneThatRuns(t *testing.T) {
 			t.Errorf("got %v and %s %q", got, j.State, j.Message)
 		}
 	})
+	t.Run("it was meant for another site", func(t *testing.T) {
+		l, job := loses(t, "k")
+		other := l.agentOf("alice", "hlrs", "cfd")
+		submit(l, func(s *hpcsera.JobSpec) { s.Site = "hlrs" })
+		l.meets()
+		if got := l.agent.send(l.tells(job, hpcsera.Running)); got[0] != hpcsera.Applied || l.row(job).State != hpcsera.Running || l.row(job).Site != "gwdg" {
+			t.Errorf("got %v and %s at %s", got, l.row(job).State, l.row(job).Site)
+		}
+		expectOrders(t, "at the other site", other.work(10))
+	})
+}
+
+// The first that could take a job in the lost hours need not be the first that
+// can take it now.
+func TestARepeatedRequestGoesNowhereElseBeforeAllHaveTold(t *testing.T) {
+	l, job := loses(t, "k")
+	l.write(func(tx store.Tx) error { _, err := tx.NewEpoch(l.clock()); return err })
+	l.pass(time.Second)
+	other := l.agentOf("alice", "hlrs", "cfd")
+	submit := func(key string, sites ...string) (hpcsera.Job, error) {
+		spec := hpcsera.JobSpec{Code: l.spec.Digest, RunPart: hpcsera.RunPart{Site: hpcsera.SitesOf(sites...)}}
+		answer, err := l.jobs.Submit(t.Context(), l.alice, []hpcsera.JobSpec{spec}, false, jobs.Idempotency{Key: key, Path: "/api/v1/jobs", BodySHA256: strings.Repeat("0", 64)})
+		if err != nil {
+			return hpcsera.Job{}, err
+		}
+		return jobOf(t, answer), nil
+	}
+	other.work(0)
+	for _, sites := range [][]string{{"hlrs", "gwdg"}, {}} {
+		_, err := submit("k", sites...)
+		expect(t, "before the agent has told", err, hpcsera.Unavailable)
+	}
+	if j, err := submit("new", "hlrs"); err != nil || j.Site != "hlrs" {
+		t.Errorf("one that names its site: got %s, %v", j.Site, err)
+	}
+	if answer := l.meets(); !answer.Replay {
+		t.Fatalf("got %+v, want to be asked for the replay", answer)
+	}
+	_, err := submit("k", "hlrs", "gwdg")
+	expect(t, "while it tells", err, hpcsera.Unavailable)
+	l.agent.send(l.tells(job, hpcsera.Running))
+	l.agent.epoch = l.epoch()
+	l.agent.work(0)
+	if j, err := submit("k", "hlrs", "gwdg"); err != nil || j.ID != job || j.Site != "gwdg" || j.State != hpcsera.Running {
+		t.Errorf("afterwards: got %s %s at %s, %v, want the one that runs", j.ID, j.State, j.Site, err)
+	}
+	if j, err := submit("k2", "hlrs", "gwdg"); err != nil || j.Site != "hlrs" {
+		t.Errorf("a new one: got %s, %v", j.Site, err)
+	}
 }
 
 // What the database knows of a job may be older or newer than the journal.
@@ -287,6 +336,45 @@ func TestAJournalCannotMakeJobsThatAreNotItsUsers(t *testing.T) {
 				t.Errorf("it was made: %v", err)
 			}
 		})
+	}
+}
+
+// What an agent brings along is for the job that it has. It could otherwise
+// decide what runs at other sites under a name.
+func TestAnAdoptedApprovalCountsForItsJobAlone(t *testing.T) {
+	l, job := loses(t, "k")
+	l.meets()
+	other := hello()
+	other.Script = "echo other\n"
+	part, err := other.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	brought := l.signed(l.alice, other, hpcsera.RunPart{})
+	r := l.tells(job, hpcsera.Running)
+	r.Spec.Digest, r.Spec.Manifest, r.Spec.Statement, r.Spec.Signature = part.Digest, part.Canonical, brought.Statement, brought.Signature
+	was := l.file(l.alice, hello(), false)
+	if got := l.agent.send(r); got[0] != hpcsera.Applied {
+		t.Fatalf("got %v", got)
+	}
+	l.agent.epoch = l.epoch()
+	if orders := l.agent.work(0).Orders; len(orders) != 1 || orders[0].Spec == nil || string(orders[0].Spec.Statement) != string(brought.Statement) {
+		t.Errorf("its order: got %+v", orders)
+	}
+	named := func(code string) hpcsera.Job {
+		return l.submit(l.alice, hpcsera.JobSpec{Code: code, RunPart: hpcsera.RunPart{Site: "gwdg"}})
+	}
+	if got := named("hello"); got.Code.Digest != was {
+		t.Errorf("the name means %s now, want %s", got.Code.Digest, was)
+	}
+	waiting := named(part.Digest)
+	expectState(t, "another job of the code", waiting, hpcsera.Pending, hpcsera.WaitingForApproval)
+	if _, err := l.code.FileApproval(t.Context(), l.alice, brought); err != nil {
+		t.Fatal(err)
+	}
+	expectState(t, "when its owner has filed it", l.row(waiting.ID).Job, hpcsera.Pending, hpcsera.WaitingForAgent)
+	if got := named("hello"); got.Code.Digest != part.Digest {
+		t.Errorf("then the name means %s, want %s", got.Code.Digest, part.Digest)
 	}
 }
 

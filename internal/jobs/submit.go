@@ -51,7 +51,7 @@ func (s *Service) submit(ctx context.Context, p *auth.Principal, specs []hpcsera
 	var found *store.Answer
 	var drafts *drafts
 	err := s.cfg.Store.Read(ctx, func(r store.Reader) (err error) {
-		if drafts, err = s.draft(r, p, specs, retryOf); err == nil {
+		if drafts, err = s.draft(r, p, specs, retryOf, key); err == nil {
 			return nil // the transaction looks whether it was answered before
 		}
 		// What was accepted before may be wrong by now, and is still accepted.
@@ -119,11 +119,16 @@ type drafts struct {
 }
 
 // draft checks the specs and makes jobs of them.
-func (s *Service) draft(r store.Reader, p *auth.Principal, specs []hpcsera.JobSpec, retryOf string) (*drafts, error) {
+func (s *Service) draft(r store.Reader, p *auth.Principal, specs []hpcsera.JobSpec, retryOf string, key Idempotency) (*drafts, error) {
 	all := &drafts{list: make([]draft, len(specs)), covered: covers{}}
 	known := map[string]*hpcsera.CodePart{} // by the reference: a bulk mostly repeats one
 	now := s.now()
 	sites := s.choose(r, p.Token.User, p.Token.Project, p.Token.Site, now)
+	var err error
+	if sites.epoch, err = r.Epoch(); err != nil {
+		return nil, err
+	}
+	sites.keyed = key.Key != ""
 	for i, spec := range specs {
 		d := &all.list[i]
 		if err := s.draftOne(r, p, spec, d, known, sites); err != nil {

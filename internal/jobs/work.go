@@ -72,6 +72,7 @@ type poll struct {
 	fresh    bool // the instance has no term yet, so it has served in no epoch
 	acked    position
 	free     int
+	told     bool // it serves in this epoch, and its row does not say so yet
 }
 
 // run looks, takes new jobs, and looks again after each change that may
@@ -89,6 +90,9 @@ func (w *poll) run(ctx context.Context, watch *watch, wait time.Duration) (hpcse
 		}
 		if err == nil {
 			w.s.cfg.Sightings.Seen(w.agent.ID)
+		}
+		if err == nil && w.told {
+			err = w.serves(ctx, answer.Epoch)
 		}
 		if err == nil && ready {
 			if err = w.take(ctx); err == nil {
@@ -144,6 +148,7 @@ func (w *poll) look(ctx context.Context) (answer hpcsera.WorkAnswer, ready bool,
 		if answer.Replay, err = w.sameLife(answer.Epoch, last); err != nil || answer.Replay {
 			return err
 		}
+		w.told = row.Epoch != answer.Epoch
 		jobs, err := r.Orders(w.agent.ID, w.acked.seq, allOrders)
 		if err != nil {
 			return err
@@ -158,6 +163,24 @@ func (w *poll) look(ctx context.Context) (answer hpcsera.WorkAnswer, ready bool,
 		return err
 	})
 	return answer, ready, store.Failed("look for work", err)
+}
+
+// serves notes that the agent serves in an epoch: what its journal knew of
+// those before is in the database.
+func (w *poll) serves(ctx context.Context, epoch int64) error {
+	err := w.s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+		row, err := tx.Agent(w.agent.ID)
+		if err != nil {
+			return err
+		}
+		if err := fence(row, w.instance, w.term); err != nil {
+			return err
+		}
+		row.Epoch = epoch
+		return tx.UpdateAgent(*row)
+	})
+	w.told = false
+	return store.Failed("note the epoch of "+w.agent.ID, err)
 }
 
 // room is how many new jobs the agent can take. It does not count those it

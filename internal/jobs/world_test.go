@@ -207,6 +207,16 @@ func (w *world) file(p *auth.Principal, m hpcsera.Manifest, approve bool) string
 // approve files p's user's consent to m within the limits of run.
 func (w *world) approve(p *auth.Principal, m hpcsera.Manifest, run hpcsera.RunPart, edit ...func(*approval.Options)) hpcsera.Approval {
 	w.t.Helper()
+	filed, err := w.code.FileApproval(w.t.Context(), p, w.signed(p, m, run, edit...))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return filed
+}
+
+// signed is that consent before anybody files it.
+func (w *world) signed(p *auth.Principal, m hpcsera.Manifest, run hpcsera.RunPart, edit ...func(*approval.Options)) hpcsera.ApprovalRequest {
+	w.t.Helper()
 	o := approval.Options{
 		Deployment: deployment, User: p.Token.User, Project: p.Token.Project, Sites: []string{"gwdg", "hlrs"}, Agents: []string{thumb}, NotBefore: w.clock(),
 	}
@@ -225,11 +235,7 @@ func (w *world) approve(p *auth.Principal, m hpcsera.Manifest, run hpcsera.RunPa
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	filed, err := w.code.FileApproval(w.t.Context(), p, hpcsera.ApprovalRequest{Statement: text, Signature: signature})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return filed
+	return hpcsera.ApprovalRequest{Statement: text, Signature: signature}
 }
 
 // submit submits one job and returns it.

@@ -234,8 +234,13 @@ type Approval struct {
 // EveryClient stands for whatever was filed. It is no client's name.
 const EveryClient = "*"
 
+// NoClient is of approvals that an agent brought with a job of lost hours: they
+// count for that job alone. An agent is no client, and what its jobs had is not
+// in the order of filing. Whoever may files the same in its place.
+const NoClient = "!"
+
 // CodeWriter files code parts, blobs and approvals. Filing twice is no error,
-// and the first filing stays as it is.
+// and the first filing stays as it is, unless it is of [NoClient].
 type CodeWriter interface {
 	PutCode(Code) error
 	DeleteCode(project, digest string) error
@@ -307,6 +312,7 @@ type Agent struct {
 	Term       int64
 	Stopped    bool  // the instance said that it stopped
 	AppliedSeq int64 // highest report seq applied
+	Epoch      int64 // the newest one in which the agent said that it has told what it knows
 	Removed    bool
 }
 

@@ -94,6 +94,26 @@ func TestAnImageIsFetchedOnce(t *testing.T) {
 	}
 }
 
+// Images that are being fetched for long keep nobody from one that is here, and
+// nobody waits for them who need not any more.
+func TestASlowFetchKeepsNobodyElse(t *testing.T) {
+	r := registrytest.New(t)
+	s, _ := charliecloud(t)
+	get(t, s, contained(r))
+	for range cap(s.fetches) {
+		s.fetches <- struct{}{}
+	}
+	get(t, s, contained(r))
+	other := contained(r)
+	other.Image = other.Image[:strings.Index(other.Image, "@")] + "@sha256:" + strings.Repeat("0", 64)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := s.Get(ctx, other, alice)
+	if _, ok := errors.AsType[*HostTrouble](err); !ok || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want no more waiting", err)
+	}
+}
+
 // TestWhatWasNotSignedIsRefused: one changed byte anywhere, in manifest,
 // configuration or layer, and bytes behind the end of a layer's archive.
 func TestWhatWasNotSignedIsRefused(t *testing.T) {
@@ -242,13 +262,13 @@ func TestOldImagesGo(t *testing.T) {
 	r := registrytest.New(t)
 	s, _ := charliecloud(t)
 	image := get(t, s, contained(r))
-	if err := s.Clean(time.Now().Add(-time.Hour)); err != nil {
+	if err := s.Clean(t.Context(), time.Now().Add(-time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(image.Path); err != nil {
 		t.Errorf("one of today went: %v", err)
 	}
-	if err := s.Clean(time.Now().Add(time.Hour)); err != nil {
+	if err := s.Clean(t.Context(), time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(image.Path); !errors.Is(err, fs.ErrNotExist) {

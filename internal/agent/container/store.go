@@ -28,13 +28,17 @@ type Store struct {
 	dir     string
 	runtime Runtime
 
-	mu   sync.Mutex
-	busy map[string]*sync.Mutex // by image: one fetch at a time
+	mu      sync.Mutex
+	busy    map[string]chan struct{} // by image: who is at it
+	fetches chan struct{}            // images that are being fetched and prepared
 }
+
+// atOnce bounds the images that are fetched at the same time.
+const atOnce = 2
 
 // NewStore returns the store in dir for a runtime that was checked.
 func NewStore(dir string, runtime Runtime) *Store {
-	return &Store{dir: dir, runtime: runtime.complete(), busy: map[string]*sync.Mutex{}}
+	return &Store{dir: dir, runtime: runtime.complete(), busy: map[string]chan struct{}{}, fetches: make(chan struct{}, atOnce)}
 }
 
 // Image is one that is ready to run.
@@ -50,7 +54,11 @@ func (s *Store) Get(ctx context.Context, c hpcsera.Container, login Login) (Imag
 	image := Image{Name: named(digest)}
 	final := filepath.Join(s.dir, strings.TrimPrefix(digest, "sha256:")+"-"+s.key())
 	image.Path = filepath.Join(final, "image")
-	defer s.lock(final)()
+	unlock, err := s.lock(ctx, final)
+	if err != nil {
+		return Image{}, err
+	}
+	defer unlock()
 	if _, err := os.Stat(filepath.Join(final, "ready")); errors.Is(err, fs.ErrNotExist) {
 		if err := s.add(ctx, final, image.Name, reference{host, repository, digest}, login); err != nil {
 			return Image{}, err
@@ -71,16 +79,25 @@ type HostTrouble struct{ error }
 func (h *HostTrouble) Unwrap() error { return h.error }
 
 // lock waits until nobody else here is at an image, and returns the unlocking.
-func (s *Store) lock(name string) func() {
+func (s *Store) lock(ctx context.Context, name string) (unlock func(), err error) {
 	s.mu.Lock()
 	m := s.busy[name]
 	if m == nil {
-		m = &sync.Mutex{}
+		m = make(chan struct{}, 1)
 		s.busy[name] = m
 	}
 	s.mu.Unlock()
-	m.Lock()
-	return m.Unlock
+	return take(ctx, m)
+}
+
+// take waits for a place and returns what gives it back.
+func take(ctx context.Context, places chan struct{}) (free func(), err error) {
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	case <-ctx.Done():
+		return nil, &HostTrouble{ctx.Err()}
+	}
 }
 
 // key tells apart what different commands make of the same image.
@@ -92,6 +109,11 @@ func (s *Store) key() string {
 
 // add fetches an image and lets the site's commands prepare it.
 func (s *Store) add(ctx context.Context, final, name string, ref reference, login Login) error {
+	free, err := take(ctx, s.fetches)
+	if err != nil {
+		return err
+	}
+	defer free()
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return &HostTrouble{err}
 	}
@@ -205,7 +227,7 @@ func makeRoom(path string, c hpcsera.Container) error {
 
 // Clean removes images that no job asked for since a time, and what an agent that
 // was killed left half-made.
-func (s *Store) Clean(since time.Time) error {
+func (s *Store) Clean(ctx context.Context, since time.Time) error {
 	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -218,7 +240,10 @@ func (s *Store) Clean(since time.Time) error {
 		info, err := e.Info()
 		if err == nil && info.ModTime().Before(since) {
 			name := filepath.Join(s.dir, e.Name())
-			unlock := s.lock(name)
+			unlock, err := s.lock(ctx, name)
+			if err != nil {
+				return err
+			}
 			_ = os.Remove(filepath.Join(name, "ready")) // half an image is none
 			errs = append(errs, os.RemoveAll(name))
 			unlock()

@@ -160,14 +160,29 @@ func testApprovals(t *testing.T, d Database) {
 	own := row("ap_6", "alice", "cfd", "3", "cavity", 2*time.Hour)
 	own.Client = "gitlab"
 	changed.Statement = []byte("other")
+	brought, kept := row("ap_7", "alice", "cfd", "9", "pipe", 0), row("ap_8", "carol", "cfd", "1", "cavity", 0)
+	brought.Client, kept.Client = store.NoClient, store.NoClient
+	filed := row("ap_7", "carol", "bio", "1", "cavity", 0)
 	write(t, s, func(tx store.Tx) error {
 		return errors.Join(tx.PutApproval(a), tx.PutApproval(row("ap_2", "alice", "cfd", "2", "cavity", time.Hour)),
 			tx.PutApproval(row("ap_3", "alice", "cfd", "1", "pipe", time.Minute)), tx.PutApproval(row("ap_4", "bob", "cfd", "1", "cavity", 0)),
-			tx.PutApproval(row("ap_5", "alice", "bio", "1", "cavity", 0)), tx.PutApproval(changed), tx.PutApproval(own))
+			tx.PutApproval(row("ap_5", "alice", "bio", "1", "cavity", 0)), tx.PutApproval(changed), tx.PutApproval(own),
+			tx.PutApproval(brought), tx.PutApproval(kept), tx.PutApproval(filed))
 	})
 	got := get(t, s, func(r store.Reader) (*store.Approval, error) { return r.Approval("ap_1") })
 	if diff := cmp.Diff(&a, got); diff != "" {
 		t.Errorf("the approval (-want +got):\n%s", diff)
+	}
+	for client, want := range map[string]int{"gitlab": 0, store.EveryClient: 1} {
+		list := get(t, s, func(r store.Reader) ([]*store.Approval, error) {
+			return r.Approvals("carol", "cfd", client, "", "", 10)
+		})
+		if len(list) != want {
+			t.Errorf("of no client, for %s: got %d, want %d", client, len(list), want)
+		}
+	}
+	if list := get(t, s, func(r store.Reader) ([]*store.Approval, error) { return r.Approvals("carol", "bio", "", "", "", 10) }); len(list) != 1 {
+		t.Errorf("filed in the place of one of no client: got %d", len(list))
 	}
 	wantErr(t, "an unknown one", s.Read(t.Context(), func(r store.Reader) error { _, err := r.Approval("ap_9"); return err }), store.ErrNotFound)
 	for what, c := range map[string]struct {
@@ -209,7 +224,7 @@ func testAgents(t *testing.T, d Database) {
 			ID: "ag_1", User: "alice", Site: "gwdg", Projects: []string{"cfd"}, Thumbprint: "thumb", Created: day, Expires: day.Add(time.Hour), LastSeen: &seen,
 			Facts: &hpcsera.Facts{Version: "1", Host: "login1", System: "slurm", Queues: []hpcsera.Queue{{Name: "medium", Default: true, Nodes: 3}}},
 		},
-		Hash: []byte{1, 2}, Instance: "i_1", Term: 3, Stopped: true, AppliedSeq: 17,
+		Hash: []byte{1, 2}, Instance: "i_1", Term: 3, Stopped: true, AppliedSeq: 17, Epoch: 5,
 	}
 	b := store.Agent{Agent: hpcsera.Agent{ID: "ag_2", User: "alice", Site: "hlrs", Created: day, Expires: day}}
 	write(t, s, func(tx store.Tx) error { return errors.Join(tx.InsertAgent(a), tx.InsertAgent(b)) })

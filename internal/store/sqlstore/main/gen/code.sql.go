@@ -129,7 +129,10 @@ func (q *Queries) HasBlob(ctx context.Context, arg HasBlobParams) (bool, error) 
 
 const putApproval = `-- name: PutApproval :exec
 INSERT INTO approvals (id, "user", project, digest, name, client, filed, doc)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (id) DO UPDATE SET "user" = excluded."user", project = excluded.project, digest = excluded.digest, name = excluded.name,
+    client = excluded.client, filed = excluded.filed, doc = excluded.doc
+WHERE approvals.client = '!'
 `
 
 type PutApprovalParams struct {

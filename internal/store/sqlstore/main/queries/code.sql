@@ -25,4 +25,7 @@ SELECT doc FROM approvals WHERE id = $1;
 
 -- name: PutApproval :exec
 INSERT INTO approvals (id, "user", project, digest, name, client, filed, doc)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING;
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (id) DO UPDATE SET "user" = excluded."user", project = excluded.project, digest = excluded.digest, name = excluded.name,
+    client = excluded.client, filed = excluded.filed, doc = excluded.doc
+WHERE approvals.client = '!'; -- store.NoClient
