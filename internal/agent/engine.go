@@ -184,7 +184,7 @@ func (e *engine) wake(now time.Time) {
 	}
 	for _, j := range e.jobs {
 		waits := !j.retryAt.IsZero() || !j.submitAt.IsZero() || !j.endedAt.IsZero() || j.order.Desired != hpcsera.DesiredRun || j.stopped || j.held || j.absent > 0
-		if waits && !j.busy {
+		if waits && !j.busy || j.last.State == "" {
 			e.touch(j)
 		}
 	}
@@ -325,7 +325,9 @@ func (e *engine) tell(j *job) {
 	if j.final || j.outcome != nil && j.collected != nil {
 		return
 	}
-	e.tellThat(j, j.view())
+	if r := j.view(); !j.passesBy(r, time.Now()) {
+		e.tellThat(j, r)
+	}
 }
 
 // tellThat makes a fact of r unless it says nothing new, or cannot follow.

@@ -36,6 +36,7 @@ type job struct {
 	final   bool           // last is final
 	late    bool           // last was written down by a replaced instance and is to be told again
 
+	came      time.Time        // with an order to this process; zero when an earlier one took it
 	stopped   bool             // the site cancels what was submitted of it
 	busy      bool             // a worker is acting for this job
 	image     *container.Image // that its programs run in; nil for none
@@ -232,6 +233,18 @@ func (j *job) view() hpcsera.Report {
 	}
 	return r
 }
+
+// passesBy reports whether a fact says only that the job is being prepared,
+// which it may not be any more when the fact arrives: it is worth telling when
+// it has lasted. So a thousand jobs that are handed in at once cost a thousand
+// facts, not two thousand.
+func (j *job) passesBy(r hpcsera.Report, now time.Time) bool {
+	return r.State == hpcsera.Staging && r.Reason == "" && r.Message == "" && j.last.State == "" &&
+		j.current().Type != hpcsera.LoginStep && now.Sub(j.came) < lasting
+}
+
+// lasting is how long a job is being prepared before that is told.
+const lasting = time.Second
 
 func (j *job) lastBatch() int {
 	last := -1

@@ -209,6 +209,9 @@ func (e *engine) takeOrders(answer hpcsera.WorkAnswer, sent time.Time) {
 			}
 			e.write(journal.Entry{Kind: journal.KindOrder, Order: &o})
 			e.touch(e.jobs[o.JobID])
+			if j == nil {
+				e.jobs[o.JobID].came = time.Now()
+			}
 		}
 	}
 	switch {
