@@ -262,16 +262,15 @@ func (s *Service) orders(r store.Reader, jobs []*store.Job, acked int64) (list [
 	}
 	slices.SortFunc(jobs, func(a, b *store.Job) int { return cmp.Compare(since(a), since(b)) })
 	list, upto = []hpcsera.Order{}, acked
-	specs, size := specs{parts: map[string]*hpcsera.CodePart{}, approvals: map[string]*store.Approval{}}, 0
+	specs := &specs{parts: map[string]*hpcsera.CodePart{}, approvals: map[string]*store.Approval{}, told: map[[2]string]string{}}
 	for _, j := range jobs {
 		order := hpcsera.Order{JobID: j.ID, Attempt: j.Attempt, Revision: j.Revision, Desired: j.Desired}
 		if j.Delivered > acked {
 			if order.Spec, err = s.orderSpec(r, j, specs); err != nil {
 				return nil, acked, err
 			}
-			size += len(order.Spec.Manifest) + len(order.Spec.Statement) + len(order.Spec.Signature) + 4096
 		}
-		if len(list) == maxOrders || size > maxOrderBytes && len(list) > 0 {
+		if len(list) == maxOrders || specs.size > maxOrderBytes && len(list) > 0 {
 			return list, since(j) - 1, nil // the rest comes with the next poll
 		}
 		list, upto = append(list, order), max(upto, j.OrderSeq)
@@ -283,10 +282,12 @@ func (s *Service) orders(r store.Reader, jobs []*store.Job, acked int64) (list [
 type specs struct {
 	parts     map[string]*hpcsera.CodePart // by project and digest
 	approvals map[string]*store.Approval
+	told      map[[2]string]string // the first job of an approval and a digest
+	size      int                  // of all orders as the agent writes them down: each whole
 }
 
 // orderSpec writes all that an agent needs to judge and run a job.
-func (s *Service) orderSpec(r store.Reader, j *store.Job, known specs) (_ *hpcsera.OrderSpec, err error) {
+func (s *Service) orderSpec(r store.Reader, j *store.Job, known *specs) (_ *hpcsera.OrderSpec, err error) {
 	part, a := known.parts[j.Project+" "+j.Code.Digest], known.approvals[j.Code.Approval]
 	if part == nil {
 		if part, err = s.cfg.Code.Part(r, j.Project, j.Code.Digest); err != nil {
@@ -300,9 +301,15 @@ func (s *Service) orderSpec(r store.Reader, j *store.Job, known specs) (_ *hpcse
 		}
 		known.approvals[j.Code.Approval] = a
 	}
-	return &hpcsera.OrderSpec{
+	spec := &hpcsera.OrderSpec{
 		Name: j.Name, User: j.User, Project: j.Project, Client: j.Client, Submitter: j.User, Site: j.Site,
-		Idempotency: j.Idempotency, Digest: part.Digest, Manifest: part.Canonical,
-		Statement: a.Statement, Signature: a.Signature, Run: j.Run, Created: j.Times.Created,
-	}, nil
+		Idempotency: j.Idempotency, Digest: part.Digest, Run: j.Run, Created: j.Times.Created,
+	}
+	known.size += len(part.Canonical) + len(a.Statement) + len(a.Signature) + 4096
+	signed := [2]string{j.Code.Approval, part.Digest}
+	if spec.Like = known.told[signed]; spec.Like == "" {
+		known.told[signed] = j.ID
+		spec.Manifest, spec.Statement, spec.Signature = part.Canonical, a.Statement, a.Signature
+	}
+	return spec, nil
 }
