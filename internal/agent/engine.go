@@ -27,18 +27,19 @@ type engine struct {
 	safe    string    // the cursor as it is on disk
 	failing error
 
-	touched map[string]*job
-	entries []journal.Entry // to be written
-	acts    []func()        // to be begun after that
-	cancels []func()        // native ones, begun even when that fails
-	workers sync.WaitGroup
-	gates   map[string]*gate // by likeness
-	coming  map[string]int   // jobs that are being prepared, by likeness
-	entered map[*gate]bool   // gates that somebody came to
+	touched  map[string]*job
+	entries  []journal.Entry // to be written
+	acts     []func()        // to be begun after that
+	cancels  []func()        // native ones, begun even when that fails
+	workers  sync.WaitGroup
+	gates    map[string]*gate  // by likeness
+	coming   map[string]int    // jobs that are being prepared, by likeness
+	entered  map[*gate]bool    // gates that somebody came to
+	unstaged map[string][]*job // to be prepared, by likeness; each is busy
 }
 
 func newEngine(a *Agent) *engine {
-	return &engine{agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}), memory: newMemory(), touched: map[string]*job{}, gates: map[string]*gate{}, coming: map[string]int{}, entered: map[*gate]bool{}}
+	return &engine{agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}), memory: newMemory(), touched: map[string]*job{}, gates: map[string]*gate{}, coming: map[string]int{}, entered: map[*gate]bool{}, unstaged: map[string][]*job{}}
 }
 
 // take makes this instance the one that acts, with what recall found in the
@@ -217,6 +218,7 @@ func (e *engine) advance(ctx context.Context) {
 			}
 			e.tell(j)
 		}
+		e.prepare(ctx)
 		for g := range e.entered {
 			delete(e.entered, g)
 			e.pass(ctx, g)
@@ -230,7 +232,8 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 	switch a.do {
 	case doNothing:
 	case doStage:
-		e.prepare(ctx, j)
+		j.busy = true
+		e.unstaged[j.likeness()] = append(e.unstaged[j.likeness()], j)
 	case doSubmit:
 		e.submit(ctx, j)
 	case doLook:

@@ -149,21 +149,24 @@ func (e *engine) delay(g *gate, now time.Time) time.Duration {
 	return wait
 }
 
-// prepare stages a job; its gate knows that it is coming.
-func (e *engine) prepare(ctx context.Context, j *job) {
-	like := j.likeness()
-	e.coming[like]++
-	e.work(j, func() func() {
-		staged := e.stage(ctx, j)
-		return func() {
-			if e.coming[like]--; e.coming[like] == 0 {
-				delete(e.coming, like)
-			}
-			if staged != nil {
-				staged()
-			}
+// prepare has jobs staged, like ones together; their gates know that they are
+// coming.
+func (e *engine) prepare(ctx context.Context) {
+	for like, jobs := range e.unstaged {
+		delete(e.unstaged, like)
+		e.coming[like] += len(jobs)
+		for part := range slices.Chunk(jobs, (len(jobs)+cap(e.agent.stageSlots)-1)/cap(e.agent.stageSlots)) {
+			e.workAll(part, func() func() {
+				staged := e.stage(ctx, part)
+				return func() {
+					if e.coming[like] -= len(part); e.coming[like] == 0 {
+						delete(e.coming, like)
+					}
+					staged()
+				}
+			})
 		}
-	})
+	}
 }
 
 // largestArray is how many members one submission may have at this site.
@@ -242,10 +245,10 @@ var errTogether = errors.New("another job of the same submission was refused by 
 // the site's policy. With one that fails the submission is not made: nil means
 // that all may run, else there is an error for each.
 func (a *Agent) verifyAll(members []*job) []error {
-	errs, failed := make([]error, len(members)), false
+	errs, failed, judge := make([]error, len(members)), false, a.judge()
 	for i, j := range members {
 		errs[i] = &notTried{errTogether}
-		if _, err := a.verify(*j.spec); err != nil {
+		if _, err := judge(*j.spec); err != nil {
 			errs[i], failed = &notTried{err}, true
 		}
 	}

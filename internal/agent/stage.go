@@ -18,20 +18,39 @@ import (
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 )
 
-// stage verifies a job against what the user signed, fetches its bytes and
-// lays out its directory. It can be repeated at will and does not wait for the
-// journal: nothing of the job runs before its first submission. A job whose earlier steps have run keeps its
-// directory as they left it.
-func (e *engine) stage(ctx context.Context, j *job) func() {
-	a := e.agent
+// stage verifies like jobs against what the user signed, fetches their bytes
+// and lays out their directories. It can be repeated at will and does not wait
+// for the journal: nothing of a job runs before its first submission. A job whose
+// earlier steps have run keeps its directory as they left it.
+//
+// Where that takes long, those that are done go on and the others are judged
+// anew.
+func (e *engine) stage(ctx context.Context, jobs []*job) (staged func()) {
+	var done []func()
 	select {
-	case a.stageSlots <- struct{}{}:
-		defer func() { <-a.stageSlots }()
+	case e.agent.stageSlots <- struct{}{}:
+		defer func() { <-e.agent.stageSlots }()
+		began := time.Now()
+		judge := e.agent.judge()
+		for _, j := range jobs {
+			if len(done) > 0 && time.Since(began) > firstSlot {
+				break
+			}
+			done = append(done, e.stageOne(ctx, j, judge, began))
+		}
 	case <-ctx.Done():
-		return nil
 	}
-	verified := time.Now()
-	verdict, err := a.verify(*j.spec)
+	return func() {
+		for _, fn := range done {
+			fn()
+		}
+	}
+}
+
+// stageOne stages a job. verified is when judge was made.
+func (e *engine) stageOne(ctx context.Context, j *job, judge judge, verified time.Time) func() {
+	a := e.agent
+	verdict, err := judge(*j.spec)
 	if err == nil {
 		err = a.provided(verdict.Manifest)
 	}
