@@ -107,18 +107,19 @@ type OrderSpec struct {
 // UnmarshalJSON reads a spec and notes what it had to drop from the run part.
 func (o *OrderSpec) UnmarshalJSON(b []byte) error {
 	type plain OrderSpec
-	if err := json.Unmarshal(b, (*plain)(o)); err != nil {
-		return err
-	}
-	var received struct {
-		Run json.RawMessage `json:"run"`
-	}
+	received := struct {
+		*plain
+		Run json.RawMessage `json:"run"` // in place of the plain one
+	}{plain: (*plain)(o)}
 	if err := json.Unmarshal(b, &received); err != nil || received.Run == nil {
 		return err
 	}
-	if err := Decode(received.Run, new(RunPart)); err != nil {
+	var run RunPart
+	if err := Decode(received.Run, &run); err != nil {
 		o.RunFault = err.Error()
+		return json.Unmarshal(received.Run, &o.Run)
 	}
+	o.Run = run
 	return nil
 }
 
