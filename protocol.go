@@ -92,7 +92,7 @@ type OrderSpec struct {
 	Site        string          `json:"site"`
 	Idempotency string          `json:"idempotency,omitempty"` // the scope the job was made under
 	Digest      string          `json:"digest"`
-	Like        string          `json:"like,omitempty"` // the job of an earlier order of the same answer, which has the three below for both
+	Like        string          `json:"like,omitempty"` // an earlier order's job: it has the three below for both
 	Manifest    json.RawMessage `json:"manifest,omitempty"`
 	Statement   []byte          `json:"statement,omitempty"` // the signed bytes
 	Signature   string          `json:"signature,omitempty"` // armored SSHSIG, or a passkey's assertion
