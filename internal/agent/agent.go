@@ -84,6 +84,7 @@ type Agent struct {
 
 	spoolFailing atomic.Bool
 	stageSlots   chan struct{}
+	making       sync.Mutex // of a job's directory
 	submitSlots  chan struct{}
 	collectSlots chan struct{}
 }

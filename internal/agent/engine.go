@@ -34,12 +34,13 @@ type engine struct {
 	workers  sync.WaitGroup
 	gates    map[string]*gate  // by likeness
 	coming   map[string]int    // jobs that are being prepared, by likeness
+	removals slots             // of leftovers
 	entered  map[*gate]bool    // gates that somebody came to
 	unstaged map[string][]*job // to be prepared, by likeness; each is busy
 }
 
 func newEngine(a *Agent) *engine {
-	return &engine{agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}), memory: newMemory(), touched: map[string]*job{}, gates: map[string]*gate{}, coming: map[string]int{}, entered: map[*gate]bool{}, unstaged: map[string][]*job{}}
+	return &engine{agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}), memory: newMemory(), touched: map[string]*job{}, gates: map[string]*gate{}, coming: map[string]int{}, entered: map[*gate]bool{}, unstaged: map[string][]*job{}, removals: removals}
 }
 
 // take makes this instance the one that acts, with what recall found in the

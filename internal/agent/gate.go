@@ -21,8 +21,7 @@ type gate struct {
 	like    string
 	waiting []*job    // in the order they came; each is busy
 	since   time.Time // when the first of them came
-	next    time.Time // no submission before
-	slot    time.Duration
+	slots   slots
 	most    int         // members of an array; less after it was throttled, more after a success
 	limit   int         // of most; less after a certain refusal, until the gate is forgotten
 	timer   *time.Timer // looks again; nil for none
@@ -66,7 +65,7 @@ func (e *engine) enter(ctx context.Context, j *job) {
 	like := j.likeness()
 	g := e.gates[like]
 	if g == nil {
-		g = &gate{like: like, slot: firstSlot, most: unbounded, limit: unbounded}
+		g = &gate{like: like, slots: slots{first: firstSlot, longest: longSlot}, most: unbounded, limit: unbounded}
 		e.gates[like] = g
 	}
 	now := time.Now()
@@ -98,13 +97,10 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 	}
 	if wait := e.delay(g, now); wait > 0 {
 		if g.timer == nil {
-			if now.Before(g.next) {
-				g.slot = min(2*g.slot, longSlot)
-			}
 			g.timer = time.AfterFunc(wait, func() {
 				e.do(func() {
 					g.timer = nil
-					e.pass(ctx, g)
+					e.entered[g] = true // and passed after it is known who is still coming
 				})
 			})
 		}
@@ -114,10 +110,7 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 		g.timer.Stop() // if it went off all the same, it finds what there is
 		g.timer = nil
 	}
-	if now.Sub(g.next) > firstSlot {
-		g.slot = firstSlot // nobody waited for this slot
-	}
-	g.next = now.Add(g.slot)
+	g.slots.use(now)
 	first := g.waiting[:min(len(g.waiting), g.most, e.largestArray())]
 	g.waiting = append([]*job(nil), g.waiting[len(first):]...)
 	var members []*job
@@ -142,7 +135,7 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 // slot, for the budget, and not much longer for like jobs that came with them
 // and are still being prepared.
 func (e *engine) delay(g *gate, now time.Time) time.Duration {
-	wait := max(g.next.Sub(now), e.agent.system(g.waiting[0].current()).SubmitDelay())
+	wait := max(g.slots.delay(now), e.agent.system(g.waiting[0].current()).SubmitDelay())
 	if wait <= 0 && e.coming[g.like] > 0 && len(g.waiting) < min(g.most, e.largestArray()) {
 		wait = min(firstSlot, g.since.Add(longSlot).Sub(now))
 	}
@@ -177,7 +170,7 @@ func (e *engine) largestArray() int {
 // forgetGates lets go of gates that nobody passed lately.
 func (e *engine) forgetGates(now time.Time) {
 	for like, g := range e.gates {
-		if len(g.waiting) == 0 && now.Sub(g.next) > gateRest {
+		if len(g.waiting) == 0 && now.Sub(g.slots.next) > gateRest {
 			delete(e.gates, like)
 		}
 	}
