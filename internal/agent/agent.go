@@ -84,7 +84,6 @@ type Agent struct {
 
 	spoolFailing atomic.Bool
 	stageSlots   chan struct{}
-	making       sync.Mutex // of a job's directory
 	submitSlots  chan struct{}
 	collectSlots chan struct{}
 }

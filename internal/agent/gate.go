@@ -148,7 +148,11 @@ func (e *engine) prepare(ctx context.Context) {
 	for like, jobs := range e.unstaged {
 		delete(e.unstaged, like)
 		e.coming[like] += len(jobs)
-		for part := range slices.Chunk(jobs, (len(jobs)+cap(e.agent.stageSlots)-1)/cap(e.agent.stageSlots)) {
+		parts := 1 // the kernel makes one folder at a time, too
+		if jobs[0].fetches {
+			parts = cap(e.agent.stageSlots)
+		}
+		for part := range slices.Chunk(jobs, (len(jobs)+parts-1)/parts) {
 			e.workAll(part, func() func() {
 				staged := e.stage(ctx, part)
 				return func() {

@@ -20,6 +20,7 @@ type job struct {
 	order   hpcsera.Order // of the highest revision; its Spec is in spec
 	spec    *hpcsera.OrderSpec
 	plan    []hpcsera.Step
+	fetches bool // it has files or an image; a hint, like plan before the manifest was verified
 	counted bool // this job's run is counted against its approval
 
 	step    int             // index into plan
@@ -70,7 +71,7 @@ func newJob(o hpcsera.Order) *job {
 	j.order.Spec = nil
 	var m hpcsera.Manifest
 	if json.Unmarshal(o.Spec.Manifest, &m) == nil {
-		j.plan = m.Plan() // of use only after the manifest was verified
+		j.plan, j.fetches = m.Plan(), len(m.Files) > 0 || m.Container != nil // of use only after the manifest was verified
 	}
 	return j
 }

@@ -33,7 +33,7 @@ func (e *engine) stage(ctx context.Context, jobs []*job) (staged func()) {
 		began := time.Now()
 		judge := e.agent.judge()
 		for _, j := range jobs {
-			if len(done) > 0 && time.Since(began) > firstSlot {
+			if len(done) > 0 && time.Since(began) > lasting {
 				break
 			}
 			done = append(done, e.stageOne(ctx, j, judge, began))
@@ -143,24 +143,15 @@ func local(err error) error { return fmt.Errorf("%w: %w", errLocal, err) }
 // layOut fills the job's directory, unless earlier steps have done so.
 func (a *Agent) layOut(ctx context.Context, j *job, v *policy.Verdict) error {
 	dir := a.jobDir(j.id)
-	if err := a.makeDir(dir); err != nil {
-		return local(err)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return local(err)
+		}
 	}
 	if j.step > 0 || len(v.Manifest.Files) == 0 {
 		return nil
 	}
 	return a.layOutFiles(ctx, j.id, dir, v.Manifest.Files)
-}
-
-// makeDir makes a job's directory. The kernel makes one entry of a folder at a
-// time, and waiting for it there costs a thread for each that waits.
-func (a *Agent) makeDir(dir string) error {
-	a.making.Lock()
-	defer a.making.Unlock()
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return os.MkdirAll(dir, 0o700)
-	}
-	return nil
 }
 
 // layOutFiles writes the code's files, each checked against its digest.
