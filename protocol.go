@@ -2,6 +2,7 @@ package hpcsera
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -50,6 +51,26 @@ type WorkAnswer struct {
 	StatusList string `json:"status_list,omitempty"`
 }
 
+// Complete gives each order what it shares with an earlier one, which an answer
+// says once however many jobs it is about.
+func (w *WorkAnswer) Complete() error {
+	whole := map[string]*OrderSpec{}
+	for _, o := range w.Orders {
+		if o.Spec == nil {
+			continue
+		}
+		if o.Spec.Like != "" {
+			first := whole[o.Spec.Like]
+			if first == nil {
+				return fmt.Errorf("the order about %s is like that about %s, which the answer does not have", o.JobID, o.Spec.Like)
+			}
+			o.Spec.Like, o.Spec.Manifest, o.Spec.Statement, o.Spec.Signature = "", first.Manifest, first.Statement, first.Signature
+		}
+		whole[o.JobID] = o.Spec
+	}
+	return nil
+}
+
 // Order says what should be of one job. The agent reconciles to the highest
 // revision.
 type Order struct {
@@ -71,7 +92,8 @@ type OrderSpec struct {
 	Site        string          `json:"site"`
 	Idempotency string          `json:"idempotency,omitempty"` // the scope the job was made under
 	Digest      string          `json:"digest"`
-	Manifest    json.RawMessage `json:"manifest"`
+	Like        string          `json:"like,omitempty"` // an earlier order's job: it has the three below for both
+	Manifest    json.RawMessage `json:"manifest,omitempty"`
 	Statement   []byte          `json:"statement,omitempty"` // the signed bytes
 	Signature   string          `json:"signature,omitempty"` // armored SSHSIG, or a passkey's assertion
 	Run         RunPart         `json:"run"`
@@ -85,18 +107,19 @@ type OrderSpec struct {
 // UnmarshalJSON reads a spec and notes what it had to drop from the run part.
 func (o *OrderSpec) UnmarshalJSON(b []byte) error {
 	type plain OrderSpec
-	if err := json.Unmarshal(b, (*plain)(o)); err != nil {
-		return err
-	}
-	var received struct {
-		Run json.RawMessage `json:"run"`
-	}
+	received := struct {
+		*plain
+		Run json.RawMessage `json:"run"` // in place of the plain one
+	}{plain: (*plain)(o)}
 	if err := json.Unmarshal(b, &received); err != nil || received.Run == nil {
 		return err
 	}
-	if err := Decode(received.Run, new(RunPart)); err != nil {
+	var run RunPart
+	if err := Decode(received.Run, &run); err != nil {
 		o.RunFault = err.Error()
+		return json.Unmarshal(received.Run, &o.Run)
 	}
+	o.Run = run
 	return nil
 }
 

@@ -30,6 +30,21 @@ func TestOrderSpecNotesWhatItsRunPartCannotHold(t *testing.T) {
 	}
 }
 
+func TestAnOrderIsLikeAnEarlierOneOfItsAnswerOrRefused(t *testing.T) {
+	spec := func(like string) *hpcsera.OrderSpec { return &hpcsera.OrderSpec{Like: like} }
+	for name, orders := range map[string][]hpcsera.Order{
+		"like none":                 {{JobID: "j_a", Spec: spec("j_b")}},
+		"like itself":               {{JobID: "j_a", Spec: spec("j_a")}},
+		"like a later":              {{JobID: "j_a", Spec: spec("j_b")}, {JobID: "j_b", Spec: spec("")}},
+		"like one that has no spec": {{JobID: "j_a"}, {JobID: "j_b", Spec: spec("j_a")}},
+	} {
+		answer := hpcsera.WorkAnswer{Orders: orders}
+		if err := answer.Complete(); err == nil || !strings.Contains(err.Error(), "does not have") {
+			t.Errorf("%s: got %v, want an error that says so", name, err)
+		}
+	}
+}
+
 // What the server tells an agent is a closed list: no path, no template, no
 // setting, no update, no key. Whoever adds a word here says in
 // doc/threat-model.md what a taken-over server could do with it.
@@ -41,7 +56,7 @@ func TestTheServerTellsAnAgentThisAndNothingElse(t *testing.T) {
 		"the answer": {hpcsera.WorkAnswer{}, "applied_seq cursor epoch orders reads replay status_list stopping term"},
 		"an order":   {hpcsera.Order{}, "attempt desired job_id revision spec"},
 		"a read":     {hpcsera.Read{}, "id job_id length offset path"},
-		"a spec":     {hpcsera.OrderSpec{}, "client created digest idempotency manifest name project run run_fault signature site statement submitter user"},
+		"a spec":     {hpcsera.OrderSpec{}, "client created digest idempotency like manifest name project run run_fault signature site statement submitter user"},
 		"a run part": {hpcsera.RunPart{}, "annotations attributes dependencies hold keep labels requeue resources site values"},
 	} {
 		var words []string

@@ -49,6 +49,9 @@ func (a *Agent) ID() string { return a.id }
 func (a *Agent) Work(ctx context.Context, w hpcsera.WorkRequest) (hpcsera.WorkAnswer, error) {
 	var answer hpcsera.WorkAnswer
 	err := a.post(ctx, "/agents/"+a.id+"/work", w, &answer)
+	if err == nil {
+		err = answer.Complete()
+	}
 	return answer, err
 }
 

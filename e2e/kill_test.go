@@ -49,7 +49,6 @@ var lostAnswers = []killPoint{
 var commits = []killPoint{
 	{"the accepted job", "job.state.pending", false},
 	{"the job's delivery", "job.order.pending", false},
-	{"the report that it is staging", "job.state.staging", false},
 	{"the report that it is queued", "job.state.queued", true},
 	{"the report that it is running", "job.state.running", false},
 	{"the last report", "job.state.succeeded", false},

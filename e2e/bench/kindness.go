@@ -162,7 +162,8 @@ func (b *bed) bulkOf(ctx context.Context, code string, n int) (ids []string, too
 		ids = append(ids, j.ID)
 		wanted[j.ID] = true
 	}
-	for deadline := began.Add(5 * time.Minute); ; time.Sleep(500 * time.Millisecond) {
+	for deadline := began.Add(5 * time.Minute); ; {
+		time.Sleep(2 * time.Second) // reading a journal takes what is measured from it: a core
 		entries, err := b.journal("submitted")
 		if err != nil {
 			return ids, 0, err

@@ -48,11 +48,16 @@ func concerning(ref scheduler.Ref, err error) error {
 	return err
 }
 
-// gathering is how long an actor waits for more of the same.
-const gathering = 50 * time.Millisecond
+// gathering is how long an actor waits for more of the same, at least; longest
+// while they keep coming.
+const (
+	gathering        = 50 * time.Millisecond
+	longestGathering = 5 * time.Second
+)
 
 // loop serves wishes until ctx ends.
 func (c *actor) loop(ctx context.Context) error {
+	slots := slots{first: gathering, longest: longestGathering}
 	for {
 		var wishes []wish
 		select {
@@ -61,15 +66,18 @@ func (c *actor) loop(ctx context.Context) error {
 		case w := <-c.waiting:
 			wishes = append(wishes, w)
 		}
-		timer := time.NewTimer(gathering)
+		timer := time.NewTimer(max(gathering, slots.delay(time.Now())))
 		for more := true; more; {
 			select {
 			case w := <-c.waiting:
 				wishes = append(wishes, w)
 			case <-timer.C:
 				more = false
+			case <-ctx.Done():
+				return nil
 			}
 		}
+		slots.use(time.Now())
 		for _, action := range []scheduler.Action{scheduler.Cancel, scheduler.Hold, scheduler.Release} {
 			var refs []scheduler.Ref
 			for _, w := range wishes {

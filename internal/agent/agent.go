@@ -329,16 +329,29 @@ func (a *Agent) system(s hpcsera.Step) System {
 	return a.batch
 }
 
-// verify checks a job against the user's signature and the site's policy. The
-// files are read each time, so that what was withdrawn or forbidden counts at
-// once.
-func (a *Agent) verify(spec hpcsera.OrderSpec) (*policy.Verdict, error) {
-	return policy.Verify(a.trustFile(), spec, policy.Context{
+// judge is what holds jobs against the user's signature and the site's policy
+// at one moment.
+type judge func(hpcsera.OrderSpec) (*policy.Verdict, error)
+
+// verify checks one job.
+func (a *Agent) verify(spec hpcsera.OrderSpec) (*policy.Verdict, error) { return a.judge()(spec) }
+
+// judge reads what the user trusts, once for all jobs that are judged now. It
+// is not kept, so that what was withdrawn or forbidden counts at once.
+func (a *Agent) judge() judge {
+	in := policy.Context{
 		Deployment: a.config.Server, User: a.config.User, Site: a.config.Site, Projects: a.config.Projects,
 		Thumbprint: a.key.Thumbprint(), Now: time.Now(),
 		Unsigned: a.config.Trust.Code == codeServer, PasskeySameOrigin: a.config.Trust.PasskeySameOrigin,
 		Version: a.version, Account: a.account, Files: a.site, Memory: &a.judged,
-	})
+	}
+	trust, err := policy.Read(a.trustFile(), in)
+	return func(spec hpcsera.OrderSpec) (*policy.Verdict, error) {
+		if err != nil {
+			return nil, err
+		}
+		return trust.Verify(spec, in)
+	}
 }
 
 func (a *Agent) trustFile() string { return filepath.Join(a.config.StateDir, "trust.yaml") }

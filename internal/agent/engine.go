@@ -27,18 +27,20 @@ type engine struct {
 	safe    string    // the cursor as it is on disk
 	failing error
 
-	touched map[string]*job
-	entries []journal.Entry // to be written
-	acts    []func()        // to be begun after that
-	cancels []func()        // native ones, begun even when that fails
-	workers sync.WaitGroup
-	gates   map[string]*gate // by likeness
-	coming  map[string]int   // jobs that are being prepared, by likeness
-	entered map[*gate]bool   // gates that somebody came to
+	touched  map[string]*job
+	entries  []journal.Entry // to be written
+	acts     []func()        // to be begun after that
+	cancels  []func()        // native ones, begun even when that fails
+	workers  sync.WaitGroup
+	gates    map[string]*gate  // by likeness
+	coming   map[string]int    // jobs that are being prepared, by likeness
+	removals slots             // of leftovers
+	entered  map[*gate]bool    // gates that somebody came to
+	unstaged map[string][]*job // to be prepared, by likeness; each is busy
 }
 
 func newEngine(a *Agent) *engine {
-	return &engine{agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}), memory: newMemory(), touched: map[string]*job{}, gates: map[string]*gate{}, coming: map[string]int{}, entered: map[*gate]bool{}}
+	return &engine{agent: a, log: a.log, in: make(chan func(), 256), quit: make(chan struct{}), memory: newMemory(), touched: map[string]*job{}, gates: map[string]*gate{}, coming: map[string]int{}, entered: map[*gate]bool{}, unstaged: map[string][]*job{}, removals: removals}
 }
 
 // take makes this instance the one that acts, with what recall found in the
@@ -186,7 +188,7 @@ func (e *engine) wake(now time.Time) {
 	}
 	for _, j := range e.jobs {
 		waits := !j.retryAt.IsZero() || !j.submitAt.IsZero() || !j.endedAt.IsZero() || j.order.Desired != hpcsera.DesiredRun || j.stopped || j.held || j.absent > 0
-		if waits && !j.busy {
+		if waits && !j.busy || j.last.State == "" {
 			e.touch(j)
 		}
 	}
@@ -219,6 +221,7 @@ func (e *engine) advance(ctx context.Context) {
 			}
 			e.tell(j)
 		}
+		e.prepare(ctx)
 		for g := range e.entered {
 			delete(e.entered, g)
 			e.pass(ctx, g)
@@ -232,7 +235,8 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 	switch a.do {
 	case doNothing:
 	case doStage:
-		e.prepare(ctx, j)
+		j.busy = true
+		e.unstaged[j.likeness()] = append(e.unstaged[j.likeness()], j)
 	case doSubmit:
 		e.submit(ctx, j)
 	case doLook:
@@ -327,7 +331,9 @@ func (e *engine) tell(j *job) {
 	if j.final || j.outcome != nil && j.collected != nil {
 		return
 	}
-	e.tellThat(j, j.view())
+	if r := j.view(); !j.passesBy(r, time.Now()) {
+		e.tellThat(j, r)
+	}
 }
 
 // tellThat makes a fact of r unless it says nothing new, or cannot follow.

@@ -21,8 +21,7 @@ type gate struct {
 	like    string
 	waiting []*job    // in the order they came; each is busy
 	since   time.Time // when the first of them came
-	next    time.Time // no submission before
-	slot    time.Duration
+	slots   slots
 	most    int         // members of an array; less after it was throttled, more after a success
 	limit   int         // of most; less after a certain refusal, until the gate is forgotten
 	timer   *time.Timer // looks again; nil for none
@@ -66,7 +65,7 @@ func (e *engine) enter(ctx context.Context, j *job) {
 	like := j.likeness()
 	g := e.gates[like]
 	if g == nil {
-		g = &gate{like: like, slot: firstSlot, most: unbounded, limit: unbounded}
+		g = &gate{like: like, slots: slots{first: firstSlot, longest: longSlot}, most: unbounded, limit: unbounded}
 		e.gates[like] = g
 	}
 	now := time.Now()
@@ -98,13 +97,10 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 	}
 	if wait := e.delay(g, now); wait > 0 {
 		if g.timer == nil {
-			if now.Before(g.next) {
-				g.slot = min(2*g.slot, longSlot)
-			}
 			g.timer = time.AfterFunc(wait, func() {
 				e.do(func() {
 					g.timer = nil
-					e.pass(ctx, g)
+					e.entered[g] = true // and passed after it is known who is still coming
 				})
 			})
 		}
@@ -114,10 +110,7 @@ func (e *engine) pass(ctx context.Context, g *gate) {
 		g.timer.Stop() // if it went off all the same, it finds what there is
 		g.timer = nil
 	}
-	if now.Sub(g.next) > firstSlot {
-		g.slot = firstSlot // nobody waited for this slot
-	}
-	g.next = now.Add(g.slot)
+	g.slots.use(now)
 	if members := e.next(ctx, g, now); len(members) > 0 {
 		e.handIn(ctx, members)
 		if g.tries > 0 {
@@ -147,28 +140,46 @@ func (e *engine) next(ctx context.Context, g *gate, now time.Time) (members []*j
 // slot, for the budget, and not much longer for like jobs that came with them
 // and are still being prepared.
 func (e *engine) delay(g *gate, now time.Time) time.Duration {
-	wait := max(g.next.Sub(now), e.agent.system(g.waiting[0].current()).SubmitDelay())
+	wait := max(g.slots.delay(now), e.agent.system(g.waiting[0].current()).SubmitDelay())
 	if wait <= 0 && e.coming[g.like] > 0 && len(g.waiting) < min(g.most, e.largestArray()) {
 		wait = min(firstSlot, g.since.Add(longSlot).Sub(now))
 	}
 	return wait
 }
 
-// prepare stages a job; its gate knows that it is coming.
-func (e *engine) prepare(ctx context.Context, j *job) {
-	like := j.likeness()
-	e.coming[like]++
-	ctx, j.abort = context.WithCancel(ctx)
-	e.work(j, func() func() {
-		staged := e.stage(ctx, j)
-		return func() {
-			if e.coming[like]--; e.coming[like] == 0 {
-				delete(e.coming, like)
-			}
-			staged()
-			j.abort()
+// prepare has jobs staged, like ones together; their gates know that they are
+// coming. Those that wait for an image have a worker each, so that nobody waits
+// for them.
+func (e *engine) prepare(ctx context.Context) {
+	for like, jobs := range e.unstaged {
+		delete(e.unstaged, like)
+		e.coming[like] += len(jobs)
+		parts := 1 // the kernel makes one folder at a time, too
+		switch {
+		case jobs[0].contained:
+			parts = len(jobs)
+		case jobs[0].fetches:
+			parts = cap(e.agent.stageSlots)
 		}
-	})
+		for part := range slices.Chunk(jobs, (len(jobs)+parts-1)/parts) {
+			contexts := make([]context.Context, len(part))
+			for i, j := range part {
+				contexts[i], j.abort = context.WithCancel(ctx)
+			}
+			e.workAll(part, func() func() {
+				staged := e.stage(contexts, part)
+				return func() {
+					if e.coming[like] -= len(part); e.coming[like] == 0 {
+						delete(e.coming, like)
+					}
+					staged()
+					for _, j := range part {
+						j.abort()
+					}
+				}
+			})
+		}
+	}
 }
 
 // largestArray is how many members one submission may have at this site.
@@ -179,7 +190,7 @@ func (e *engine) largestArray() int {
 // forgetGates lets go of gates that nobody passed lately.
 func (e *engine) forgetGates(now time.Time) {
 	for like, g := range e.gates {
-		if len(g.waiting) == 0 && now.Sub(g.next) > gateRest {
+		if len(g.waiting) == 0 && now.Sub(g.slots.next) > gateRest {
 			delete(e.gates, like)
 		}
 	}
@@ -247,10 +258,10 @@ var errTogether = errors.New("another job of the same submission was refused by 
 // the site's policy. With one that fails the submission is not made: nil means
 // that all may run, else there is an error for each.
 func (a *Agent) verifyAll(members []*job) []error {
-	errs, failed := make([]error, len(members)), false
+	errs, failed, judge := make([]error, len(members)), false, a.judge()
 	for i, j := range members {
 		errs[i] = &notTried{errTogether}
-		if _, err := a.verify(*j.spec); err != nil {
+		if _, err := judge(*j.spec); err != nil {
 			errs[i], failed = &notTried{err}, true
 		}
 	}

@@ -17,11 +17,14 @@ import (
 // job is what the agent knows of one job. The upper half is the fold of the
 // journal; the lower half is observed anew after a start.
 type job struct {
-	id      string
-	order   hpcsera.Order // of the highest revision; its Spec is in spec
-	spec    *hpcsera.OrderSpec
-	plan    []hpcsera.Step
-	counted bool // this job's run is counted against its approval
+	id    string
+	order hpcsera.Order // of the highest revision; its Spec is in spec
+	spec  *hpcsera.OrderSpec
+	plan  []hpcsera.Step
+	// Hints, like plan before the manifest was verified.
+	fetches   bool // it has files
+	contained bool // it has an image
+	counted   bool // this job's run is counted against its approval
 
 	step    int             // index into plan
 	n       int             // the start that the next or current submission may claim
@@ -38,6 +41,7 @@ type job struct {
 	late    bool           // last was written down by a replaced instance and is to be told again
 
 	abort     context.CancelFunc // ends its preparation; nil before
+	came      time.Time          // with an order to this process; zero when an earlier one took it
 	stopped   bool               // the site cancels what was submitted of it
 	busy      bool               // a worker is acting for this job
 	image     *container.Image   // that its programs run in; nil for none
@@ -71,7 +75,7 @@ func newJob(o hpcsera.Order) *job {
 	j.order.Spec = nil
 	var m hpcsera.Manifest
 	if json.Unmarshal(o.Spec.Manifest, &m) == nil {
-		j.plan = m.Plan() // of use only after the manifest was verified
+		j.plan, j.fetches, j.contained = m.Plan(), len(m.Files) > 0, m.Container != nil // of use only after the manifest was verified
 	}
 	return j
 }
@@ -234,6 +238,18 @@ func (j *job) view() hpcsera.Report {
 	}
 	return r
 }
+
+// passesBy reports whether a fact says only that the job is being prepared,
+// which it may not be any more when the fact arrives: it is worth telling when
+// it has lasted. So a thousand jobs that are handed in at once cost a thousand
+// facts, not two thousand.
+func (j *job) passesBy(r hpcsera.Report, now time.Time) bool {
+	return r.State == hpcsera.Staging && r.Reason == "" && r.Message == "" && j.last.State == "" &&
+		j.current().Type != hpcsera.LoginStep && now.Sub(j.came) < lasting
+}
+
+// lasting is how long a job is being prepared before that is told.
+const lasting = time.Second
 
 func (j *job) lastBatch() int {
 	last := -1

@@ -27,10 +27,17 @@ func (j *job) place() place { return place{j.tag, j.member} }
 // leftoverSearches are the ages at which leftovers are looked for and removed.
 var leftoverSearches = []time.Duration{0, 5 * time.Second, time.Minute, 10 * time.Minute, time.Hour}
 
+// removals space the commands that remove leftovers: thousands of jobs may be
+// cancelled one by one. One that starts meanwhile takes a moment of the site's.
+var removals = slots{first: 2 * time.Second, longest: 30 * time.Second}
+
 // searchLeftovers removes what may stand in a queue for nothing, all of it
 // with one command. Correctness does not rest on it: a leftover that starts
 // finds its claim taken.
 func (e *engine) searchLeftovers(now time.Time) {
+	if e.removals.delay(now) > 0 {
+		return
+	}
 	due := map[bool][]scheduler.Ref{}
 	for at, l := range e.leftover {
 		begun := l.done
@@ -44,6 +51,9 @@ func (e *engine) searchLeftovers(now time.Time) {
 		if l.done == len(leftoverSearches) {
 			delete(e.leftover, at)
 		}
+	}
+	if len(due) > 0 {
+		e.removals.use(now)
 	}
 	for login, refs := range due {
 		system := e.agent.batch

@@ -18,17 +18,38 @@ import (
 	"github.com/hpcsera/hpcsera/internal/agent/policy"
 )
 
-// stage verifies a job against what the user signed, fetches its bytes and
-// lays out its directory. It can be repeated at will and does not wait for the
-// journal: nothing of the job runs before its first submission. A job whose earlier steps have run keeps its
-// directory as they left it.
-func (e *engine) stage(ctx context.Context, j *job) func() {
+// stage verifies like jobs against what the user signed, fetches their bytes
+// and lays out their directories. It can be repeated at will and does not wait
+// for the journal: nothing of a job runs before its first submission. A job whose
+// earlier steps have run keeps its directory as they left it. Each has a context
+// of its own, which ends when it is cancelled.
+//
+// Where that takes long, those that are done go on and the others are judged
+// anew.
+func (e *engine) stage(contexts []context.Context, jobs []*job) (staged func()) {
+	var done []func()
+	began := time.Now()
+	judge := e.agent.judge()
+	for i, j := range jobs {
+		if len(done) > 0 && time.Since(began) > lasting {
+			break
+		}
+		done = append(done, e.stageOne(contexts[i], j, judge, began))
+	}
+	return func() {
+		for _, fn := range done {
+			fn()
+		}
+	}
+}
+
+// stageOne stages a job. verified is when judge was made.
+func (e *engine) stageOne(ctx context.Context, j *job, judge judge, verified time.Time) func() {
 	a := e.agent
-	verified := time.Now()
 	var verdict *policy.Verdict
 	var image *container.Image
 	err := a.inSlot(ctx, func() (err error) {
-		if verdict, err = a.verify(*j.spec); err == nil {
+		if verdict, err = judge(*j.spec); err == nil {
 			err = a.provided(verdict.Manifest)
 		}
 		return err

@@ -213,6 +213,9 @@ func (e *engine) takeOrders(answer hpcsera.WorkAnswer, sent time.Time) {
 				j.abort() // it may be waiting for an image
 			}
 			e.touch(e.jobs[o.JobID])
+			if j == nil {
+				e.jobs[o.JobID].came = time.Now()
+			}
 		}
 	}
 	switch {

@@ -85,19 +85,17 @@ func (w *poll) run(ctx context.Context, watch *watch, wait time.Duration) (hpcse
 	defer cancel()
 	for {
 		answer, ready, err := w.look(ctx)
+		if err == nil && w.told {
+			err = w.serves(ctx, answer.Epoch)
+		}
+		if err == nil && ready {
+			answer, err = w.take(ctx)
+		}
 		if errors.Is(err, errPutBack) {
 			err = w.s.begin(ctx, w.agent.ID, w.acked)
 		}
 		if err == nil {
 			w.s.cfg.Sightings.Seen(w.agent.ID)
-		}
-		if err == nil && w.told {
-			err = w.serves(ctx, answer.Epoch)
-		}
-		if err == nil && ready {
-			if err = w.take(ctx); err == nil {
-				answer, _, err = w.look(ctx)
-			}
 		}
 		answer.Stopping = w.s.stopping()
 		if err != nil || answer.Replay || len(answer.Orders) > 0 || answer.Stopping || limited.Err() != nil {
@@ -130,36 +128,15 @@ func (w *poll) concerns() func(*store.Change) bool {
 // jobs that it has room for.
 func (w *poll) look(ctx context.Context) (answer hpcsera.WorkAnswer, ready bool, err error) {
 	err = w.s.cfg.Store.Read(ctx, func(r store.Reader) error {
-		row, err := r.Agent(w.agent.ID)
-		if err != nil {
+		var row *store.Agent
+		var unacked []*store.Job
+		if answer, row, unacked, err = w.begin(r); err != nil || answer.Replay {
 			return err
 		}
-		if err := fence(row, w.instance, w.term); err != nil {
+		if err := w.tell(r, &answer, unacked); err != nil {
 			return err
 		}
-		last, err := r.LastSeq()
-		if err == nil {
-			answer.Epoch, err = r.Epoch()
-		}
-		if err != nil {
-			return err
-		}
-		answer.Term, answer.AppliedSeq, answer.Orders, answer.Reads = row.Term, row.AppliedSeq, []hpcsera.Order{}, []hpcsera.Read{}
-		if answer.Replay, err = w.sameLife(answer.Epoch, last); err != nil || answer.Replay {
-			return err
-		}
-		w.told = row.Epoch != answer.Epoch
-		jobs, err := r.Orders(w.agent.ID, w.acked.seq, allOrders)
-		if err != nil {
-			return err
-		}
-		var upto int64
-		if answer.Orders, upto, err = w.s.orders(r, jobs, w.acked.seq); err != nil {
-			return err
-		}
-		answer.Cursor = w.s.cursors.make(w.agent.ID, position{epoch: answer.Epoch, seq: upto, last: last, term: row.Term})
-		answer.StatusList = w.s.cfg.StatusList()
-		ready, err = w.hasReady(r, jobs)
+		ready, err = w.hasReady(r, row, unacked)
 		return err
 	})
 	return answer, ready, store.Failed("look for work", err)
@@ -183,6 +160,46 @@ func (w *poll) serves(ctx context.Context, epoch int64) error {
 	return store.Failed("note the epoch of "+w.agent.ID, err)
 }
 
+// begin begins an answer: it holds the request against the agent's row and the
+// deployment's life, and reads the jobs that the agent has not acknowledged,
+// none for one that is asked for its replay.
+func (w *poll) begin(r store.Reader) (answer hpcsera.WorkAnswer, row *store.Agent, unacked []*store.Job, err error) {
+	if row, err = r.Agent(w.agent.ID); err == nil {
+		err = fence(row, w.instance, w.term)
+	}
+	if err == nil {
+		answer.Epoch, err = r.Epoch()
+	}
+	if err != nil {
+		return answer, nil, nil, err
+	}
+	last, err := r.LastSeq()
+	if err != nil {
+		return answer, nil, nil, err
+	}
+	answer.Term, answer.AppliedSeq, answer.Orders, answer.Reads = row.Term, row.AppliedSeq, []hpcsera.Order{}, []hpcsera.Read{}
+	if answer.Replay, err = w.sameLife(answer.Epoch, last); err == nil && !answer.Replay {
+		w.told = row.Epoch != answer.Epoch
+		unacked, err = r.Orders(w.agent.ID, w.acked.seq, allOrders)
+	}
+	return answer, row, unacked, err
+}
+
+// tell fills an answer with orders for jobs.
+func (w *poll) tell(r store.Reader, answer *hpcsera.WorkAnswer, jobs []*store.Job) error {
+	last, err := r.LastSeq()
+	if err != nil {
+		return err
+	}
+	var upto int64
+	if answer.Orders, upto, err = w.s.orders(r, jobs, w.acked.seq); err != nil {
+		return err
+	}
+	answer.Cursor = w.s.cursors.make(w.agent.ID, position{epoch: answer.Epoch, seq: upto, last: last, term: answer.Term})
+	answer.StatusList = w.s.cfg.StatusList()
+	return nil
+}
+
 // room is how many new jobs the agent can take. It does not count those it
 // was given and has not acknowledged: their answer may be lost.
 func (w *poll) room(unacked []*store.Job) int {
@@ -195,62 +212,67 @@ func (w *poll) room(unacked []*store.Job) int {
 	return n
 }
 
-func (w *poll) hasReady(r store.Reader, unacked []*store.Job) (bool, error) {
+func (w *poll) hasReady(r store.Reader, row *store.Agent, unacked []*store.Job) (bool, error) {
 	if w.room(unacked) <= 0 {
 		return false, nil
 	}
-	if site, err := r.Site(w.agent.Site); err != nil || site.Disabled {
+	if site, err := r.Site(row.Site); err != nil || site.Disabled {
 		return false, err
 	}
-	projects, err := auth.Serves(r, w.agent)
+	projects, err := auth.Serves(r, row)
 	if err != nil {
 		return false, err
 	}
-	jobs, err := r.Ready(w.agent.User, w.agent.Site, projects, 1)
+	jobs, err := r.Ready(row.User, row.Site, projects, 1)
 	return len(jobs) > 0, err
 }
 
-// take gives ready jobs to the agent. From then on they are its own: no clock
-// ever moves them.
-func (w *poll) take(ctx context.Context) error {
+// take gives ready jobs to the agent and answers with them. From then on they
+// are its own: no clock ever moves them.
+func (w *poll) take(ctx context.Context) (answer hpcsera.WorkAnswer, err error) {
 	now := w.s.now()
-	err := w.s.cfg.Store.Write(ctx, func(tx store.Tx) error {
+	err = w.s.cfg.Store.Write(ctx, func(tx store.Tx) error {
 		ledger, err := store.NewLedger(tx, now)
 		if err != nil {
 			return err
 		}
-		row, err := tx.Agent(w.agent.ID)
+		var row *store.Agent
+		var jobs []*store.Job
+		if answer, row, jobs, err = w.begin(tx); err != nil || answer.Replay {
+			return err
+		}
+		given, err := w.give(tx, ledger, row, w.room(jobs))
 		if err != nil {
 			return err
 		}
-		if err := fence(row, w.instance, w.term); err != nil {
-			return err
-		}
-		unacked, err := tx.Orders(row.ID, w.acked.seq, allOrders)
-		if err != nil {
-			return err
-		}
-		room := w.room(unacked)
-		if room <= 0 {
-			return nil
-		}
-		projects, err := auth.Serves(tx, row)
-		if err != nil {
-			return err
-		}
-		jobs, err := tx.Ready(row.User, row.Site, projects, room)
-		if err != nil {
-			return err
-		}
-		memo := covers{}
-		for _, j := range jobs {
-			if err := w.s.deliver(tx, ledger, row, j, memo); err != nil {
-				return err
-			}
-		}
-		return nil
+		return w.tell(tx, &answer, append(jobs, given...))
 	})
-	return store.Failed("give jobs to "+w.agent.ID, err)
+	return answer, store.Failed("give jobs to "+w.agent.ID, err)
+}
+
+// give delivers as many ready jobs as there is room for, and returns them.
+func (w *poll) give(tx store.Tx, ledger *store.Ledger, row *store.Agent, room int) (given []*store.Job, err error) {
+	if room <= 0 {
+		return nil, nil
+	}
+	projects, err := auth.Serves(tx, row)
+	if err != nil {
+		return nil, err
+	}
+	jobs, err := tx.Ready(row.User, row.Site, projects, room)
+	if err != nil {
+		return nil, err
+	}
+	memo := covers{}
+	for _, j := range jobs {
+		if err := w.s.deliver(tx, ledger, row, j, memo); err != nil {
+			return nil, err
+		}
+		if j.Agent == row.ID {
+			given = append(given, j)
+		}
+	}
+	return given, nil
 }
 
 // deliver gives one job to an agent, or lets it wait for an approval when the
@@ -285,16 +307,15 @@ func (s *Service) orders(r store.Reader, jobs []*store.Job, acked int64) (list [
 	}
 	slices.SortFunc(jobs, func(a, b *store.Job) int { return cmp.Compare(since(a), since(b)) })
 	list, upto = []hpcsera.Order{}, acked
-	specs, size := specs{parts: map[string]*hpcsera.CodePart{}, approvals: map[string]*store.Approval{}}, 0
+	specs := &specs{parts: map[string]*hpcsera.CodePart{}, approvals: map[string]*store.Approval{}, told: map[[2]string]string{}}
 	for _, j := range jobs {
 		order := hpcsera.Order{JobID: j.ID, Attempt: j.Attempt, Revision: j.Revision, Desired: j.Desired}
 		if j.Delivered > acked {
 			if order.Spec, err = s.orderSpec(r, j, specs); err != nil {
 				return nil, acked, err
 			}
-			size += len(order.Spec.Manifest) + len(order.Spec.Statement) + len(order.Spec.Signature) + 4096
 		}
-		if len(list) == maxOrders || size > maxOrderBytes && len(list) > 0 {
+		if len(list) == maxOrders || specs.size > maxOrderBytes && len(list) > 0 {
 			return list, since(j) - 1, nil // the rest comes with the next poll
 		}
 		list, upto = append(list, order), max(upto, j.OrderSeq)
@@ -306,10 +327,12 @@ func (s *Service) orders(r store.Reader, jobs []*store.Job, acked int64) (list [
 type specs struct {
 	parts     map[string]*hpcsera.CodePart // by project and digest
 	approvals map[string]*store.Approval
+	told      map[[2]string]string // the first job of an approval and a digest
+	size      int                  // of all orders as the agent writes them down: each whole
 }
 
 // orderSpec writes all that an agent needs to judge and run a job.
-func (s *Service) orderSpec(r store.Reader, j *store.Job, known specs) (_ *hpcsera.OrderSpec, err error) {
+func (s *Service) orderSpec(r store.Reader, j *store.Job, known *specs) (_ *hpcsera.OrderSpec, err error) {
 	part, a := known.parts[j.Project+" "+j.Code.Digest], known.approvals[j.Code.Approval]
 	if part == nil {
 		if part, err = s.cfg.Code.Part(r, j.Project, j.Code.Digest); err != nil {
@@ -323,9 +346,15 @@ func (s *Service) orderSpec(r store.Reader, j *store.Job, known specs) (_ *hpcse
 		}
 		known.approvals[j.Code.Approval] = a
 	}
-	return &hpcsera.OrderSpec{
+	spec := &hpcsera.OrderSpec{
 		Name: j.Name, User: j.User, Project: j.Project, Client: j.Client, Submitter: j.User, Site: j.Site,
-		Idempotency: j.Idempotency, Digest: part.Digest, Manifest: part.Canonical,
-		Statement: a.Statement, Signature: a.Signature, Run: j.Run, Created: j.Times.Created,
-	}, nil
+		Idempotency: j.Idempotency, Digest: part.Digest, Run: j.Run, Created: j.Times.Created,
+	}
+	known.size += len(part.Canonical) + len(a.Statement) + len(a.Signature) + 4096
+	signed := [2]string{j.Code.Approval, part.Digest}
+	if spec.Like = known.told[signed]; spec.Like == "" {
+		known.told[signed] = j.ID
+		spec.Manifest, spec.Statement, spec.Signature = part.Canonical, a.Statement, a.Signature
+	}
+	return spec, nil
 }

@@ -131,6 +131,29 @@ func TestRoomLimitsNewJobs(t *testing.T) {
 	}
 }
 
+// However many jobs an answer is about, it says a code and its approval once.
+func TestAnAnswerSaysOnceWhatItsJobsShare(t *testing.T) {
+	w := newWorld(t)
+	alice := w.token("alice")
+	other := hello()
+	other.Script += "\n# another"
+	one, two := w.ready(alice), w.submit(alice, hpcsera.JobSpec{Code: w.file(alice, other, true), RunPart: hpcsera.RunPart{Site: "gwdg"}})
+	three := w.ready(alice)
+	answer := w.agentOf("alice", "gwdg", "cfd").work(10)
+	expectOrders(t, "new jobs", answer, one.ID, two.ID, three.ID)
+	if first, last := answer.Orders[0].Spec, answer.Orders[2].Spec; last.Like != one.ID || last.Manifest != nil || last.Statement != nil || last.Signature != "" || first.Like != "" {
+		t.Errorf("got %+v, want it to say only that it is like the first, %+v", last, first)
+	}
+	if err := answer.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range answer.Orders {
+		if o.Spec.Like != "" || hpcsera.DigestOf(o.Spec.Manifest) != o.Spec.Digest || len(o.Spec.Statement) == 0 || o.Spec.Signature == "" {
+			t.Errorf("complete: got %+v, want its own manifest, statement and signature", o.Spec)
+		}
+	}
+}
+
 func TestADisabledSiteGetsNoNewJobs(t *testing.T) {
 	w := newWorld(t)
 	alice := w.token("alice")

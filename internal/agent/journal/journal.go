@@ -124,10 +124,11 @@ func Open(dir string, head Entry, fold func(Entry)) (*Journal, error) {
 // of them counts, and the same Append can be tried again.
 func (j *Journal) Append(entries ...Entry) error {
 	var buf bytes.Buffer
-	for i := range entries {
-		line, err := json.Marshal(&entries[i])
+	orders := shared{}
+	for _, e := range entries {
+		line, err := json.Marshal(orders.brief(e))
 		if err != nil {
-			return fmt.Errorf("journal: encode %s: %w", entries[i].Kind, err)
+			return fmt.Errorf("journal: encode %s: %w", e.Kind, err)
 		}
 		fmt.Fprintf(&buf, "%08x ", crc32.ChecksumIEEE(line))
 		buf.Write(line)
@@ -268,6 +269,7 @@ func read(path string, fold func(Entry)) error {
 	}
 	defer file.Close()
 	r := bufio.NewReaderSize(file, 64<<10)
+	orders := shared{}
 	for number := 1; ; number++ {
 		line, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
@@ -281,10 +283,17 @@ func read(path string, fold func(Entry)) error {
 			if _, next := r.Peek(1); errors.Is(next, io.EOF) {
 				return nil // torn, though its newline reached the disk
 			}
-			return fmt.Errorf("journal: %s line %d is damaged (%w). Nothing was started. Restore the file from a backup, or enrol this agent anew", path, number, err)
+			return damaged(path, number, err)
+		}
+		if err := orders.complete(e); err != nil {
+			return damaged(path, number, err)
 		}
 		fold(e)
 	}
+}
+
+func damaged(path string, line int, err error) error {
+	return fmt.Errorf("journal: %s line %d is damaged (%w). Nothing was started. Restore the file from a backup, or enrol this agent anew", path, line, err)
 }
 
 func decode(line []byte) (Entry, error) {

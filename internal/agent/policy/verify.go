@@ -51,12 +51,16 @@ type Verdict struct {
 // and judges the order by them. Errors without a [Reason] decide nothing;
 // among them, [Waiting] says that the job itself is well.
 func Verify(path string, order hpcsera.OrderSpec, in Context) (*Verdict, error) {
-	t, err := load(path, in.Memory)
+	t, err := Read(path, in)
 	if err != nil {
 		return nil, err
 	}
 	return t.Verify(order, in)
 }
+
+// Read is the first half of [Verify], for many orders that are judged at one
+// moment.
+func Read(path string, in Context) (*Trust, error) { return load(path, in.Memory) }
 
 // Verify judges the order. When it accepts a statement that replaces another,
 // that one is dead from then on, durably. The word of a restricted key ends
