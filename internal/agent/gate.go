@@ -162,9 +162,10 @@ func (e *engine) prepare(ctx context.Context) {
 			parts = cap(e.agent.stageSlots)
 		}
 		for part := range slices.Chunk(jobs, (len(jobs)+parts-1)/parts) {
-			contexts := make([]context.Context, len(part))
-			for i, j := range part {
-				contexts[i], j.abort = context.WithCancel(ctx)
+			var contexts []context.Context
+			for _, j := range part {
+				own, abort := context.WithCancel(ctx)
+				j.abort, contexts = abort, append(contexts, own)
 			}
 			e.workAll(part, func() func() {
 				staged := e.stage(contexts, part)

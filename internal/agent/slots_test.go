@@ -13,10 +13,10 @@ func TestSlotsDoubleWhileSomebodyWaits(t *testing.T) {
 	if got := s.delay(now); got > 0 {
 		t.Errorf("the first waits %v", got)
 	}
-	for i, want := range []time.Duration{1, 2, 4, 8, 10, 10} {
+	for i, want := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 10 * time.Second, 10 * time.Second} {
 		s.use(now)
-		if got := s.delay(now); got != want*time.Second {
-			t.Errorf("slot %d: got %v, want %ds", i, got, want)
+		if got := s.delay(now); got != want {
+			t.Errorf("slot %d: got %v, want %v", i, got, want)
 		}
 		now = s.next
 	}
