@@ -74,7 +74,7 @@ func (c *campaign) ask(method, path string, in any, header ...string) (status in
 		if res.StatusCode == http.StatusUnauthorized {
 			continue // its token was revoked by a restore; another one comes
 		}
-		if res.StatusCode == http.StatusNotFound && restorable(c) {
+		if res.StatusCode == http.StatusNotFound && restorable(c) && !strings.Contains(path, "/artifacts/") {
 			c.repeat() // nobody but its user may know of the job
 			continue
 		}

@@ -12,6 +12,7 @@ const (
 	nodeLost                // its node fails
 	noRoom                  // its files have no room
 	wrongTime               // its approval does not hold at the time that its agent's host tells
+	forgotten               // the server forgets what was uploaded
 )
 
 // excuses are those of each kind of fault. What is not here excuses nothing: a
@@ -25,6 +26,8 @@ var excuses = map[string][]excuse{
 	"node stopped":                        {startLost, endLost, killed, nodeLost},
 	"clock of the agent's host stepped":   {wrongTime},
 	"home full":                           {startLost, endLost, noRoom},
+	"server restored from a backup":       {forgotten},
+	"server put back by hand":             {forgotten},
 }
 
 // excused reports whether a fault of that kind hit the job, or all jobs while
