@@ -176,10 +176,9 @@ func runDigest(r hpcsera.RunPart) string {
 }
 
 // same says whether an order is for what ran. A job that a client hands in once
-// more may come with another approval, and later. Older journals do not say
-// what ran.
+// more may come with another approval, and later.
 func (o ended) same(spec *hpcsera.OrderSpec) bool {
-	return spec == nil || o.digest == "" || o.digest == spec.Digest && o.run == runDigest(spec.Run)
+	return spec == nil || o.digest == spec.Digest && o.run == runDigest(spec.Run)
 }
 
 // another says whether an order is for a job that was made after the one that is
