@@ -179,7 +179,7 @@ func (s *Service) adoptAs(tx store.Tx, ledger *store.Ledger, agent *store.Agent,
 	if _, err := tx.Client(r.Spec.Client); err != nil {
 		return orIllegal(err)
 	}
-	part, approval, err := s.cfg.Code.Adopt(tx, *r.Spec, ledger.At())
+	part, approval, err := s.cfg.Code.Adopt(tx, &auth.Principal{Agent: agent}, *r.Spec, ledger.At())
 	if err != nil {
 		return orIllegal(err)
 	}

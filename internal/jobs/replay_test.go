@@ -357,6 +357,9 @@ func TestAnAdoptedApprovalCountsForItsJobAlone(t *testing.T) {
 	if got := l.agent.send(r); got[0] != hpcsera.Applied {
 		t.Fatalf("got %v", got)
 	}
+	if got := l.noted("code.adopt"); len(got) != 2 || got[0].Actor != "agent:"+l.agent.id || got[0].User != "alice" || got[0].About != part.Digest || got[1].About == "" {
+		t.Errorf("the audit log has %+v, want the code and the approval by the agent", got)
+	}
 	l.agent.epoch = l.epoch()
 	if orders := l.agent.work(0).Orders; len(orders) != 1 || orders[0].Spec == nil || string(orders[0].Spec.Statement) != string(brought.Statement) {
 		t.Errorf("its order: got %+v", orders)

@@ -46,9 +46,9 @@ type CodeBook interface {
 	Prepare(r store.Reader, p *auth.Principal, spec hpcsera.JobSpec) (*hpcsera.CodePart, error)
 	// Part returns a code part of a project by its digest.
 	Part(r store.Reader, project, digest string) (*hpcsera.CodePart, error)
-	// Adopt files the code and the approval of a job that an agent took in an
+	// Adopt files the code and the approval of a job that the agent p took in an
 	// earlier epoch, and returns the part and the approval's id.
-	Adopt(tx store.Tx, spec hpcsera.OrderSpec, at time.Time) (*hpcsera.CodePart, string, error)
+	Adopt(tx store.Tx, p *auth.Principal, spec hpcsera.OrderSpec, at time.Time) (*hpcsera.CodePart, string, error)
 	// File files a code part for p.
 	File(tx store.Tx, p *auth.Principal, part *hpcsera.CodePart, at time.Time) error
 	// Covering returns the newest approval under which the job may start, or

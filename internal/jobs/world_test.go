@@ -284,6 +284,24 @@ func (w *world) epoch() (epoch int64) {
 	return epoch
 }
 
+// noted returns the audit log's lines about an action.
+func (w *world) noted(action string) (list []hpcsera.AuditLine) {
+	w.t.Helper()
+	err := w.store.Read(w.t.Context(), func(r store.Reader) error {
+		lines, err := r.Audit(store.AuditFilter{Limit: 1000})
+		for _, line := range lines {
+			if line.Action == action {
+				list = append(list, line)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return list
+}
+
 func (w *world) last() (last int64) {
 	w.t.Helper()
 	err := w.store.Read(w.t.Context(), func(r store.Reader) (err error) {
