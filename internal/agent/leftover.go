@@ -35,7 +35,7 @@ var removals = slots{first: 2 * time.Second, longest: 30 * time.Second}
 // with one command. Correctness does not rest on it: a leftover that starts
 // finds its claim taken.
 func (e *engine) searchLeftovers(now time.Time) {
-	if e.removals.delay(now) > 0 {
+	if len(e.leftover) == 0 || e.removals.delay(now) > 0 {
 		return
 	}
 	due := map[bool][]scheduler.Ref{}

@@ -9,17 +9,22 @@ type slots struct {
 	first, longest time.Duration
 	slot           time.Duration
 	next           time.Time // not before
+	awaited        bool      // somebody was told to wait for it
 }
 
-// delay is how long to wait for the next slot.
-func (s *slots) delay(now time.Time) time.Duration { return s.next.Sub(now) }
+// delay is how long whoever asks has to wait for the next slot.
+func (s *slots) delay(now time.Time) time.Duration {
+	wait := s.next.Sub(now)
+	s.awaited = s.awaited || wait > 0
+	return wait
+}
 
 // use takes the slot that has come.
 func (s *slots) use(now time.Time) {
-	if now.Sub(s.next) > s.first {
-		s.slot = s.first // nobody waited for it
-	} else {
+	if s.awaited && now.Sub(s.next) <= s.first {
 		s.slot = min(2*s.slot, s.longest)
+	} else {
+		s.slot = s.first // nobody waited for it, or it came long ago
 	}
-	s.next = now.Add(s.slot)
+	s.next, s.awaited = now.Add(s.slot), false
 }

@@ -27,6 +27,20 @@ func TestSlotsDoubleWhileSomebodyWaits(t *testing.T) {
 	}
 }
 
+// What comes no faster than the slots never waits: jobs that are submitted a few
+// in a second go at once, each.
+func TestSlotsStayShortWhileNobodyWaits(t *testing.T) {
+	s := slots{first: time.Second, longest: 10 * time.Second}
+	now := time.Now()
+	for i, later := range []time.Duration{0, time.Second, 1500 * time.Millisecond, 2 * time.Second, time.Second} {
+		now = now.Add(later)
+		if got := s.delay(now); got > 0 {
+			t.Errorf("number %d waits %v", i, got)
+		}
+		s.use(now)
+	}
+}
+
 // Jobs that are cancelled one by one cost the batch system a handful of
 // commands, however long that takes.
 func TestCancelsOneByOneGoTogether(t *testing.T) {
