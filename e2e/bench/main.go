@@ -23,6 +23,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -42,7 +43,7 @@ type result struct{ what, asked, measured string }
 
 func run(ctx context.Context) error {
 	seconds := flag.Int("seconds", 4, "length of each turn of a rate")
-	only := flag.String("only", "", "measure one part: rates, share, verify, bulk, latency, slurm, singles, transitions, parsers, inflight, readiness")
+	only := flag.String("only", "", "measure some parts, with commas between: rates, share, verify, bulk, latency, slurm, singles, transitions, parsers, inflight, readiness")
 	jobs := flag.Int("in-flight", 1000, "jobs of the agent's memory test")
 	flag.Parse()
 	b, err := newBed(ctx)
@@ -69,7 +70,7 @@ func run(ctx context.Context) error {
 		{"inflight", func(ctx context.Context) ([]result, error) { return b.inFlight(ctx, *jobs) }},
 		{"readiness", b.readiness},
 	} {
-		if *only != "" && *only != part.name {
+		if *only != "" && !slices.Contains(strings.Split(*only, ","), part.name) {
 			continue
 		}
 		lines, err := part.run(ctx)
