@@ -165,12 +165,16 @@ func (b *bed) startAgent() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
+	before, err := os.ReadFile(log.Name()) // of earlier agents
+	if err != nil {
+		return nil, err
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if text, _ := os.ReadFile(log.Name()); strings.Contains(string(text), "connected") {
+		if text, _ := os.ReadFile(log.Name()); strings.Contains(string(text[min(len(before), len(text)):]), "connected") {
 			return cmd, nil
 		}
 	}

@@ -88,9 +88,10 @@ func (a *Agent) clean(ctx context.Context) error {
 }
 
 func keepFor(j ended) time.Duration {
-	keep, standard := j.keep.Failed, keepFailed
-	if j.state == hpcsera.Succeeded {
-		keep, standard = j.keep.Succeeded, keepSucceeded
+	was := j.was.Value()
+	keep, standard := was.keep.Failed, keepFailed
+	if was.state == hpcsera.Succeeded {
+		keep, standard = was.keep.Succeeded, keepSucceeded
 	}
 	if keep > 0 {
 		return time.Duration(keep)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/agent/journal"
@@ -34,20 +35,26 @@ func newMemory() memory {
 
 // ended is what is kept of a job whose end was reported.
 type ended struct {
-	digest  string // of its code
-	run     string // digest of its run part
+	was     unique.Handle[course]
 	created time.Time
 	tags    []string // of its submissions
-	keep    hpcsera.Keep
+	at      time.Time
+	epoch   int64           // in which the server was last told
+	unheard *hpcsera.Report // for a server that has forgotten it: its end, and what it was
+}
+
+// course is how a job went, kept once for all that went alike: some hundred
+// thousand may have ended within the days for which their folders stand.
+type course struct {
+	digest string // of its code
+	run    string // digest of its run part
+	keep   hpcsera.Keep
 
 	state         hpcsera.State
 	reason        hpcsera.Reason
-	at            time.Time
-	exit          *hpcsera.Exit
+	exited        bool
+	exit          hpcsera.Exit
 	step, attempt int
-
-	epoch   int64           // in which the server was last told
-	unheard *hpcsera.Report // for a server that has forgotten it: its end, and what it was
 }
 
 // fold applies an entry to the memory, at the replay and when it is written.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/internal/agent/journal"
@@ -155,10 +156,14 @@ func (m *memory) told(job string, created time.Time) {
 
 // over is what stays known of a job whose end, r, the server has heard.
 func (m *memory) over(j *job, r hpcsera.Report) ended {
-	o := ended{
-		digest: j.spec.Digest, run: runDigest(j.spec.Run), created: j.spec.Created, tags: j.tags, keep: j.spec.Run.Keep,
-		state: r.State, reason: r.Reason, at: r.At, exit: r.Exit, step: r.Step, attempt: r.Attempt, epoch: m.epoch,
+	was := course{
+		digest: j.spec.Digest, run: runDigest(j.spec.Run), keep: j.spec.Run.Keep,
+		state: r.State, reason: r.Reason, exited: r.Exit != nil, step: r.Step, attempt: r.Attempt,
 	}
+	if was.exited {
+		was.exit = *r.Exit
+	}
+	o := ended{was: unique.Make(was), created: j.spec.Created, tags: j.tags, at: r.At, epoch: m.epoch}
 	if m.retell && r.Seq > m.heard {
 		r.Spec, r.Desired, r.Revision = j.spec, j.order.Desired, max(j.order.Revision, 1)
 		o.unheard = &r
@@ -178,7 +183,8 @@ func runDigest(r hpcsera.RunPart) string {
 // same says whether an order is for what ran. A job that a client hands in once
 // more may come with another approval, and later.
 func (o ended) same(spec *hpcsera.OrderSpec) bool {
-	return spec == nil || o.digest == spec.Digest && o.run == runDigest(spec.Run)
+	was := o.was.Value()
+	return spec == nil || was.digest == spec.Digest && was.run == runDigest(spec.Run)
 }
 
 // another says whether an order is for a job that was made after the one that is
@@ -231,9 +237,14 @@ func refused(order hpcsera.Order, why string) hpcsera.Report {
 // again returns the fact of an end that the server has forgotten. Output and
 // artifacts stay on the site.
 func (o ended) again(order hpcsera.Order) hpcsera.Report {
+	was := o.was.Value()
+	var exit *hpcsera.Exit
+	if was.exited {
+		exit = &was.exit
+	}
 	return hpcsera.Report{
-		JobID: order.JobID, Step: o.step, Attempt: max(o.attempt, order.Attempt, 1), Revision: order.Revision,
-		State: o.state, Reason: o.reason, At: o.at, Exit: o.exit,
+		JobID: order.JobID, Step: was.step, Attempt: max(was.attempt, order.Attempt, 1), Revision: order.Revision,
+		State: was.state, Reason: was.reason, At: o.at, Exit: exit,
 		Message: "It ended before the server was put back from a backup, as the agent's journal says. It is not run again; its output is on the site.",
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -151,6 +152,7 @@ func (a *Agent) grant(ctx context.Context, answer hpcsera.WorkAnswer) (again boo
 	if err != nil {
 		return false, err
 	}
+	debug.FreeOSMemory() // a long journal has just been read twice
 	a.granted.Store(answer.Term)
 	a.report.wake() // for what was found before, by this instance or an earlier one
 	a.log.Info("connected", "agent", a.api.ID(), "term", answer.Term)
