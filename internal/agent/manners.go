@@ -55,6 +55,9 @@ func (c Config) Behave() error {
 	if debug.SetMemoryLimit(-1) == math.MaxInt64 { // else GOMEMLIMIT is set
 		debug.SetMemoryLimit(int64(c.Memory))
 	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // memory is scarcer on a login node than the time of an agent that waits
+	}
 	return yield(*c.Nice)
 }
 

@@ -138,4 +138,7 @@ func (m *memory) foldSent(seq int64) {
 	}
 	clear(m.unsent[len(kept):])
 	m.unsent = kept
+	if len(kept) == 0 {
+		m.unsent = nil // the ends of ten thousand jobs take some MiB
+	}
 }
