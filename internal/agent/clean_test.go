@@ -21,19 +21,18 @@ func TestDirectoriesGoWhenTheirTimeHasCome(t *testing.T) {
 		shorter.spec.Run.Keep.Failed = hpcsera.Duration(time.Hour)
 		jobs := map[string]string{
 			"succeeded": w.server.submit(code, false), "failed": w.server.submit(code, false), "cancelled": w.server.submit(code, false),
-			"longer": w.server.submit(longer, false), "shorter": w.server.submit(shorter, false), "held": w.server.submit(code, false),
+			"longer": w.server.submit(longer, false), "shorter": w.server.submit(shorter, false), "running": w.server.submit(code, true), // in no array with the others
 		}
 		for name, job := range jobs {
 			p := program{run: time.Minute}
 			if name == "failed" || name == "shorter" {
 				p.exit.Code = 3
 			}
-			if name == "cancelled" {
-				p.run = 24 * time.Hour
+			if name == "cancelled" || name == "running" {
+				p.run = 30 * 24 * time.Hour
 			}
 			w.planned(job, p)
 		}
-		w.server.want(jobs["held"], hpcsera.DesiredHold)
 		i := w.start()
 		w.until("a run to be cancelled", time.Hour, func() bool { return len(w.ran(jobs["cancelled"])) == 1 })
 		w.server.want(jobs["cancelled"], hpcsera.DesiredCancel)
@@ -42,7 +41,7 @@ func TestDirectoriesGoWhenTheirTimeHasCome(t *testing.T) {
 		w.ends(jobs["cancelled"], hpcsera.Cancelled, hpcsera.CancelledByUser)
 		w.ends(jobs["longer"], hpcsera.Succeeded, "")
 		w.ends(jobs["shorter"], hpcsera.Failed, hpcsera.ExitNonzero)
-		w.until("the held job's directory", time.Minute, func() bool { return w.stands(jobs["held"]) })
+		w.until("the running job's directory", time.Minute, func() bool { return w.stands(jobs["running"]) })
 		began := time.Now()
 		for _, c := range []struct {
 			day  float64

@@ -154,7 +154,7 @@ func (e *engine) prepare(ctx context.Context) {
 	for like, jobs := range e.unstaged {
 		delete(e.unstaged, like)
 		e.coming[like] += len(jobs)
-		parts := 1 // the kernel makes one folder at a time, too
+		parts := 1 // to judge one takes microseconds
 		switch {
 		case jobs[0].contained:
 			parts = len(jobs)

@@ -153,16 +153,16 @@ var errLocal = errors.New("this host")
 
 func local(err error) error { return fmt.Errorf("%w: %w", errLocal, err) }
 
-// layOut fills the job's directory, unless earlier steps have done so.
+// layOut fills the job's directory, unless earlier steps have done so. One that
+// begins empty is made by the wrapper, so that a thousand jobs that wait cost the
+// file system of a login node nothing.
 func (a *Agent) layOut(ctx context.Context, j *job, v *policy.Verdict) error {
-	dir := a.jobDir(j.id)
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return local(err)
-		}
-	}
 	if j.step > 0 || len(v.Manifest.Files) == 0 {
 		return nil
+	}
+	dir := a.jobDir(j.id)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return local(err)
 	}
 	return a.layOutFiles(ctx, j.id, dir, v.Manifest.Files)
 }

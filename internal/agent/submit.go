@@ -110,12 +110,9 @@ func (a *Agent) submission(members []*job, tag string) (sub scheduler.Submission
 		return sub, err
 	}
 	sub = scheduler.Submission{
-		Tag: tag, Script: script, Directory: a.jobDir(j.id), Output: output, Comment: j.spec.Name, Size: len(members),
+		Tag: tag, Script: script, Directory: filepath.Dir(script), Output: output, Comment: j.spec.Name, Size: len(members),
 		Requeue: j.spec.Run.Requeue, Resources: j.spec.Run.Resources, Attributes: j.spec.Run.Attributes,
 		Custom: customAttributes(j.verdict.Manifest.CustomAttributes, system.System()),
-	}
-	if len(members) > 1 {
-		sub.Directory = filepath.Dir(script) // a job's own may be gone before the last member starts
 	}
 	if s.Resources != nil {
 		sub.Resources = *s.Resources

@@ -170,6 +170,11 @@ func (w *wrapper) claim() (n int, won bool, err error) {
 // its software.
 func (w *wrapper) program(n int, signals <-chan os.Signal) spool.End {
 	end := spool.End{Started: time.Now().UTC(), Host: w.host}
+	if w.member.Step == 0 { // a later step needs what the earlier ones left
+		if err := os.MkdirAll(w.task.Directory, 0o700); err != nil {
+			return failed(end, err)
+		}
+	}
 	if err := w.spool.PutFiles(w.task); err != nil {
 		return failed(end, err)
 	}

@@ -262,9 +262,9 @@ func TestASignedFileAsItWasSignedRuns(t *testing.T) {
 func TestAProgramThatCannotBeStartedIsAFailure(t *testing.T) {
 	s := newSite(t)
 	for name, change := range map[string]func(*spool.Task){
-		"no such program":   func(task *spool.Task) { task.Argv = []string{s.path("missing")} },
-		"no such directory": func(task *spool.Task) { task.Directory = s.path("missing") },
-		"not executable":    func(task *spool.Task) { task.Argv = []string{"/etc/passwd"} },
+		"no such program": func(task *spool.Task) { task.Argv = []string{s.path("missing")} },
+		"no directory":    func(task *spool.Task) { task.Directory = "/etc/passwd/job" },
+		"not executable":  func(task *spool.Task) { task.Argv = []string{"/etc/passwd"} },
 	} {
 		s.job = hpcsera.NewID("j")
 		s.task("", change)
