@@ -13,6 +13,7 @@ import (
 // attributes of the batch system, such as a quality of service, may lift
 // those of a queue, so with either nothing but the queue's name is looked at.
 func (f Facts) Takes(site string, r RunPart, m Manifest) error {
+	m = m.At(site)
 	if err := f.Software.runs(site, m); err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type Manifest struct {
 	Limits           *Limits                    `json:"limits,omitempty"`
 	Directives       string                     `json:"directives,omitempty"` // "converted", or absent
 	Steps            []Step                     `json:"steps,omitempty"`
+	Sites            map[string]SiteCode        `json:"sites,omitempty"` // by site
 }
 
 // Program says what a step executes: exactly one of Script, ScriptFile and
@@ -216,6 +217,9 @@ func (m Manifest) Validate() error {
 		return Errorf(InvalidField, "%q is not known; only \"converted\" is.", m.Directives).At("directives")
 	}
 	if err := m.Limits.validate(); err != nil {
+		return err
+	}
+	if err := m.validateSites(); err != nil {
 		return err
 	}
 	return m.checkParameters()

@@ -4,15 +4,78 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 )
 
+// SiteCode is what a code part has at one site in place of what it has
+// elsewhere: every field that is not zero, and of the environment the variables
+// that are named. It is signed with the rest.
+type SiteCode struct {
+	Executable       string            `json:"executable,omitempty"`
+	Launcher         string            `json:"launcher,omitempty"`
+	Modules          []string          `json:"modules,omitempty"`
+	SpackEnvironment string            `json:"spack_environment,omitempty"`
+	Container        *Container        `json:"container,omitempty"`
+	Environment      map[string]string `json:"environment,omitempty"`
+}
+
+func (c SiteCode) given() bool {
+	return c.Executable != "" || c.Launcher != "" || len(c.Modules) > 0 || c.SpackEnvironment != "" || c.Container != nil || len(c.Environment) > 0
+}
+
+// At returns the code part as it is at a site.
+func (m Manifest) At(site string) Manifest {
+	c := m.Sites[site]
+	m.Sites = nil
+	set(&m.Executable, c.Executable)
+	set(&m.Launcher, c.Launcher)
+	set(&m.Container, c.Container)
+	switch { // of these a job has one
+	case len(c.Modules) > 0:
+		m.Modules, m.SpackEnvironment = c.Modules, c.SpackEnvironment
+	case c.SpackEnvironment != "":
+		m.Modules, m.SpackEnvironment = nil, c.SpackEnvironment
+	}
+	m.Environment = merged(m.Environment, c.Environment)
+	return m
+}
+
+// Everywhere returns the code part as it is at each site that it names and, of
+// the name "", elsewhere.
+func (m Manifest) Everywhere() map[string]Manifest {
+	all := map[string]Manifest{"": m.At("")}
+	for name := range m.Sites {
+		all[name] = m.At(name)
+	}
+	return all
+}
+
+func (m Manifest) validateSites() error {
+	if len(m.Sites) > 64 {
+		return Errorf(InvalidField, "the code differs at %d sites; it can at 64.", len(m.Sites)).At("sites")
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Sites)) {
+		if !ValidName(name) {
+			return Errorf(InvalidField, "%q is not a site's name.", name).At("sites." + name)
+		}
+		if c := m.Sites[name]; m.Executable == "" && (c.Executable != "" || c.Launcher != "") {
+			return Errorf(InvalidField, "only code whose program is an executable can have another one, or another launcher, at a site.").At("sites." + name).
+				Hint("In a script, tell sites apart by $HPCSERA_SITE.")
+		}
+		if err := m.At(name).Validate(); err != nil {
+			return blame(name, m.Sites[name], err)
+		}
+	}
+	return nil
+}
+
 // Overlay is what a job's run part has at one site in place of what it has
 // elsewhere: every field that is not zero, and of values and labels those that
-// are named.
+// are named. What is written beside it of the code part belongs to the
+// manifest; see [JobSpec.Part].
 type Overlay struct {
+	SiteCode
 	Resources  Resources         `json:"resources,omitzero"`
 	Attributes Attributes        `json:"attributes,omitzero"`
 	Values     Values            `json:"values,omitempty"`
@@ -20,13 +83,37 @@ type Overlay struct {
 	Keep       Keep              `json:"keep,omitzero"`
 }
 
-// InCodePart reports whether a key of job.yaml belongs to the code part, which
-// is the same at every site.
-func InCodePart(key string) bool {
-	known := map[string]reflect.Type{}
-	var names []string
-	jsonFields(reflect.TypeFor[Manifest](), known, &names)
-	return slices.Contains(names, key)
+// Part gives what the overlays of a spec that was just read say of the code part
+// to the manifest: in a job file both stand side by side.
+func (s *JobSpec) Part() {
+	for name, o := range s.Overlays {
+		if !o.SiteCode.given() {
+			continue
+		}
+		if s.Sites == nil {
+			s.Sites = map[string]SiteCode{}
+		}
+		s.Sites[name], o.SiteCode = o.SiteCode, SiteCode{}
+		s.Overlays[name] = o
+	}
+}
+
+// MarshalJSON writes both parts' overlays side by side.
+func (s JobSpec) MarshalJSON() ([]byte, error) {
+	type plain JobSpec
+	if len(s.Sites) > 0 {
+		all := maps.Clone(s.Overlays)
+		if all == nil {
+			all = map[string]Overlay{}
+		}
+		for name, c := range s.Sites {
+			o := all[name]
+			o.SiteCode = c
+			all[name] = o
+		}
+		s.Overlays = all
+	}
+	return json.Marshal(plain(s))
 }
 
 // run returns the overlay as a run part, which has the same rules.
@@ -34,11 +121,12 @@ func (o Overlay) run() RunPart {
 	return RunPart{Resources: o.Resources, Attributes: o.Attributes, Values: o.Values, Labels: o.Labels, Keep: o.Keep}
 }
 
-// Sets reports whether the overlay decides a field, such as
-// resources.node_count.
-func (o Overlay) Sets(field string) bool {
-	text, err := json.Marshal(o)
+// sets reports whether an overlay decides a field, such as
+// resources.node_count or modules[1].
+func sets(overlay any, field string) bool {
+	text, err := json.Marshal(overlay)
 	for name := range strings.SplitSeq(field, ".") {
+		name, _, _ = strings.Cut(name, "[")
 		var members map[string]json.RawMessage
 		if err != nil || json.Unmarshal(text, &members) != nil || members[name] == nil {
 			return false
@@ -116,6 +204,9 @@ func (s JobSpec) validateOverlays() error {
 		if !ValidName(name) {
 			return Errorf(InvalidField, "%q is not a site's name.", name).At(at)
 		}
+		if o := s.Overlays[name]; o.SiteCode.given() {
+			return Errorf(InvalidField, "this holds fields of the code part, and the code was signed before.").At(at)
+		}
 		err := s.Overlays[name].run().Validate()
 		if err == nil {
 			err = s.At(name).Validate()
@@ -130,8 +221,14 @@ func (s JobSpec) validateOverlays() error {
 // In puts the blame for an error of a job at a site where it belongs: a field
 // that the site's overlay decides is the overlay's.
 func (s JobSpec) In(site string, err error) error {
+	o := s.Overlays[site]
+	o.SiteCode = s.Sites[site]
+	return blame(site, o, err)
+}
+
+func blame(site string, overlay any, err error) error {
 	var e *Error
-	if !errors.As(err, &e) || e.Field == "" || !s.Overlays[site].Sets(e.Field) {
+	if !errors.As(err, &e) || e.Field == "" || !sets(overlay, e.Field) {
 		return err
 	}
 	named := *e

@@ -14,7 +14,7 @@ type JobSpec struct {
 	Code string `json:"code,omitempty"`
 	Manifest
 	RunPart
-	Overlays map[string]Overlay `json:"sites,omitempty"` // by site
+	Overlays map[string]Overlay `json:"sites,omitempty"` // of the run part, by site; as JSON beside the manifest's
 }
 
 // RunPart is what a job may choose freely within the signed limits. It never
@@ -112,7 +112,7 @@ func (m Manifest) given() bool {
 	p := m.Program
 	return m.Name != "" || p.Script != "" || p.ScriptFile != "" || p.Executable != "" || len(p.Arguments) > 0 || p.Launcher != "" ||
 		len(m.Files) > 0 || len(m.Environment) > 0 || len(m.Parameters) > 0 || len(m.Artifacts) > 0 || m.Result != "" ||
-		len(m.CustomAttributes) > 0 || m.Limits != nil || m.Directives != "" || len(m.Steps) > 0 || len(m.Modules) > 0 || m.SpackEnvironment != "" || m.Container != nil
+		len(m.CustomAttributes) > 0 || m.Limits != nil || m.Directives != "" || len(m.Steps) > 0 || len(m.Modules) > 0 || m.SpackEnvironment != "" || m.Container != nil || len(m.Sites) > 0
 }
 
 // Validate checks the run part alone.

@@ -189,7 +189,7 @@ type OrderSpec = hpcsera.OrderSpec
 // Outcome defines model for Outcome.
 type Outcome = hpcsera.Outcome
 
-// Overlay The fields of a run part that can differ from site to site. A field that is absent or zero stays as it is; values and labels are merged.
+// Overlay The fields of a job that can differ from site to site. A field that is absent or zero stays as it is; values, labels and environment are merged. Those of the code part go with new code only; with code that exists they are what was signed.
 type Overlay = hpcsera.Overlay
 
 // Parameters A JSON Schema per parameter name. No default means required.
@@ -284,6 +284,9 @@ type SessionList = hpcsera.SessionList
 
 // Site defines model for Site.
 type Site = hpcsera.Site
+
+// SiteCode The fields of a code part that can differ from site to site. A field that is absent or empty stays as it is; the environment is merged. It is signed with the rest.
+type SiteCode = hpcsera.SiteCode
 
 // SiteList defines model for SiteList.
 type SiteList = hpcsera.SiteList

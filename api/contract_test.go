@@ -63,6 +63,7 @@ var types = map[string]struct {
 	"JobPatch":         {reflect.TypeFor[hpcsera.JobPatch](), true},
 	"Load":             {reflect.TypeFor[hpcsera.Load](), true},
 	"Nodes":            {reflect.TypeFor[hpcsera.Nodes](), true},
+	"SiteCode":         {reflect.TypeFor[hpcsera.SiteCode](), true},
 	"Overlay":          {reflect.TypeFor[hpcsera.Overlay](), true},
 	"JobSpec":          {reflect.TypeFor[hpcsera.JobSpec](), false}, // its name is required only without code
 	"JobStatus":        {reflect.TypeFor[hpcsera.JobStatus](), true},

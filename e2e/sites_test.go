@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -63,7 +64,9 @@ func twoSites(t *testing.T) (d *deployment, lab, far *login) {
 func TestTwoSitesWithDifferentBatchSystems(t *testing.T) {
 	t.Parallel()
 	d, lab, far := twoSites(t)
-	m := manifest("anywhere", marking("echo here"))
+	m := manifest("anywhere", marking(`echo "at $WHERE" > where`))
+	m.Environment = map[string]string{"WHERE": "nobody knows"}
+	m.Sites = map[string]hpcsera.SiteCode{"lab": {Environment: map[string]string{"WHERE": "lab"}}, "far": {Environment: map[string]string{"WHERE": "far"}}}
 	m.Limits = &hpcsera.Limits{NodeCount: 9, Duration: hpcsera.Duration(48 * time.Hour), QueueNames: []string{"batch"}}
 	code := lab.approve(t, m, func(o *approval.Options) {
 		o.Sites, o.Agents = []string{"lab", "far"}, []string{lab.thumbprint, far.thumbprint}
@@ -105,6 +108,9 @@ func TestTwoSitesWithDifferentBatchSystems(t *testing.T) {
 		if j.Site != c.site || j.State != hpcsera.Succeeded || here.runs(t, c.id) != 1 || there.runs(t, c.id) != 0 || j.Attributes.QueueName != c.queue {
 			t.Errorf("%s: the job is %s (%s: %s) at %s, queue %q, and ran there %d times and elsewhere %d times, want it once at %s", name,
 				j.State, j.Reason, j.Message, j.Site, j.Attributes.QueueName, here.runs(t, c.id), there.runs(t, c.id), c.site)
+		}
+		if said, err := os.ReadFile(filepath.Join(here.jobDir(c.id), "where")); err != nil || string(said) != "at "+c.site+"\n" {
+			t.Errorf("%s: at %s it was %q (%v)", name, c.site, said, err)
 		}
 		if want := map[bool]string{true: "slurm", false: "sge"}[c.site == "lab"]; j.Native == nil || j.Native.System != want {
 			t.Errorf("%s: it ran as %+v", name, j.Native)

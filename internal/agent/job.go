@@ -75,6 +75,7 @@ func newJob(o hpcsera.Order) *job {
 	j.order.Spec = nil
 	var m hpcsera.Manifest
 	if json.Unmarshal(o.Spec.Manifest, &m) == nil {
+		m = m.At(o.Spec.Site)
 		j.plan, j.fetches, j.contained = m.Plan(), len(m.Files) > 0, m.Container != nil // of use only after the manifest was verified
 	}
 	return j

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -159,9 +160,10 @@ func writeStatement(w io.Writer, st approval.Statement, local *localJob) {
 		"  digest", st.Code,
 		"  runs", clean(programText(local.Spec.Manifest)),
 		"  files", fileList(local.Spec.Manifest, 40),
-		"  software", softwareText(local.Spec.Manifest),
+		"  software", softwareText(local.Spec.Modules, local.Spec.SpackEnvironment),
 		"  container", containerText(local.Spec.Container),
 		"  environment", pairsText(local.Spec.Environment),
+		"  differs", sitesText(local.Spec.Sites),
 		"  parameters", clean(strings.Join(parameterNames(local.Spec.Manifest), ", ")),
 		"  artifacts", artifactPatterns(local.Spec.Manifest),
 		"  custom", pairsText(local.Spec.CustomAttributes),
@@ -236,14 +238,32 @@ func programText(m hpcsera.Manifest) string {
 }
 
 // softwareText says what of the site's software code needs.
-func softwareText(m hpcsera.Manifest) string {
+func softwareText(modules []string, spack string) string {
 	switch {
-	case len(m.Modules) > 0:
-		return "modules " + clean(strings.Join(m.Modules, " "))
-	case m.SpackEnvironment != "":
-		return "Spack environment " + clean(m.SpackEnvironment)
+	case len(modules) > 0:
+		return "modules " + clean(strings.Join(modules, " "))
+	case spack != "":
+		return "Spack environment " + clean(spack)
 	}
 	return ""
+}
+
+// sitesText says what code is at some sites in place of what it is elsewhere.
+func sitesText(sites map[string]hpcsera.SiteCode) string {
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(sites)) {
+		c := sites[name]
+		lines = append(lines, "at "+clean(name)+":")
+		for _, fact := range [][2]string{
+			{"runs ", clean(c.Executable)}, {"launcher ", clean(c.Launcher)}, {"", softwareText(c.Modules, c.SpackEnvironment)},
+			{"container ", containerText(c.Container)}, {"environment ", pairsText(c.Environment)},
+		} {
+			if fact[1] != "" {
+				lines = append(lines, "  "+strings.ReplaceAll(fact[0]+fact[1], "\n", "\n    "))
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // containerText shows an image and what it sees of the site.
@@ -292,9 +312,9 @@ func artifactPatterns(m hpcsera.Manifest) string {
 
 // writeManifest shows a code part to a person, its scripts included.
 func writeManifest(w io.Writer, m hpcsera.Manifest) {
-	facts(w, "runs", clean(programText(m)), "files", fileList(m, 1000), "software", softwareText(m),
+	facts(w, "runs", clean(programText(m)), "files", fileList(m, 1000), "software", softwareText(m.Modules, m.SpackEnvironment),
 		"container", containerText(m.Container), "environment", pairsText(m.Environment),
-		"artifacts", artifactPatterns(m), "custom", pairsText(m.CustomAttributes))
+		"differs", sitesText(m.Sites), "artifacts", artifactPatterns(m), "custom", pairsText(m.CustomAttributes))
 	for _, name := range parameterNames(m) {
 		fmt.Fprintf(w, "parameter %s: %s\n", clean(name), clean(string(m.Parameters[name])))
 	}

@@ -16,11 +16,16 @@ import (
 func readSpecs(body []byte) (specs []hpcsera.JobSpec, bulk bool, err error) {
 	if !isBulk(body) {
 		specs = make([]hpcsera.JobSpec, 1)
-		return specs, false, hpcsera.Decode(body, &specs[0])
+		err := hpcsera.Decode(body, &specs[0])
+		specs[0].Part()
+		return specs, false, err
 	}
 	var request hpcsera.BulkRequest
 	if err := hpcsera.Decode(body, &request); err != nil {
 		return nil, true, indexed(err)
+	}
+	for i := range request.Jobs {
+		request.Jobs[i].Part()
 	}
 	return request.Jobs, true, nil
 }

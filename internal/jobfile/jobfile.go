@@ -2,7 +2,6 @@ package jobfile
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -94,13 +93,11 @@ func load(path string, text []byte) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := laterForms(doc); err != nil {
-		return nil, err
-	}
 	var spec yamlSpec
 	if err := doc.Decode(&spec); err != nil {
 		return nil, err
 	}
+	spec.Part()
 	f := &File{Path: path, Spec: spec.JobSpec, locate: doc.Locate}
 	if err := f.addFiles(spec.Files); err != nil {
 		return nil, doc.Locate(err)
@@ -109,27 +106,6 @@ func load(path string, text []byte) (*File, error) {
 		return nil, doc.Locate(err)
 	}
 	return f, nil
-}
-
-// laterForms refuses by name what the format has and this version does not
-// read: fields of the code part in an overlay, which make each site's code
-// another one.
-func laterForms(doc *strictyaml.Document) error {
-	var forms struct {
-		Sites map[string]map[string]json.RawMessage `json:"sites"`
-	}
-	if json.Unmarshal(doc.JSON, &forms) != nil {
-		return nil // Decode says what is wrong
-	}
-	for site, overlay := range forms.Sites {
-		for key := range overlay {
-			if hpcsera.InCodePart(key) {
-				return doc.Locate(hpcsera.Errorf(hpcsera.NotSupportedYet, "%s belongs to the code part, and code that differs from site to site is not supported by this version.", key).
-					At("sites." + site + "." + key).Hint("Write a job file for each site; nothing was submitted."))
-			}
-		}
-	}
-	return nil
 }
 
 // Check holds the whole job against every rule that needs no server: the

@@ -44,9 +44,10 @@ func wantError(t *testing.T, err error, code hpcsera.Code, field, say string) {
 
 func TestTheFormatsExamples(t *testing.T) {
 	files := map[string]string{"analyse.py": "print()\n", "in.melt": "x\n", "plot.sh": "x\n"}
+	values := map[string][]string{"2": {"case=wing"}}
 	for example, want := range map[string]struct{ field, key string }{
 		"1": {},
-		"2": {"job.yaml:12 sites.gwdg.modules", "modules"},
+		"2": {},
 		"3": {"job.yaml:9 inputs", "inputs"},
 		"4": {"job.yaml:16 sweep", "sweep"},
 		"5": {"job.yaml:9 inputs", "inputs"},
@@ -64,7 +65,7 @@ func TestTheFormatsExamples(t *testing.T) {
 			if err != nil {
 				t.Fatalf("got %v, want no error", err)
 			}
-			if err := f.Check(); err != nil {
+			if err := errors.Join(f.SetValues(values[example]), f.Check()); err != nil {
 				t.Errorf("Check: got %v, want no error", err)
 			}
 		})
@@ -157,8 +158,10 @@ func TestWhatIsWrongInAJobYAMLIsRefusedWithItsLine(t *testing.T) {
 		{"code and a script", base + "code: cavity\n", hpcsera.InvalidField, "job.yaml:4 code", "beside it"},
 		{"no site in a list", base + "site: []\n", hpcsera.InvalidField, "job.yaml:4 site", "at least one"},
 		{"a site twice", base + "site: [gwdg, gwdg]\n", hpcsera.InvalidField, "job.yaml:4 site", "twice"},
-		{"code in an overlay", base + "sites:\n  hlrs:\n    environment: {A: b}\n", hpcsera.NotSupportedYet, "job.yaml:6 sites.hlrs.environment", "code part"},
-		{"modules in an overlay", base + "sites:\n  hlrs:\n    modules: [mpt]\n", hpcsera.NotSupportedYet, "job.yaml:6 sites.hlrs.modules", "not supported"},
+		{"another program for a script", base + "sites:\n  hlrs:\n    executable: /bin/true\n", hpcsera.InvalidField, "job.yaml:5 sites.hlrs", "$HPCSERA_SITE"},
+		{"a bad module in an overlay", base + "sites:\n  hlrs:\n    modules: [mpt, --force]\n", hpcsera.InvalidField, "job.yaml:6 sites.hlrs.modules[1]", "module avail"},
+		{"files in an overlay", base + "sites:\n  hlrs:\n    files: [x]\n", hpcsera.UnknownField, "job.yaml:6 sites.hlrs.files", "files"},
+		{"code's own part beside code", "code: cavity\nsites:\n  hlrs:\n    modules: [mpt]\n", hpcsera.InvalidField, "job.yaml:1 code", "beside it"},
 		{"a misspelt key in an overlay", base + "sites:\n  hlrs: {atributes: {queue_name: x}}\n", hpcsera.UnknownField, "job.yaml:5 sites.hlrs.atributes", "attributes"},
 		{"a bad queue in an overlay", base + "sites:\n  hlrs:\n    attributes: {queue_name: a b}\n", hpcsera.InvalidField, "job.yaml:6 sites.hlrs.attributes.queue_name", "a b"},
 		{"a sweep", base + "sweep: {grid: {x: [1]}}\n", hpcsera.NotSupportedYet, "job.yaml:4 sweep", "sweep"},
@@ -459,7 +462,7 @@ func TestOverlaysAreCheckedWhereTheyStand(t *testing.T) {
 
 func TestAJobMayNameSeveralSites(t *testing.T) {
 	f, err := load(t, "name: a\nscript: 'true'\nparameters: {n: {type: integer}}\nsite: [gwdg, hlrs]\nresources: {node_count: 2}\nvalues: {n: 1}\n"+
-		"sites: {hlrs: {resources: {node_count: 4}, attributes: {queue_name: normal}, values: {n: 2}}}\n", nil)
+		"sites: {gwdg: {modules: [gcc/14]}, hlrs: {resources: {node_count: 4}, attributes: {queue_name: normal}, values: {n: 2}, environment: {A: b}}}\n", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -259,6 +259,7 @@ func (w *world) hostile(t *testing.T) {
 		stored := m
 		stored.Modules, stored.SpackEnvironment = []string{evil}, evil
 		stored.Container = &hpcsera.Container{Image: evil, Mounts: []string{evil}, Credential: evil}
+		stored.Sites = map[string]hpcsera.SiteCode{evil: {Executable: evil, Launcher: evil, Modules: []string{evil}, SpackEnvironment: evil, Container: stored.Container, Environment: map[string]string{evil: evil}}}
 		stored.Files = []hpcsera.File{{Path: evil, Mode: "0644", Size: 1, SHA256: strings.Repeat("0", 64)}}
 		if err := tx.PutCode(store.Code{
 			CodeEntry: hpcsera.CodeEntry{Digest: w.digest(t), Name: m.Name, Project: "cfd", Manifest: stored, Created: w.now}, User: "alice", Client: "gitlab",

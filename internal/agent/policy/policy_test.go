@@ -135,9 +135,11 @@ type job struct {
 }
 
 // newJob is an order that the agent accepts.
-func newJob(t testing.TB, key ssh.Signer) *job {
+func newJob(t testing.TB, key ssh.Signer) *job { return newJobOf(t, key, manifest()) }
+
+func newJobOf(t testing.TB, key ssh.Signer, m hpcsera.Manifest) *job {
 	t.Helper()
-	m, r := manifest(), runPart()
+	r := runPart()
 	s, err := approval.ForManifest(m, r, approval.Options{
 		Deployment: "https://hpc.example.org/", User: "alice", Project: "cfd", Sites: []string{"gwdg"}, Agents: []string{thumb},
 		Clients: []string{"gitlab"}, Submitters: []string{"alice", "bob"}, NotBefore: now.Add(-time.Hour), Runs: 3,

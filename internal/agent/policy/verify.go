@@ -34,7 +34,7 @@ type Context struct {
 // Verdict is what the agent may act on, and nothing else of the order.
 type Verdict struct {
 	Statement   approval.Statement // zero where nobody signed
-	Manifest    hpcsera.Manifest   // read from the bytes that were digested
+	Manifest    hpcsera.Manifest   // read from the bytes that were digested, as it is at this site
 	Digest      string             // of the code
 	Values      hpcsera.Values     // with defaults
 	Runs        int                // how often the approval may be used here, which the caller counts: the lowest of the statement's, the key's and the site's number; 0 where nobody signed
@@ -73,6 +73,7 @@ func (t *Trust) Verify(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
 		return nil, err
 	}
 	v := &known
+	v.Manifest = known.Manifest.At(in.Site) // the rest of it is other sites'
 	if in.Unsigned && len(order.Statement) == 0 {
 		v.Kind = ServersWord
 		err = run(v, order, v.Manifest.SignedLimits(order.Run), in)

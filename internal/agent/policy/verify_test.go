@@ -34,6 +34,26 @@ func TestWhatTheUserSignedRuns(t *testing.T) {
 	}
 }
 
+// What code is at other sites is signed with the rest and is nothing here,
+// whatever site the server names.
+func TestTheVerdictHoldsTheCodeAsItIsHere(t *testing.T) {
+	key := plainKey(t)
+	m := manifest()
+	m.Program = hpcsera.Program{Executable: "/opt/solver"}
+	m.Sites = map[string]hpcsera.SiteCode{"gwdg": {Modules: []string{"gcc/14"}}, "hlrs": {Executable: "/sw/solver"}}
+	s, j := newSite(t, key, nil), newJobOf(t, key, m)
+	got, err := j.verify(t, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Manifest.Executable != "/opt/solver" || len(got.Manifest.Modules) != 1 || got.Manifest.Sites != nil || got.Digest != j.statement.Code {
+		t.Errorf("got %+v", got)
+	}
+	j.order.Site = "hlrs"
+	v, err := j.verify(t, s)
+	wantRefusal(t, v, err, hpcsera.ApprovalInvalid, "site is hlrs")
+}
+
 func TestATakenOverServerCannotChangeAnything(t *testing.T) {
 	set := func(field, value string) func(*job) {
 		return func(j *job) {
@@ -87,6 +107,9 @@ func TestATakenOverServerCannotChangeAnything(t *testing.T) {
 		{"a wider schema", code(func(m *hpcsera.Manifest) { m.Parameters["label"] = json.RawMessage(`{}`) }), invalid, "code is"},
 		{"wider limits in the code", code(func(m *hpcsera.Manifest) { m.Limits.NodeCount = 400 }), invalid, "code is"},
 		{"a custom attribute", code(func(m *hpcsera.Manifest) { m.CustomAttributes = map[string]string{"slurm.constraint": "x"} }), invalid, "code is"},
+		{"another program at this site", code(func(m *hpcsera.Manifest) {
+			m.Sites = map[string]hpcsera.SiteCode{"gwdg": {Environment: map[string]string{"LD_PRELOAD": "/tmp/x"}}}
+		}), invalid, "code is"},
 		{"one more artifact", code(func(m *hpcsera.Manifest) { m.Artifacts = append(m.Artifacts, hpcsera.ArtifactPattern{Path: "*"}) }), invalid, "code is"},
 		{"another script under the same digest", raw(`icoFoam`, `rm -rf`), invalid, "the order says"},
 		{"an unknown member of the code", raw(`"name"`, `"prolog":"x","name"`), invalid, "prolog"},
