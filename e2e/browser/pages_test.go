@@ -107,6 +107,7 @@ func (d *deployment) fill(agent hpcsera.Agent) (digest string) {
 		},
 		Parameters: map[string]json.RawMessage{"viscosity": json.RawMessage(`{"type":"number","minimum":0.001,"maximum":1}`)},
 		Limits:     &hpcsera.Limits{NodeCount: 4, Duration: hpcsera.Duration(2 * time.Hour), QueueNames: []string{"medium", "large"}},
+		Sites:      map[string]hpcsera.SiteCode{"hlrn": {Modules: []string{"gcc/13", "mpt"}, Environment: map[string]string{"MPI_DSM_DISTRIBUTE": "1"}}},
 	}
 	digest, err := m.Digest()
 	if err != nil {
