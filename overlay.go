@@ -41,16 +41,6 @@ func (m Manifest) At(site string) Manifest {
 	return m
 }
 
-// Everywhere returns the code part as it is at each site that it names and, of
-// the name "", elsewhere.
-func (m Manifest) Everywhere() map[string]Manifest {
-	all := map[string]Manifest{"": m.At("")}
-	for name := range m.Sites {
-		all[name] = m.At(name)
-	}
-	return all
-}
-
 func (m Manifest) validateSites() error {
 	if len(m.Sites) > 64 {
 		return Errorf(InvalidField, "the code differs at %d sites; it can at 64.", len(m.Sites)).At("sites")
