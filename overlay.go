@@ -1,6 +1,7 @@
 package hpcsera
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -49,15 +50,33 @@ func (m Manifest) validateSites() error {
 		if !ValidName(name) {
 			return Errorf(InvalidField, "%q is not a site's name.", name).At("sites." + name)
 		}
-		if c := m.Sites[name]; m.Executable == "" && (c.Executable != "" || c.Launcher != "") {
-			return Errorf(InvalidField, "only code whose program is an executable can have another one, or another launcher, at a site.").At("sites." + name).
-				Hint("In a script, tell sites apart by $HPCSERA_SITE.")
-		}
-		if err := m.At(name).Validate(); err != nil {
+		if err := m.validateSite(m.Sites[name]); err != nil {
 			return blame(name, m.Sites[name], err)
 		}
 	}
 	return nil
+}
+
+// validateSite checks what differs at a site, and nothing of the rest again.
+func (m Manifest) validateSite(c SiteCode) error {
+	if c.Executable != "" || c.Launcher != "" {
+		if m.Executable == "" {
+			return Errorf(InvalidField, "only code whose program is an executable can have another one, or another launcher, at a site.").
+				At(map[bool]string{true: "executable", false: "launcher"}[c.Executable != ""]).Hint("In a script, tell sites apart by $HPCSERA_SITE.")
+		}
+		here := Program{Executable: cmp.Or(c.Executable, m.Executable), Launcher: c.Launcher}
+		if err := m.validateProgram(here, "", nil); err != nil {
+			return err
+		}
+	}
+	here := Manifest{Modules: c.Modules, SpackEnvironment: c.SpackEnvironment, Environment: c.Environment, Parameters: m.Parameters}
+	if err := here.validateEnvironment(); err != nil {
+		return err
+	}
+	if err := here.validateSoftware(); err != nil {
+		return err
+	}
+	return c.Container.validate()
 }
 
 // Overlay is what a job's run part has at one site in place of what it has
@@ -195,7 +214,7 @@ func (s JobSpec) validateOverlays() error {
 			return Errorf(InvalidField, "%q is not a site's name.", name).At(at)
 		}
 		if o := s.Overlays[name]; o.SiteCode.given() {
-			return Errorf(InvalidField, "this holds fields of the code part, and the code was signed before.").At(at)
+			return Errorf(InvalidField, "fields of the code part stand beside those of the run part.").At(at)
 		}
 		err := s.Overlays[name].run().Validate()
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -150,15 +151,15 @@ func TestWhatDiffersAtASiteHasTheSameRules(t *testing.T) {
 		"sites.hlrs.environment.C": func(m *hpcsera.Manifest) {
 			m.Sites["hlrs"] = hpcsera.SiteCode{Environment: map[string]string{"C": "\x00"}}
 		},
-		"sites.HLRS": func(m *hpcsera.Manifest) { m.Sites["HLRS"] = hpcsera.SiteCode{Launcher: "none"} },
-		"sites.hlrs": func(m *hpcsera.Manifest) { m.Program = hpcsera.Program{Script: "true"} },
+		"sites.HLRS":             func(m *hpcsera.Manifest) { m.Sites["HLRS"] = hpcsera.SiteCode{Launcher: "none"} },
+		"sites.hlrs.executable ": func(m *hpcsera.Manifest) { m.Program = hpcsera.Program{Script: "true"} },
 		"sites.gwdg.spack_environment": func(m *hpcsera.Manifest) {
 			m.Sites["gwdg"] = hpcsera.SiteCode{Modules: []string{"a"}, SpackEnvironment: "b"}
 		},
 	} {
 		m := solver()
 		change(&m)
-		expectField(t, field, m.Validate(), hpcsera.InvalidField, field)
+		expectField(t, field, m.Validate(), hpcsera.InvalidField, strings.TrimSpace(field))
 	}
 	m := solver()
 	for i := range 65 {

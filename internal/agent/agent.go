@@ -97,7 +97,7 @@ func New(d Deps) (*Agent, error) {
 	if err := ownDir(d.Config.StateDir); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(d.Config.WorkRoot, 0o700); err != nil {
+	if err := spool.Mark(d.Config.WorkRoot); err != nil {
 		return nil, fmt.Errorf("work_root: %w", err)
 	}
 	s, err := spool.Open(d.Config.SpoolDir)

@@ -241,10 +241,8 @@ func (j *batchJob) program(m spool.Member, r *run) (exit hpcsera.Exit, how strin
 		p = program{run: w.within(c.tuned().run), onTerm: []string{"", "", "exit 0", "exit 3"}[w.roll(4)]}
 		p.exit = []hpcsera.Exit{{}, {}, {}, {Code: 3}, {Signal: 11}}[w.roll(5)]
 	}
-	if m.Step == 0 {
-		if err := os.MkdirAll(filepath.Join(w.real, "work", m.Job), 0o700); err != nil {
-			w.broken("%v", err)
-		}
+	if err := spool.Folder(filepath.Join(w.real, "work", m.Job)); err != nil {
+		w.broken("%v", err)
 	}
 	j.print(m, r, fmt.Sprintf("step %d start %d begins\n", r.step, r.n))
 	requeued := j.requeue && w.chance(c.tuned().requeue)

@@ -37,15 +37,16 @@ type ward struct {
 	rules    string   // the site's policy
 	status   string   // what the agent said of itself
 
-	dead     error // of the batch system
-	wait     time.Duration
-	unshared bool   // what the job writes never comes back
-	silent   bool   // its doorbell does not ring
-	failure  string // why the job could do nothing
-	submit   error
-	queued   bool // forever
-	acts     []scheduler.Action
-	ran      atomic.Bool
+	dead      error // of the batch system
+	wait      time.Duration
+	unshared  bool   // what the job writes never comes back
+	silent    bool   // its doorbell does not ring
+	failure   string // why the job could do nothing
+	elsewhere bool   // it made its folder on another file system
+	submit    error
+	queued    bool // forever
+	acts      []scheduler.Action
+	ran       atomic.Bool
 }
 
 func (w *ward) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -97,6 +98,9 @@ func (w *ward) Submit(_ context.Context, sub scheduler.Submission) ([]scheduler.
 		if w.silent {
 			_ = os.RemoveAll(filepath.Join(dir, "inbox")) // so that it cannot ring
 		}
+		if task, err := s.Task(sub.Tag, read.Members[0]); err != nil || !w.elsewhere && spool.Folder(task.Directory) != nil {
+			return
+		}
 		_ = s.Finish(job, 0, 1, spool.End{Host: "n1", Ended: time.Now(), Failure: w.failure})
 		if w.silent {
 			_ = os.Mkdir(filepath.Join(dir, "inbox"), 0o700)
@@ -144,6 +148,7 @@ func TestTheDoctorFindsWhatIsWrong(t *testing.T) {
 		{"the scheduler takes no job", &ward{submit: &scheduler.Refused{Message: "Invalid account"}}, "spool shared", "Invalid account"},
 		{"the spool is not shared", &ward{unshared: true}, "spool shared", "left no record"},
 		{"the work root is not shared", &ward{failure: "chdir /work: no such file or directory"}, "spool shared", "work_root must be"},
+		{"the work root is another one there", &ward{elsewhere: true}, "spool shared", "work_root must be"},
 		{"the doorbell is not heard", &ward{silent: true}, "spool shared", "doorbell was not heard"},
 		{"the queue is long", &ward{queued: true}, "spool shared", "still PENDING (Priority)"},
 	} {

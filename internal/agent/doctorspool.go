@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -65,7 +66,7 @@ func (d *Doctor) spoolShared(ctx context.Context) Finding {
 	defer os.RemoveAll(dir)
 	v := visit{doctor: d, job: hpcsera.NewID("j"), tag: hpcsera.NewID("s")}
 	if v.spool, err = spool.Open(dir); err == nil {
-		err = os.MkdirAll(d.Config.WorkRoot, 0o700)
+		err = spool.Mark(d.Config.WorkRoot)
 	}
 	if err != nil {
 		return bad("spool shared", "Check quota and rights of spool_dir and work_root.", err)
@@ -84,14 +85,17 @@ type visit struct {
 	ref      scheduler.Ref
 }
 
+// folder is the job's, which its wrapper makes.
+func (v *visit) folder() string { return filepath.Join(v.doctor.Config.WorkRoot, v.job) }
+
 func (v *visit) submit(ctx context.Context, binary string) error {
-	c, env := v.doctor.Config, v.doctor.Batch.Environment()
+	env := v.doctor.Batch.Environment()
 	script, output, err := v.spool.PutSubmission(spool.Submission{Tag: v.tag, Members: []spool.Member{{Job: v.job, N: 1, Attempt: 1}},
-		IDVariables: env.ID, ClusterVariable: env.Cluster}, []spool.Task{{Job: v.job, Directory: c.WorkRoot, Argv: []string{"/bin/true"}}}, binary)
+		IDVariables: env.ID, ClusterVariable: env.Cluster}, []spool.Task{{Job: v.job, Directory: v.folder(), Argv: []string{"/bin/true"}}}, binary)
 	if err != nil {
 		return err
 	}
-	sub := scheduler.Submission{Tag: v.tag, Script: script, Output: output, Directory: c.WorkRoot, Comment: "hpcsera-agent doctor"}
+	sub := scheduler.Submission{Tag: v.tag, Script: script, Output: output, Directory: filepath.Dir(script), Comment: "hpcsera-agent doctor"}
 	if v.doctor.Job != nil {
 		v.doctor.Job(&sub)
 	}
@@ -142,8 +146,13 @@ func (v *visit) unseen() Finding {
 // how the agent learns of it.
 func (v *visit) bell(ctx context.Context, start *spool.Start, ran time.Duration) Finding {
 	found := fmt.Sprintf("job %s ran on %s within %v", v.ref.ID, start.Host, ran.Round(100*time.Millisecond))
+	defer os.Remove(v.folder())
+	_, err := os.Stat(v.folder())
 	if start.End.Failure != "" {
-		return bad("spool shared", "work_root must be on a file system that the compute nodes see under the same path.", fmt.Errorf("%s, but could do nothing: %s", found, start.End.Failure))
+		err = fmt.Errorf("it could do nothing: %s", start.End.Failure)
+	}
+	if err != nil {
+		return bad("spool shared", "work_root must be on a file system that the compute nodes see under the same path.", fmt.Errorf("%s, but %w", found, err))
 	}
 	for began := time.Now(); time.Since(began) < doctorBell && ctx.Err() == nil; sleep(ctx, 10*time.Millisecond) {
 		rings, err := v.spool.Rings("doctor")

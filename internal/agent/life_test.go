@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -224,5 +227,26 @@ func TestAnAgentThatStopsBeginsNothing(t *testing.T) {
 		if begun := e.leftover[at].done; begun != 0 {
 			t.Errorf("%d searches were begun while it stopped", begun)
 		}
+	})
+}
+
+// A disk that cannot be written is this host's trouble: jobs wait for it instead
+// of failing on the nodes one after the other.
+func TestJobsWaitForAPlaceForTheirFolders(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		w.start()
+		work := filepath.Join(w.real, "work")
+		if err := errors.Join(os.RemoveAll(work), os.WriteFile(work, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		job := w.server.submit(w.sign(1, hpcsera.BatchStep), false)
+		time.Sleep(10 * time.Minute)
+		if w.server.state(job).Final() || len(w.ran(job)) > 0 {
+			t.Fatalf("it is %s and ran %d times", w.server.state(job), len(w.ran(job)))
+		}
+		if err := os.Remove(work); err != nil {
+			t.Fatal(err)
+		}
+		w.ends(job, hpcsera.Succeeded, "")
 	})
 }

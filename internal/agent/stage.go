@@ -155,7 +155,7 @@ func local(err error) error { return fmt.Errorf("%w: %w", errLocal, err) }
 
 // layOut fills the job's directory, unless earlier steps have done so. One that
 // begins empty is made by the wrapper, so that a thousand jobs that wait cost the
-// file system of a login node nothing.
+// site's file system nothing.
 func (a *Agent) layOut(ctx context.Context, j *job, v *policy.Verdict) error {
 	if j.step > 0 || len(v.Manifest.Files) == 0 {
 		return nil

@@ -73,6 +73,9 @@ func (a *Agent) handOver(ctx context.Context, members []*job, tag string) ([]sch
 		return nil, errs
 	}
 	sub, err := a.submission(members, tag)
+	if err == nil {
+		err = spool.Mark(a.config.WorkRoot) // a full disk is no reason to let jobs fail on the nodes
+	}
 	if err != nil {
 		return nil, all(&notTried{err})
 	}

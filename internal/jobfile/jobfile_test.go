@@ -158,7 +158,7 @@ func TestWhatIsWrongInAJobYAMLIsRefusedWithItsLine(t *testing.T) {
 		{"code and a script", base + "code: cavity\n", hpcsera.InvalidField, "job.yaml:4 code", "beside it"},
 		{"no site in a list", base + "site: []\n", hpcsera.InvalidField, "job.yaml:4 site", "at least one"},
 		{"a site twice", base + "site: [gwdg, gwdg]\n", hpcsera.InvalidField, "job.yaml:4 site", "twice"},
-		{"another program for a script", base + "sites:\n  hlrs:\n    executable: /bin/true\n", hpcsera.InvalidField, "job.yaml:5 sites.hlrs", "$HPCSERA_SITE"},
+		{"another program for a script", base + "sites:\n  hlrs:\n    executable: /bin/true\n", hpcsera.InvalidField, "job.yaml:6 sites.hlrs.executable", "$HPCSERA_SITE"},
 		{"a bad module in an overlay", base + "sites:\n  hlrs:\n    modules: [mpt, --force]\n", hpcsera.InvalidField, "job.yaml:6 sites.hlrs.modules[1]", "module avail"},
 		{"files in an overlay", base + "sites:\n  hlrs:\n    files: [x]\n", hpcsera.UnknownField, "job.yaml:6 sites.hlrs.files", "files"},
 		{"code's own part beside code", "code: cavity\nsites:\n  hlrs:\n    modules: [mpt]\n", hpcsera.InvalidField, "job.yaml:1 code", "beside it"},

@@ -229,3 +229,32 @@ func TestKilledBetweenEndAndEndRecordDoesNotRunAgain(t *testing.T) {
 		t.Errorf("the program ran %d times, want once", got)
 	}
 }
+
+// A wrapper that stood still while its job was cancelled, ended and removed from
+// the site finds its start free, and runs nothing all the same.
+func TestAStartOfAJobThatWasRemovedRunsNothing(t *testing.T) {
+	s := newSite(t)
+	s.task(count)
+	tag, _ := s.submission(1)
+	w := &wrapper{env: []string{"SLURM_JOB_ID=7"}, spool: s.Spool}
+	var err error
+	if w.sub, err = s.Submission(tag); err != nil {
+		t.Fatal(err)
+	}
+	w.member = w.sub.Members[0]
+	if w.task, err = s.Task(tag, w.member); err != nil {
+		t.Fatal(err)
+	}
+	if _, won, err := s.Take(s.job, 0, 1, spool.Claim{Owner: spool.OwnerAgent}); !won || err != nil {
+		t.Fatal(won, err)
+	}
+	if err := s.Remove(s.job, []string{tag}); err != nil {
+		t.Fatal(err)
+	}
+	for _, requeue := range []bool{false, true} {
+		w.task.Requeue = requeue
+		if n, won, err := w.claim(); won || err != nil {
+			t.Errorf("with requeue %v it won start %d (%v)", requeue, n, err)
+		}
+	}
+}

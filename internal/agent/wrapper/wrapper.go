@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/signal"
@@ -148,8 +149,12 @@ func (w *wrapper) claim() (n int, won bool, err error) {
 	}
 	for n = w.member.N; ; n++ {
 		owner, won, err := w.spool.Take(w.member.Job, w.member.Step, n, mine)
-		if err != nil || won {
+		if err == nil && won {
+			won, err = w.stands()
 			return n, won, err
+		}
+		if err != nil {
+			return n, false, err
 		}
 		same := owner.Owner == spool.OwnerWrapper && owner.Tag == mine.Tag && owner.NativeID == mine.NativeID && owner.Cluster == mine.Cluster
 		if !same || !w.task.Requeue {
@@ -165,15 +170,24 @@ func (w *wrapper) claim() (n int, won bool, err error) {
 	}
 }
 
+// stands says whether the submission is still there. It goes before its jobs'
+// claims do, so a start that was free because all of a job was removed while this
+// process stood still is nobody's.
+func (w *wrapper) stands() (bool, error) {
+	_, err := w.spool.Submission(w.sub.Tag)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // program runs the step and returns its end, whatever happens. What stands
 // around the user's program is the site's: its hooks, and the shell that loads
 // its software.
 func (w *wrapper) program(n int, signals <-chan os.Signal) spool.End {
 	end := spool.End{Started: time.Now().UTC(), Host: w.host}
-	if w.member.Step == 0 { // a later step needs what the earlier ones left
-		if err := os.MkdirAll(w.task.Directory, 0o700); err != nil {
-			return failed(end, err)
-		}
+	if err := spool.Folder(w.task.Directory); err != nil {
+		return failed(end, err)
 	}
 	if err := w.spool.PutFiles(w.task); err != nil {
 		return failed(end, err)

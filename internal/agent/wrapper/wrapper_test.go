@@ -483,3 +483,38 @@ func TestAnEndThatCanBeRecordedLaterIsRecorded(t *testing.T) {
 		t.Errorf("got %+v, want exit 5", end)
 	}
 }
+
+// A job's folder is made where the agent keeps them, and nowhere else: on a node
+// where that is not mounted a job would run to an end that nobody sees.
+func TestAJobsFolderIsMadeInItsPlaceOnly(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(work string) error
+		status  int
+	}{
+		"the agent's place":      {spool.Mark, 0},
+		"the folder is there":    {func(work string) error { return os.MkdirAll(filepath.Join(work, "job"), 0o700) }, 0},
+		"nothing is mounted":     {func(string) error { return nil }, 126},
+		"another one is mounted": {func(work string) error { return os.Mkdir(work, 0o700) }, 126},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			work := s.path("work")
+			if err := c.prepare(work); err != nil {
+				t.Fatal(err)
+			}
+			before, _ := filepath.Glob(filepath.Join(work, "*"))
+			s.task("pwd; echo ran >> ../../marks", func(task *spool.Task) { task.Directory = filepath.Join(work, "job") })
+			_, script := s.submission(1)
+			if got := s.run(script, "4711"); got != c.status {
+				t.Errorf("got status %d (%+v), want %d", got, s.end(), c.status)
+			}
+			if c.status == 0 && s.marks() == 1 {
+				return
+			}
+			after, _ := filepath.Glob(filepath.Join(work, "*"))
+			if end := s.end(); s.marks() != 0 || !strings.Contains(end.Failure, "work_root is not on this node") || len(before) != len(after) {
+				t.Errorf("it ran %d times, said %q, and left %v", s.marks(), end.Failure, after)
+			}
+		})
+	}
+}
