@@ -49,7 +49,7 @@ func (f Facts) Takes(site string, r RunPart, m Manifest) error {
 			return refusal.Hint("%s", first.better(q))
 		}
 	}
-	return refusal.Hint("No queue there takes more than you asked for; ask for less, or name another site.")
+	return refusal.Hint("No queue there takes all of it; ask for less, or name another site.")
 }
 
 // runs says whether the agent has what a code part cannot do without; nil tells

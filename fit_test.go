@@ -27,7 +27,7 @@ func TestWhatASiteCannotHonourIsRefusedWithTheNearestThingThatWorks(t *testing.T
 		edit             run
 	}{
 		{"too many nodes", "resources.node_count", "400 exceeds 128 of queue medium at gwdg. Queue large takes 512.", func(r *hpcsera.RunPart) { r.Resources.NodeCount = 400 }},
-		{"more nodes than there are", "resources.node_count", "601 exceeds 128 of queue medium at gwdg. No queue there takes more than you asked for; ask for less, or name another site.",
+		{"more nodes than there are", "resources.node_count", "601 exceeds 128 of queue medium at gwdg. No queue there takes all of it; ask for less, or name another site.",
 			func(r *hpcsera.RunPart) { r.Resources.NodeCount = 601 }},
 		{"more nodes than the queue has", "resources.node_count", "3 exceeds 2 of queue fat at gwdg. Queue medium takes 128.",
 			func(r *hpcsera.RunPart) { r.Resources.NodeCount, r.Attributes.QueueName = 3, "fat" }},

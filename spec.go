@@ -215,6 +215,9 @@ func (l Limits) Within(r RunPart, steps []Step) error {
 		for _, a := range c.allowed {
 			found = found || a == c.word
 		}
+		if !found && len(c.allowed) == 0 {
+			return beyond(c.field, "%q was not signed: none was.", c.word)
+		}
 		if !found {
 			return beyond(c.field, "%q is not among the signed ones: %s.", c.word, strings.Join(c.allowed, ", "))
 		}
@@ -227,7 +230,7 @@ func (l Limits) Within(r RunPart, steps []Step) error {
 
 // beyond is the error for what was not signed.
 func beyond(field, format string, args ...any) error {
-	return Errorf(LimitExceeded, format, args...).At(field).Hint("Ask for less, or have the limits widened where they were set: in the approval, or with the key that may sign it.")
+	return Errorf(LimitExceeded, format, args...).At(field).Hint("Ask for less, or have it approved again: what the job asks for then is signed, or what limits in the job file allow. A key may have limits of its own.")
 }
 
 // SignedLimits returns the limits that a statement carries when m is signed

@@ -13,7 +13,7 @@ import (
 // examined runs the doctor with the suite and returns its report.
 func (l *login) examined(t *testing.T, options ...string) (trial.Report, error) {
 	t.Helper()
-	out, failure := l.try(t, append([]string{"doctor", "--jobs", "-o", "json"}, options...)...)
+	out, failure := l.try(t, append([]string{"doctor", "--jobs", "--yes", "-o", "json"}, options...)...)
 	var r trial.Report
 	line, _, _ := strings.Cut(out[max(0, strings.Index(out, "{")):], "\n")
 	if err := json.Unmarshal([]byte(line), &r); err != nil {

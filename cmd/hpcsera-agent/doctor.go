@@ -174,12 +174,16 @@ func (e *examination) try(ctx context.Context) (bool, error) {
 		return false, hpcsera.Errorf(hpcsera.InvalidField, "no case of the suite has %q in its name.", e.only).At("--case")
 	}
 	say := fmt.Sprintf("The suite has %d cases for %s and submits at most %d jobs, of one core and at most %v each.", cases, e.batch.System(), r.Jobs(), hpcsera.Duration(trial.Limit))
-	if f, ok := e.stdin.(*os.File); ok && isTerminal(f) && !e.yes {
+	f, ok := e.stdin.(*os.File)
+	switch {
+	case !e.yes && !(ok && isTerminal(f)):
+		return false, fmt.Errorf("%s Nobody is there to be asked: add --yes", say)
+	case !e.yes:
 		fmt.Fprintf(e.stderr, "%s\nGo on? [y/N] ", say)
 		if answer, _ := bufio.NewReader(f).ReadString('\n'); !strings.EqualFold(strings.TrimSpace(answer), "y") {
 			return false, errors.New("no job was submitted")
 		}
-	} else if e.output != "json" {
+	case e.output != "json":
 		fmt.Fprintf(e.stdout, "\n%s\n", say)
 	}
 	return r.Run(ctx)

@@ -414,10 +414,12 @@ func TestATakenOverServerCannotHideAWithdrawal(t *testing.T) {
 		}
 		return jws
 	}
-	pinned := func(t *testing.T, test func(*testing.T, *world, code, func(string))) {
+	pin := func(w *world) {
+		w.file("real/state/trust.yaml", string(w.read("real/state/trust.yaml"))+"auth_app:\n  issuer: "+issuer+"\n  key: "+approval.AuthKey(public).String()+"\n")
+	}
+	listed := func(t *testing.T, test func(*testing.T, *world, code, func(string))) {
 		t.Helper()
 		inWorld(t, 3, func(t *testing.T, w *world) {
-			w.file("real/state/trust.yaml", string(w.read("real/state/trust.yaml"))+"auth_app:\n  issuer: "+issuer+"\n  key: "+approval.AuthKey(public).String()+"\n")
 			send := func(jws string) {
 				w.server.mu.Lock()
 				defer w.server.mu.Unlock()
@@ -427,6 +429,22 @@ func TestATakenOverServerCannotHideAWithdrawal(t *testing.T) {
 			test(t, w, w.sign(10, hpcsera.BatchStep), send)
 		})
 	}
+	pinned := func(t *testing.T, test func(*testing.T, *world, code, func(string))) {
+		t.Helper()
+		listed(t, func(t *testing.T, w *world, c code, send func(string)) {
+			pin(w)
+			test(t, w, c, send)
+		})
+	}
+	t.Run("and an honest one need not send again what came before the pin", func(t *testing.T) {
+		listed(t, func(t *testing.T, w *world, c code, send func(string)) {
+			send(list(t, 1))
+			w.start()
+			time.Sleep(2 * time.Minute)
+			pin(w)
+			w.ends(w.submits(c), hpcsera.Succeeded, "")
+		})
+	})
 	t.Run("by sending no list", func(t *testing.T) {
 		pinned(t, func(t *testing.T, w *world, c code, send func(string)) {
 			job := w.submits(c)

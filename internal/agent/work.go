@@ -177,6 +177,7 @@ func (a *Agent) suspect(known int64, answer hpcsera.WorkAnswer) error {
 		a.lastList = answer.StatusList // told once
 	}
 	switch {
+	case errors.Is(err, policy.ErrUnpinned):
 	case policy.Reason(err) != "":
 		a.witness.alarm("status list refused", "error", err)
 	case err != nil:

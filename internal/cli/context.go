@@ -185,11 +185,10 @@ func (a *app) tryToken(ctx context.Context, p profile, token client.Secret) (pro
 // warnOfSite says so when the server does not know the site that a context is
 // to have. It may come, so that is no refusal.
 func (a *app) warnOfSite(ctx context.Context, s *session) {
-	if s.profile.Site == "" {
-		return
-	}
-	if _, err := s.Site(ctx, s.profile.Site); hpcsera.CodeOf(err) == hpcsera.NotFound {
-		a.screen.say("warning: the server knows no site %s. hpcsera site list shows those there are.", clean(s.profile.Site))
+	for _, name := range hpcsera.Sites(s.profile.Site).Names() {
+		if _, err := s.Site(ctx, name); hpcsera.CodeOf(err) == hpcsera.NotFound {
+			a.screen.say("warning: the server knows no site %s. hpcsera site list shows those there are.", clean(name))
+		}
 	}
 }
 

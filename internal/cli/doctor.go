@@ -189,8 +189,10 @@ func unknownSite(name, from string) *hpcsera.Error {
 // examineSites looks for the site that is set, for the user's own agents, and
 // whether those pinned here are among them.
 func (a *app) examineSites(e *examination, s *session, sites []hpcsera.Site, now time.Time) {
-	if set := s.profile.Site; set != "" && !slices.ContainsFunc(sites, func(site hpcsera.Site) bool { return site.Name == set }) {
-		e.fail("site "+set, unknownSite(set, a.siteFrom(s.name)))
+	for _, set := range hpcsera.Sites(s.profile.Site).Names() {
+		if !slices.ContainsFunc(sites, func(site hpcsera.Site) bool { return site.Name == set }) {
+			e.fail("site "+set, unknownSite(set, a.siteFrom(s.name)))
+		}
 	}
 	var known []string
 	for _, site := range sites {

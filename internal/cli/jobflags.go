@@ -103,6 +103,22 @@ func (r *runFlags) applyTo(res *hpcsera.Resources, a *hpcsera.Attributes) error 
 	return nil
 }
 
+// asked returns the flags that say what is asked for of a site, as they can be
+// written again: what is approved depends on them.
+func (r *runFlags) asked() string {
+	text := ""
+	r.flags.Visit(func(f *pflag.Flag) {
+		switch {
+		case flagOf[f.Name] == "":
+		case f.Value.Type() == "bool":
+			text += " --" + f.Name
+		default:
+			text += " --" + f.Name + " " + f.Value.String()
+		}
+	})
+	return clean(text)
+}
+
 // flagOf is each flag's field of a job.
 var flagOf = map[string]string{
 	"site": "site", "queue": "attributes.queue_name", "account": "attributes.account", "reservation": "attributes.reservation_id",

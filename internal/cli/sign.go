@@ -169,12 +169,20 @@ func writeStatement(w io.Writer, st approval.Statement, local *localJob) {
 		"  custom", pairsText(local.Spec.CustomAttributes),
 		"  limits", limitsText(st.Limits),
 		"  sites", clean(strings.Join(st.Sites, ", ")),
-		"  agents", clean(strings.Join(st.Agents, "\n")),
+		"  agents", strings.Join(cleaned(st.Agents), "\n"),
 		"  for", fmt.Sprintf("user %s, project %s, at %s", clean(st.User), clean(st.Project), clean(st.Deployment)),
 		"  triggered by", fmt.Sprintf("users %s; clients %s", anyone(st.Submitters), anyone(st.Clients)),
 		"  replaces", st.Replaces,
 		"  until", fmt.Sprintf("%s, at most %s on each agent", short(&st.NotAfter), plural(st.Runs, "run")),
 	)
+}
+
+func cleaned(list []string) []string {
+	var all []string
+	for _, s := range list {
+		all = append(all, clean(s))
+	}
+	return all
 }
 
 func anyone(list []string) string {

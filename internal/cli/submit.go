@@ -280,9 +280,10 @@ func (a *app) consent(ctx context.Context, s *session, local *localJob, job hpcs
 		a.screen.say("%s waits for the approval of its code %s.", job.ID, clean(job.Code.Digest))
 		return job, nil
 	}
-	approve := "Approve it: hpcsera approve " + local.Path
+	command := "hpcsera approve " + local.Path + o.run.asked()
+	approve := "Approve it: " + command
 	if s.profile.SignKey != "" {
-		approve = "The context's key signs only what somebody is asked about, and nobody is there to be asked: hpcsera approve " + local.Path + " --yes"
+		approve = "The context's key signs only what somebody is asked about, and nobody is there to be asked: " + command + " --yes"
 	}
 	return job, a.takeBack(ctx, s, job, hpcsera.Errorf(hpcsera.ApprovalRefused, "%s",
 		first(job.Message, "the code "+job.Code.Name+" ("+job.Code.Digest+") is not approved, so it would not run.")).

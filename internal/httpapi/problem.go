@@ -90,7 +90,7 @@ var advice = map[hpcsera.Code]string{
 	hpcsera.MissingBlobs:         "Upload what missing names: PUT /blobs/{digest}.",
 	hpcsera.DigestMismatch:       "Send the bytes again, from byte 0.",
 	hpcsera.InvalidValue:         "Give a value that the code's parameters allow; nothing was submitted.",
-	hpcsera.LimitExceeded:        "Ask for less, or have the limits widened where they were set: in the approval, or with the key that may sign it.",
+	hpcsera.LimitExceeded:        "Ask for less, or have it approved again: what the job asks for then is signed, or what limits in the job file allow. A key may have limits of its own.",
 	hpcsera.ApprovalRefused:      "Sign the code again: hpcsera approve.",
 	hpcsera.IdempotencyKeyReused: "Use a new key for a new request.",
 

@@ -28,15 +28,21 @@ func statusDir(trust, issuer string) string {
 
 const listSuffix = ".jws"
 
+// ErrUnpinned says that the trust file pins no Auth app.
+var ErrUnpinned = errors.New("no Auth app is pinned")
+
 // TakeStatus keeps the list that the server sent, if the trust file at path pins
-// the Auth app that signed it. It returns nil where no Auth app is pinned, since
-// then no list counts. A [Refusal] says that the list is forged, or older than
+// the Auth app that signed it. Where none is pinned no list counts, and the error
+// is [ErrUnpinned]: one may be pinned later. A [Refusal] says that the list is forged, or older than
 // one that was seen, so the server hides withdrawals; other errors are this
 // host's troubles.
 func TakeStatus(path, jws string) error {
 	t, err := Load(path)
-	if err != nil || t.AuthApp == nil {
+	if err != nil {
 		return err
+	}
+	if t.AuthApp == nil {
+		return ErrUnpinned
 	}
 	list, err := t.AuthApp.verify(jws)
 	if err != nil {

@@ -182,8 +182,8 @@ func TestTheHighestNumberOutlivesEverything(t *testing.T) {
 func TestWithoutAPinListsAreNotLookedAt(t *testing.T) {
 	key, app := plainKey(t), newAuthApp(t)
 	s, j := newSite(t, key, nil), newJob(t, key)
-	if err := policy.TakeStatus(s.path, app.list(t, 1, func(l *approval.StatusList) { l.Approvals = []string{j.statement.ID} })); err != nil {
-		t.Errorf("got %v, want no error", err)
+	if err := policy.TakeStatus(s.path, app.list(t, 1, func(l *approval.StatusList) { l.Approvals = []string{j.statement.ID} })); !errors.Is(err, policy.ErrUnpinned) {
+		t.Errorf("got %v, want that none is pinned", err)
 	}
 	if _, err := j.verify(t, s); err != nil {
 		t.Errorf("got %v, want no error", err)
