@@ -139,11 +139,19 @@ type explained struct {
 	speaker string // of the message
 }
 
+// unproven is said of a job that was approved, and whose agent cannot know yet
+// that the approval stands.
+var unproven = explanation{"Its code is approved, and your agent at {site} does not start it yet: it cannot tell whether the approval stands. Its message says what is missing.",
+	"Nobody, if it passes with the agent's next contact; else you: hpcsera-agent doctor at {site}."}
+
 // explain says what a job waits for and who can act next. site may be nil.
 func explain(job hpcsera.Job, site *hpcsera.Site, now time.Time) explained {
 	row, ok := explanations[job.Reason]
 	if !ok || job.State == hpcsera.Running || job.State == hpcsera.Finishing {
 		row = stateSentences[job.State]
+	}
+	if job.Reason == hpcsera.WaitingForApproval && job.State == hpcsera.Staging {
+		row = unproven
 	}
 	at := clean(first(job.Site, "any site"))
 	e := explained{Job: job.ID, State: job.State, Reason: job.Reason, Message: job.Message}
@@ -197,7 +205,7 @@ const agentSilence = 3 * time.Minute
 // who must act instead when none does.
 func aboutAgents(job hpcsera.Job, site *hpcsera.Site, now time.Time) (sentences []string, next string) {
 	// Without an agent there is nobody to approve the code for.
-	approval := job.Reason == hpcsera.WaitingForApproval
+	approval := job.Reason == hpcsera.WaitingForApproval && job.State == hpcsera.Pending
 	if site == nil || approval && len(site.Agents) > 0 || job.Reason == hpcsera.WaitingForDependency || job.State == hpcsera.Held {
 		return nil, ""
 	}

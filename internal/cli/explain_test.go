@@ -56,6 +56,8 @@ func TestExplainSaysWhoCanAct(t *testing.T) {
 			[]string{"\nIts message: alice was asked in the Auth app: https://auth.example.org/requests/hpc/rq_1\n", "Who can act next: You: decide it"}},
 		{"approval without an agent", hpcsera.Job{ID: "j_1", Site: "gwdg", State: hpcsera.Pending, Reason: hpcsera.WaitingForApproval}, hpcsera.Site{Name: "gwdg"},
 			[]string{"waits for you to approve", "You have no agent at gwdg", "enrol and start"}},
+		{"approval that the agent cannot be sure of", hpcsera.Job{ID: "j_1", Site: "gwdg", State: hpcsera.Staging, Reason: hpcsera.WaitingForApproval, Agent: "ag_1",
+			Message: "no status list yet"}, agent(at(10*time.Second), false), []string{"is approved", "Its message: no status list yet", "is there", "hpcsera-agent doctor at gwdg"}},
 		{"failed", hpcsera.Job{ID: "j_1", Site: "gwdg", State: hpcsera.Failed, Reason: hpcsera.ExitNonzero, Exit: &hpcsera.Exit{Code: 3}}, hpcsera.Site{},
 			[]string{"exit code 3", "hpcsera logs j_1"}},
 		{"another's words", hpcsera.Job{ID: "j_1", State: hpcsera.Failed, Reason: hpcsera.RejectedByScheduler, Message: "no such\x1b[2J partition"}, hpcsera.Site{},
