@@ -44,7 +44,7 @@ func (e *engine) started(j *job, s *spool.Start) {
 	j.start = s
 	if s.Tag != j.tag {
 		e.log.Warn("another submission of this agent started the job", "job", j.id, "submission", s.Tag)
-		e.leftover[j.place()] = leftover{since: time.Now(), login: j.current().Type == hpcsera.LoginStep}
+		e.leave(j.place(), leftover{since: time.Now(), login: j.current().Type == hpcsera.LoginStep})
 	}
 	if j.native == nil || s.Tag != j.tag {
 		native := &hpcsera.Native{System: e.agent.system(j.current()).System(), Cluster: s.Cluster, ID: s.NativeID}

@@ -24,6 +24,11 @@ type place struct {
 // place returns which member of which submission stands for the job.
 func (j *job) place() place { return place{j.tag, j.member} }
 
+// leave notes a left-over, which is due at once.
+func (m *memory) leave(at place, l leftover) {
+	m.leftover[at], m.searchAt = l, time.Time{}
+}
+
 // leftoverSearches are the ages at which leftovers are looked for and removed.
 var leftoverSearches = []time.Duration{0, 5 * time.Second, time.Minute, 10 * time.Minute, time.Hour}
 
@@ -35,10 +40,11 @@ var removals = slots{first: 2 * time.Second, longest: 30 * time.Second}
 // with one command. Correctness does not rest on it: a leftover that starts
 // finds its claim taken.
 func (e *engine) searchLeftovers(now time.Time) {
-	if len(e.leftover) == 0 || e.removals.delay(now) > 0 {
+	if len(e.leftover) == 0 || now.Before(e.searchAt) || e.removals.delay(now) > 0 {
 		return
 	}
 	due := map[bool][]scheduler.Ref{}
+	e.searchAt = now.Add(leftoverSearches[len(leftoverSearches)-1])
 	for at, l := range e.leftover {
 		begun := l.done
 		for l.done < len(leftoverSearches) && now.Sub(l.since) >= leftoverSearches[l.done] {
@@ -46,10 +52,14 @@ func (e *engine) searchLeftovers(now time.Time) {
 		}
 		if l.done > begun {
 			due[l.login] = append(due[l.login], scheduler.Ref{Tag: at.tag, Member: at.member})
+			e.leftover[at] = l
 		}
-		e.leftover[at] = l
 		if l.done == len(leftoverSearches) {
 			delete(e.leftover, at)
+			continue
+		}
+		if next := l.since.Add(leftoverSearches[l.done]); next.Before(e.searchAt) {
+			e.searchAt = next
 		}
 	}
 	if len(due) > 0 {

@@ -215,7 +215,7 @@ func TestAnAgentThatStopsBeginsNothing(t *testing.T) {
 				}
 			}) == nil && tag != ""
 		})
-		if err := e.call(t.Context(), func() { e.leftover[at] = leftover{since: time.Now().Add(5 * time.Second)} }); err != nil {
+		if err := e.call(t.Context(), func() { e.leave(at, leftover{since: time.Now().Add(5 * time.Second)}) }); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()

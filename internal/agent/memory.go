@@ -17,8 +17,9 @@ type memory struct {
 	gone     map[string]ended // those whose directories were removed, where remember is set
 	runs     map[string]int   // counted starts per approval
 	leftover map[place]leftover
-	seq      int64 // of the newest fact
-	sent     int64 // every fact up to here was answered
+	searchAt time.Time // no left-over is due before
+	seq      int64     // of the newest fact
+	sent     int64     // every fact up to here was answered
 	unsent   []hpcsera.Report
 	cursor   string
 	epoch    int64
@@ -76,7 +77,7 @@ func (m *memory) fold(entry journal.Entry) {
 			m.runs[entry.Approval]++
 		}
 	case journal.KindBlocked:
-		m.leftover[place{entry.Tag, entry.Member}] = leftover{since: entry.At, login: j != nil && j.current().Type == hpcsera.LoginStep}
+		m.leave(place{entry.Tag, entry.Member}, leftover{since: entry.At, login: j != nil && j.current().Type == hpcsera.LoginStep})
 	case journal.KindSent:
 		m.foldSent(entry.Seq)
 	case journal.KindForgotten:

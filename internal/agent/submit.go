@@ -144,7 +144,7 @@ func (e *engine) handedOver(members []*job, tag string, refs []scheduler.Ref, er
 	for i, j := range members {
 		switch {
 		case j.tag != tag: // another instance's submission started the job
-			e.leftover[place{tag, i}] = leftover{since: time.Now(), login: j.current().Type == hpcsera.LoginStep}
+			e.leave(place{tag, i}, leftover{since: time.Now(), login: j.current().Type == hpcsera.LoginStep})
 		case errs == nil:
 			e.queued(j, tag, refs[i])
 		default:
@@ -164,6 +164,9 @@ func (e *engine) queued(j *job, tag string, ref scheduler.Ref) {
 	e.log.Info("submitted", "job", j.id, "submission", tag, "native", ref.ID)
 	e.agent.witness.start(j.id, ref.ID, j.judged())
 	j.tries, j.trouble, j.waiting = 0, "", ""
+	if j.step == len(j.plan)-1 {
+		j.verdict = nil // a thousand of them are a MiB; a submission that is lost is judged anew
+	}
 	e.agent.asker.soon(2 * time.Second)
 }
 
