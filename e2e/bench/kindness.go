@@ -142,7 +142,8 @@ func like(code string, n int) map[string]any {
 }
 
 // bulkOf sends n jobs as one request and returns when Slurm took the last of
-// them, by the agent's journal: that is written just after sbatch's answer.
+// them, by the agent's journal: the first line of each submission is written just
+// after sbatch's answer.
 func (b *bed) bulkOf(ctx context.Context, code string, n int) (ids []string, took time.Duration, err error) {
 	body, err := json.Marshal(like(code, n))
 	if err != nil {
@@ -168,15 +169,16 @@ func (b *bed) bulkOf(ctx context.Context, code string, n int) (ids []string, too
 		if err != nil {
 			return ids, 0, err
 		}
-		in := map[string]bool{}
+		in, tags := map[string]bool{}, map[string]bool{}
 		var last time.Time
 		for _, e := range entries {
-			if wanted[e.Job] {
-				in[e.Job] = true
-				if e.At.After(last) {
-					last = e.At
-				}
+			if !wanted[e.Job] {
+				continue
 			}
+			if in[e.Job] = true; !tags[e.Tag] && e.At.After(last) {
+				last = e.At
+			}
+			tags[e.Tag] = true
 		}
 		if len(in) == n {
 			return ids, last.Sub(began), nil
