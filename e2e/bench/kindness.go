@@ -175,10 +175,10 @@ func (b *bed) bulkOf(ctx context.Context, code string, n int) (ids []string, too
 			if !wanted[e.Job] {
 				continue
 			}
-			if in[e.Job] = true; !tags[e.Tag] && e.At.After(last) {
+			if !tags[e.Tag] && e.At.After(last) {
 				last = e.At
 			}
-			tags[e.Tag] = true
+			in[e.Job], tags[e.Tag] = true, true
 		}
 		if len(in) == n {
 			return ids, last.Sub(began), nil

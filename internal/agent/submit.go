@@ -72,10 +72,10 @@ func (a *Agent) handOver(ctx context.Context, members []*job, tag string) ([]sch
 	if errs := a.verifyAll(members); errs != nil { // likewise
 		return nil, errs
 	}
-	sub, err := a.submission(members, tag)
-	if err == nil {
-		err = spool.Mark(a.config.WorkRoot) // a full disk is no reason to let jobs fail on the nodes
+	if err := spool.Mark(a.config.WorkRoot); err != nil { // a full disk is no reason to let jobs fail on the nodes
+		return nil, all(&notTried{err})
 	}
+	sub, err := a.submission(members, tag)
 	if err != nil {
 		return nil, all(&notTried{err})
 	}

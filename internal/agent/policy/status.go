@@ -33,9 +33,9 @@ var ErrUnpinned = errors.New("no Auth app is pinned")
 
 // TakeStatus keeps the list that the server sent, if the trust file at path pins
 // the Auth app that signed it. Where none is pinned no list counts, and the error
-// is [ErrUnpinned]: one may be pinned later. A [Refusal] says that the list is forged, or older than
-// one that was seen, so the server hides withdrawals; other errors are this
-// host's troubles.
+// is [ErrUnpinned]: one may be pinned later. A [Refusal] says that the list is
+// forged, or older than one that was seen, so the server hides withdrawals; other
+// errors are this host's troubles.
 func TakeStatus(path, jws string) error {
 	t, err := Load(path)
 	if err != nil {

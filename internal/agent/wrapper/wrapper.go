@@ -149,12 +149,12 @@ func (w *wrapper) claim() (n int, won bool, err error) {
 	}
 	for n = w.member.N; ; n++ {
 		owner, won, err := w.spool.Take(w.member.Job, w.member.Step, n, mine)
-		if err == nil && won {
-			won, err = w.stands()
-			return n, won, err
-		}
 		if err != nil {
 			return n, false, err
+		}
+		if won {
+			won, err = w.stands()
+			return n, won, err
 		}
 		same := owner.Owner == spool.OwnerWrapper && owner.Tag == mine.Tag && owner.NativeID == mine.NativeID && owner.Cluster == mine.Cluster
 		if !same || !w.task.Requeue {
