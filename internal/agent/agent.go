@@ -261,7 +261,7 @@ func (e *engine) busy(now time.Time) bool {
 const onceWaits = 30 * time.Second
 
 // unsettled reports whether an end record is on its way, or the batch system's
-// word about an end.
+// word about an end or a requeue.
 func (e *engine) unsettled() bool {
 	for _, j := range e.jobs {
 		if j.outcome == nil && j.tag != "" && (j.awaitsWord() || !j.endedAt.IsZero()) {

@@ -17,9 +17,10 @@ import (
 
 // program is what a step's user code does.
 type program struct {
-	exit   hpcsera.Exit
-	run    time.Duration
-	onTerm string // "": dies of SIGTERM; "exit 0", "exit 3"
+	exit      hpcsera.Exit
+	run       time.Duration
+	onTerm    string // "": dies of SIGTERM; "exit 0", "exit 3"
+	diesFirst bool   // with its node in its first run, and is queued once more
 }
 
 type batchJob struct {
@@ -171,6 +172,10 @@ func (j *batchJob) run() (scheduler.Phase, string, hpcsera.Reason, *hpcsera.Exit
 		r.ended, r.exit = time.Now(), exit
 		w.mu.Unlock()
 	}
+	if how == "died" {
+		finish()
+		return scheduler.PhaseQueued, "PENDING", hpcsera.WaitingForResources, nil
+	}
 	if how == "killed" || w.chance(f.kill) {
 		finish()
 		w.say("job %s start %d: killed without a record", m.Job, n)
@@ -270,6 +275,9 @@ func (j *batchJob) program(m spool.Member, r *run) (exit hpcsera.Exit, how strin
 		case <-c.ctx.Done():
 			return hpcsera.Exit{Signal: 9}, "killed"
 		}
+	}
+	if p.diesFirst && r.n == 1 {
+		return hpcsera.Exit{Signal: 9}, "died"
 	}
 	if requeued {
 		switch w.roll(3) {

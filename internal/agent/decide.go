@@ -114,7 +114,7 @@ func (j *job) decideSubmitted(now time.Time, p patience) action {
 func (j *job) decideStarted(now time.Time, p patience) action {
 	end, fresh := j.start.End, j.asked.After(j.looked)
 	// Some batch systems answer with what was true some seconds ago: before the start.
-	queuedAgain := j.asked.After(j.looked.Add(p.record)) && j.spec.Run.Requeue && (j.phase() == scheduler.PhaseQueued || j.phase() == scheduler.PhaseHeld)
+	queuedAgain := j.saidToWait() && j.asked.After(j.looked.Add(p.record))
 	ended, gone := !j.endedAt.IsZero(), j.absent >= 3 || j.absent > 0 && !j.spec.Run.Requeue
 	look, wait := j.record(now, p)
 	switch {
@@ -190,10 +190,16 @@ func (j *job) phase() scheduler.Phase {
 	return j.status.Phase
 }
 
+// saidToWait reports whether the batch system says that a job waits although it
+// has started: the site queued it once more, or the answer is of before the start.
+func (j *job) saidToWait() bool {
+	return j.spec.Run.Requeue && j.start != nil && j.start.N != j.requeued && (j.phase() == scheduler.PhaseQueued || j.phase() == scheduler.PhaseHeld)
+}
+
 // awaitsWord reports whether the next answer of the batch system decides how
-// the job ended, so that it is worth asking soon.
+// the job ended, or that it is to run again, so that it is worth asking soon.
 func (j *job) awaitsWord() bool {
-	return j.outcome == nil && j.tag != "" && j.start != nil && j.start.End != nil
+	return j.outcome == nil && j.tag != "" && j.start != nil && (j.start.End != nil || j.saidToWait())
 }
 
 func conclude(s hpcsera.State, r hpcsera.Reason, message string, end *spool.End) action {

@@ -248,8 +248,7 @@ func (e *engine) perform(ctx context.Context, j *job, a action) {
 	case doHold, doRelease:
 		e.begin(j, e.act(ctx, j, a.do))
 	case doRequeued:
-		j.requeued = j.start.N
-		j.endedAt, j.absent = time.Time{}, 0
+		e.write(journal.Entry{Kind: journal.KindRequeued, Job: j.id, Tag: j.tag, N: j.start.N})
 		e.touch(j)
 	case doAdvance:
 		e.close(j, &journal.Entry{Kind: journal.KindStep, Job: j.id, Step: j.step + 1, N: j.start.N})

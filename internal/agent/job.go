@@ -35,10 +35,13 @@ type job struct {
 	tags    []string        // of all submissions
 	attempt int             // of the job when start n is claimed
 	parts   []part          // starts of earlier steps, for the log
-	outcome *journal.Outcome
-	last    hpcsera.Report // the newest fact
-	final   bool           // last is final
-	late    bool           // last was written down by a replaced instance and is to be told again
+	// N of the start after which the batch system queued it again. The attempt that
+	// comes is told, so that start may not be called running any more.
+	requeued int
+	outcome  *journal.Outcome
+	last     hpcsera.Report // the newest fact
+	final    bool           // last is final
+	late     bool           // last was written down by a replaced instance and is to be told again
 
 	abort     context.CancelFunc // ends its preparation; nil before
 	came      time.Time          // with an order to this process; zero when an earlier one took it
@@ -48,7 +51,6 @@ type job struct {
 	verdict   *policy.Verdict
 	verified  time.Time    // when verdict was found
 	start     *spool.Start // newest start of the current step that a wrapper owns
-	requeued  int          // N of the start after which the batch system queued it again
 	looked    time.Time    // when start was last read from the spool
 	status    *scheduler.Status
 	asked     time.Time // when the query behind status, or its absence, began
@@ -112,6 +114,10 @@ func (j *job) fold(e journal.Entry) {
 		}
 		j.tag, j.native, j.n = "", nil, e.N+1
 		j.forgetObservations()
+	case journal.KindRequeued:
+		if e.Tag == j.tag {
+			j.requeued, j.endedAt, j.absent = e.N, time.Time{}, 0
+		}
 	case journal.KindAbsent:
 		if e.Tag == j.tag {
 			j.absent, j.absentAt = e.N, e.At

@@ -178,6 +178,39 @@ func TestARunFromCronEndsAlthoughTheBatchSystemHangs(t *testing.T) {
 	})
 }
 
+// A run from cron lives for seconds. It waits for the word that tells a job which
+// was queued once more from an answer of before its start, or that job could
+// neither be held nor released from cron.
+func TestFromCronAJobIsHeldAndReleasedThatWasQueuedOnceMore(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		job := w.server.submit(w.sign(1, hpcsera.BatchStep), true)
+		w.planned(job, program{run: time.Minute, diesFirst: true})
+		runUntil := func(what string, holds func(served) bool) {
+			t.Helper()
+			for range 60 {
+				if holds(w.server.job(job)) {
+					return
+				}
+				<-w.start(cron).done
+				time.Sleep(time.Minute)
+			}
+			t.Fatalf("never %s: %+v", what, w.server.job(job).last)
+		}
+		<-w.start(cron).done
+		w.until("its program", time.Hour, func() bool { return len(w.ran(job)) > 0 })
+		w.batch.tune(func(f *clusterFaults) { f.queue = 24 * time.Hour })
+		w.until("its end", time.Hour, func() bool { return !w.ran(job)[0].ended.IsZero() })
+		w.server.want(job, hpcsera.DesiredHold)
+		runUntil("held", func(j served) bool { return j.last.State == hpcsera.Held })
+		time.Sleep(24 * time.Hour) // it would be its turn
+		w.server.want(job, hpcsera.DesiredRun)
+		runUntil("over", func(j served) bool { return j.at.State.Final() })
+		if last := w.server.job(job).last; last.State != hpcsera.Succeeded || last.Attempt != 2 {
+			t.Errorf("got %s in attempt %d (%s), want succeeded in attempt 2", last.State, last.Attempt, last.Message)
+		}
+	})
+}
+
 // Whatever keeps a job from being prepared, such as an image of many gigabytes
 // or a registry that never comes to an end, its cancel counts at once.
 func TestAJobIsCancelledWhileItIsPrepared(t *testing.T) {

@@ -167,6 +167,17 @@ func (s *server) requeueable(id string) bool {
 
 func (s *server) isFinal(id string) bool { return s.state(id).Final() }
 
+// toldOver says whether the server told its users that a job had ended, having
+// known that an agent had it. A restored one may have forgotten that, until the
+// agent tells it again and hears that the job is called off.
+func (s *server) toldOver(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.jobs[id]
+	forgotten := j != nil && j.delivered == 0 && s.epoch > 1 && !s.replayed
+	return j != nil && j.at.State.Final() && !j.calledOff && !forgotten
+}
+
 func (s *server) state(id string) hpcsera.State {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -361,7 +361,7 @@ func (w *world) begins(m spool.Member, n int, native string) *run {
 			w.broken("job %s: step %d ran again after it had succeeded", m.Job, m.Step)
 		}
 	}
-	if w.server.isFinal(m.Job) {
+	if w.server.toldOver(m.Job) {
 		w.broken("job %s: its program began after its end had been told", m.Job)
 	}
 	w.runs[m.Job] = append(w.runs[m.Job], r)

@@ -42,6 +42,7 @@ const (
 	KindSubmitted Kind = "submitted" // the batch system took it as Native
 	KindRefused   Kind = "refused"   // the batch system certainly did not take it
 	KindBlocked   Kind = "blocked"   // the agent owns the claim: Tag can never run
+	KindRequeued  Kind = "requeued"  // the batch system queued Tag once more after start N
 	KindAbsent    Kind = "absent"    // N whole answers of the batch system in a row did not know Tag
 	KindStep      Kind = "step"      // Job goes on with Step
 	KindOutcome   Kind = "outcome"   // Job's steps have ended as Outcome says
