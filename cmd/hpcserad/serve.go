@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -62,6 +63,9 @@ func (p *program) serveCommand() *cobra.Command {
 // serve is the wiring of the server, in the order in which things start. They
 // stop in the opposite order: first the requests, last the database.
 func (p *program) serve(ctx context.Context, cfg config, addressFile string) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(200) // a server has more memory than those who wait for it have time
+	}
 	log := cfg.Log.New(p.stderr)
 	log.Info("settings", settings.Attrs(cfg)...)
 	if err := cfg.ready(); err != nil {

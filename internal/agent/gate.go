@@ -5,7 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -154,7 +157,7 @@ func (e *engine) prepare(ctx context.Context) {
 	for like, jobs := range e.unstaged {
 		delete(e.unstaged, like)
 		e.coming[like] += len(jobs)
-		parts := 1 // to judge one takes microseconds
+		parts := partsOf(len(jobs)) // to judge one takes microseconds
 		switch {
 		case jobs[0].contained:
 			parts = len(jobs)
@@ -259,15 +262,33 @@ var errTogether = errors.New("another job of the same submission was refused by 
 // the site's policy. With one that fails the submission is not made: nil means
 // that all may run, else there is an error for each.
 func (a *Agent) verifyAll(members []*job) []error {
-	errs, failed, judge := make([]error, len(members)), false, a.judge()
-	for i, j := range members {
-		errs[i] = &notTried{errTogether}
-		if _, err := judge(*j.spec); err != nil {
-			errs[i], failed = &notTried{err}, true
+	errs := make([]error, len(members))
+	var failed atomic.Bool
+	inParts(len(members), func(from, to int) {
+		judge := a.judge()
+		for i := from; i < to; i++ {
+			errs[i] = &notTried{errTogether}
+			if _, err := judge(*members[i].spec); err != nil {
+				errs[i] = &notTried{err}
+				failed.Store(true)
+			}
 		}
-	}
-	if !failed {
+	})
+	if !failed.Load() {
 		return nil
 	}
 	return errs
+}
+
+// partsOf is in how many parts n jobs are done at the same time.
+func partsOf(n int) int { return min(runtime.GOMAXPROCS(0), 1+n/100) }
+
+// inParts does n things in parts, from one up to another, at the same time.
+func inParts(n int, do func(from, to int)) {
+	var parts sync.WaitGroup
+	size := (n + partsOf(n) - 1) / partsOf(n)
+	for from := 0; from < n; from += size {
+		parts.Go(func() { do(from, min(from+size, n)) })
+	}
+	parts.Wait()
 }

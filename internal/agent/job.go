@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"time"
@@ -72,9 +73,15 @@ type part struct {
 	attempt, step, n int
 }
 
-func newJob(o hpcsera.Order) *job {
+// newJob makes the job of an order. before is the one that was made before it,
+// if any, which may have come with the same code.
+func newJob(o hpcsera.Order, before *job) *job {
 	j := &job{id: o.JobID, order: o, spec: o.Spec, n: 1, attempt: 1}
 	j.order.Spec = nil
+	if before != nil && before.spec.Site == o.Spec.Site && bytes.Equal(before.spec.Manifest, o.Spec.Manifest) {
+		j.plan, j.fetches, j.contained = before.plan, before.fetches, before.contained
+		return j
+	}
 	var m hpcsera.Manifest
 	if json.Unmarshal(o.Spec.Manifest, &m) == nil {
 		m = m.At(o.Spec.Site)

@@ -218,6 +218,9 @@ func (a *Agent) launchLine(s hpcsera.Step, r hpcsera.Resources) string {
 	words := slices.DeleteFunc(strings.Fields(a.config.Launcher), func(word string) bool {
 		return r.CPUCoresPerProcess == 0 && strings.Contains(word, cores)
 	})
-	return strings.NewReplacer("{process_count}", strconv.Itoa(r.Processes()), "{node_count}", strconv.Itoa(r.Nodes()),
-		cores, strconv.Itoa(r.CPUCoresPerProcess)).Replace(strings.Join(words, " "))
+	line := strings.Join(words, " ")
+	for name, n := range map[string]int{"{process_count}": r.Processes(), "{node_count}": r.Nodes(), cores: r.CPUCoresPerProcess} {
+		line = strings.ReplaceAll(line, name, strconv.Itoa(n))
+	}
+	return line
 }

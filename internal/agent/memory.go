@@ -13,6 +13,7 @@ import (
 // memory is what the journal folds into.
 type memory struct {
 	jobs     map[string]*job
+	newest   *job
 	ended    map[string]ended // final and reported; their directories may still stand
 	gone     map[string]ended // those whose directories were removed, where remember is set
 	runs     map[string]int   // counted starts per approval
@@ -98,8 +99,8 @@ func (m *memory) fold(entry journal.Entry) {
 		delete(m.gone, entry.About())
 	}
 	if j == nil && !over && entry.Kind == journal.KindOrder && entry.Order.Spec != nil {
-		j = newJob(*entry.Order)
-		m.jobs[j.id] = j
+		j = newJob(*entry.Order, m.newest)
+		m.jobs[j.id], m.newest = j, j
 	}
 	if j != nil {
 		j.fold(entry)

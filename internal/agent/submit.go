@@ -96,13 +96,16 @@ func (a *Agent) submission(members []*job, tag string) (sub scheduler.Submission
 	system := a.system(s)
 	env := system.Environment()
 	paper := spool.Submission{Tag: tag, IDVariables: env.ID, ClusterVariable: env.Cluster, DirectoryVariables: env.Directory, Pass: env.Pass, Drop: env.Drop}
-	var tasks []spool.Task
-	for _, j := range members {
-		task, err := a.task(j)
-		if err != nil {
-			return sub, err
+	tasks, errs := make([]spool.Task, len(members)), make([]error, len(members))
+	inParts(len(members), func(from, to int) {
+		for i := from; i < to; i++ {
+			tasks[i], errs[i] = a.task(members[i])
 		}
-		tasks = append(tasks, task)
+	})
+	if err := errors.Join(errs...); err != nil {
+		return sub, err
+	}
+	for _, j := range members {
 		paper.Members = append(paper.Members, spool.Member{Job: j.id, Step: j.step, N: j.n, Attempt: j.attempt})
 	}
 	if len(members) > 1 {

@@ -279,7 +279,7 @@ func TestAnOrderIsTheLaterOneOfBothLives(t *testing.T) {
 					return err
 				}
 				j.Desired, j.Revision = c.here, c.hereR
-				return tx.UpdateJob(j)
+				return tx.UpdateJobs(j)
 			})
 			told := l.tells(job.ID, hpcsera.Staging, func(r *hpcsera.Report) { r.Desired, r.Revision = c.there, c.thereR })
 			if got := l.agent.send(told); got[0] != hpcsera.Applied {

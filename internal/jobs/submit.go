@@ -281,9 +281,16 @@ func (s *Service) accept(ctx context.Context, p *auth.Principal, drafts *drafts,
 func (s *Service) insert(tx store.Tx, ledger *store.Ledger, p *auth.Principal, drafts *drafts, ids []string, scope string) ([]*store.Job, error) {
 	rows := make([]*store.Job, len(ids))
 	memo, onFile := maps.Clone(drafts.covered), map[string]bool{}
+	var taken map[string]bool
+	if scope != "" {
+		var err error
+		if taken, err = tx.Taken(ids); err != nil {
+			return nil, err
+		}
+	}
 	for i := range drafts.list {
 		d := &drafts.list[i]
-		if scope != "" {
+		if taken[ids[i]] {
 			if met, err := meets(tx, p, ids[i], d); err != nil {
 				return nil, at(err, i)
 			} else if met != nil {

@@ -265,31 +265,33 @@ func (w *poll) give(tx store.Tx, ledger *store.Ledger, row *store.Agent, room in
 	}
 	memo := covers{}
 	for _, j := range jobs {
-		if err := w.s.deliver(tx, ledger, row, j, memo); err != nil {
+		covered, err := w.s.deliver(tx, ledger, row, j, memo)
+		if err != nil {
 			return nil, err
 		}
-		if j.Agent == row.ID {
+		if covered {
 			given = append(given, j)
 		}
 	}
-	return given, nil
+	return given, ledger.Order(given...)
 }
 
-// deliver gives one job to an agent, or lets it wait for an approval when the
-// one it had does not hold any more or is not for this agent's key.
-func (s *Service) deliver(tx store.Tx, ledger *store.Ledger, agent *store.Agent, j *store.Job, memo covers) error {
+// deliver makes one job an agent's, which is still to be stored, or lets it wait
+// for an approval when the one it had does not hold any more or is not for this
+// agent's key.
+func (s *Service) deliver(tx store.Tx, ledger *store.Ledger, agent *store.Agent, j *store.Job, memo covers) (covered bool, err error) {
 	found, err := s.cover(tx, j, agent, ledger.At(), memo)
 	if err != nil && hpcsera.CodeOf(err) != hpcsera.LimitExceeded {
-		return err
+		return false, err
 	}
 	if found == nil {
 		j.Ready, j.Reason, j.Code.Approval = false, hpcsera.WaitingForApproval, ""
 		j.Message = "No approval for the agent with the key " + agent.Thumbprint + " covers this job."
-		return ledger.Update(j, store.StateEvent)
+		return false, ledger.Update(j, store.StateEvent)
 	}
 	at := ledger.At()
 	j.Agent, j.Ready, j.Reason, j.Message, j.Code.Approval, j.Times.Delivered = agent.ID, false, "", "", found.ID, &at
-	return ledger.Order(j)
+	return true, nil
 }
 
 // orders writes orders for jobs, oldest first, as many as fit, and returns the

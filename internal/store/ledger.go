@@ -72,29 +72,36 @@ func (l *Ledger) Update(j *Job, event string) error {
 	if err != nil {
 		return err
 	}
-	return l.update(j, event, seq)
-}
-
-// Order stores a job whose order changed, so that its agent receives it; the
-// first order of a job is its delivery.
-func (l *Ledger) Order(j *Job) error {
-	seq, err := l.next()
-	if err != nil {
-		return err
-	}
-	j.OrderSeq = seq
-	if j.Delivered == 0 {
-		j.Delivered = seq
-	}
-	return l.update(j, OrderEvent, seq)
-}
-
-func (l *Ledger) update(j *Job, event string, seq int64) error {
 	j.Version = seq
-	if err := l.tx.UpdateJob(j); err != nil {
-		return fmt.Errorf("update job %s: %w", j.ID, err)
+	return l.update([]*Job{j}, event)
+}
+
+// Order stores jobs whose order changed, so that their agents receive it; the
+// first order of a job is its delivery.
+func (l *Ledger) Order(jobs ...*Job) error {
+	for _, j := range jobs {
+		seq, err := l.next()
+		if err != nil {
+			return err
+		}
+		j.Version, j.OrderSeq = seq, seq
+		if j.Delivered == 0 {
+			j.Delivered = seq
+		}
 	}
-	return l.tx.Append(l.change(j, event))
+	return l.update(jobs, OrderEvent)
+}
+
+func (l *Ledger) update(jobs []*Job, event string) error {
+	if err := l.tx.UpdateJobs(jobs...); err != nil {
+		return fmt.Errorf("update %d jobs: %w", len(jobs), err)
+	}
+	for _, j := range jobs {
+		if err := l.tx.Append(l.change(j, event)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Erase deletes a job; the event of its end as a row stays.

@@ -127,6 +127,8 @@ type Listed struct {
 // JobReader reads jobs, their events, and answers to idempotent requests.
 type JobReader interface {
 	Job(id string) (*Job, error)
+	// Taken returns those of the ids that jobs have.
+	Taken(ids []string) (map[string]bool, error)
 	Jobs(JobFilter) ([]Listed, error) // newest first
 	// Orders returns the unfinished jobs of an agent whose OrderSeq is above
 	// seq, oldest order first.
@@ -181,8 +183,8 @@ type JobWriter interface {
 	// An id that is taken is ErrExists; with several jobs fn must fail then. The
 	// engine may find out later: it runs fn again, alone.
 	InsertJobs(jobs []*Job) error
-	// UpdateJob changes all but id, project, user, client and dependencies.
-	UpdateJob(*Job) error
+	// UpdateJobs changes all but id, project, user, client and dependencies.
+	UpdateJobs(jobs ...*Job) error
 	DeleteJob(id string) error // and its events but the last
 	// Append adds an event, whose Seq was taken in this transaction.
 	Append(Change) error

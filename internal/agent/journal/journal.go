@@ -90,6 +90,7 @@ type Journal struct {
 	file *os.File
 	good int64 // size up to which the file is whole
 	bad  bool  // the last append failed: cut back before the next
+	buf  bytes.Buffer
 }
 
 const suffix = ".jsonl"
@@ -124,32 +125,52 @@ func Open(dir string, head Entry, fold func(Entry)) (*Journal, error) {
 // Append writes entries and returns when they are on disk. After an error none
 // of them counts, and the same Append can be tried again.
 func (j *Journal) Append(entries ...Entry) error {
-	var buf bytes.Buffer
-	orders := shared{}
-	for _, e := range entries {
-		line, err := json.Marshal(orders.brief(e))
-		if err != nil {
-			return fmt.Errorf("journal: encode %s: %w", e.Kind, err)
-		}
-		fmt.Fprintf(&buf, "%08x ", crc32.ChecksumIEEE(line))
-		buf.Write(line)
-		buf.WriteByte('\n')
-	}
 	if j.bad {
 		if err := j.file.Truncate(j.good); err != nil {
 			return fmt.Errorf("journal: %w", err)
 		}
-		j.bad = false
 	}
-	_, err := j.file.WriteAt(buf.Bytes(), j.good)
-	if err == nil {
-		err = j.file.Sync()
+	j.buf.Reset()
+	j.bad = true // until all of it is on disk
+	end := j.good
+	orders := shared{}
+	for i, e := range entries {
+		if err := j.addLine(orders.brief(e)); err != nil {
+			return fmt.Errorf("journal: encode %s: %w", e.Kind, err)
+		}
+		if j.buf.Len() < piece && i < len(entries)-1 {
+			continue
+		}
+		n, err := j.file.WriteAt(j.buf.Bytes(), end)
+		j.buf.Reset()
+		if err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+		end += int64(n)
 	}
-	if err != nil {
-		j.bad = true
+	if err := j.file.Sync(); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	j.good += int64(buf.Len())
+	j.good, j.bad = end, false
+	return nil
+}
+
+// piece is about how many bytes are written at once. A thousand orders come
+// together, and an agent's memory is small.
+const piece = 64 << 10
+
+// addLine adds an entry to what is written next.
+func (j *Journal) addLine(e Entry) error {
+	const sum = "00000000 "
+	at := j.buf.Len()
+	j.buf.WriteString(sum)
+	if err := json.NewEncoder(&j.buf).Encode(e); err != nil {
+		j.buf.Truncate(at)
+		return err
+	}
+	line := j.buf.Bytes()[at:]
+	text := line[len(sum) : len(line)-1] // without the newline
+	copy(line, fmt.Sprintf("%08x", crc32.ChecksumIEEE(text)))
 	return nil
 }
 

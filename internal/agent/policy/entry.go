@@ -42,6 +42,8 @@ type Key struct {
 	Limits   *Caps      `json:"limits,omitempty"`
 	NotAfter *time.Time `json:"not_after,omitempty"`
 	Runs     int        `json:"runs,omitempty"` // per approval, beside the statement's own
+
+	print string // its fingerprint, where the file was read
 }
 
 // Caps restrict what an entry's key can allow, whatever it signed.
@@ -116,6 +118,9 @@ func parsePublic(line []byte) (ssh.PublicKey, error) {
 // fingerprint returns the entry's fingerprint; Load and add have checked that
 // the key can be read.
 func (k Key) fingerprint() string {
+	if k.print != "" {
+		return k.print
+	}
 	c, err := parseCredential([]byte(k.Key))
 	if err != nil {
 		return ""

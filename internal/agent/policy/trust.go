@@ -29,8 +29,9 @@ type Trust struct {
 	Imported  []string  `json:"imported,omitempty"` // ids of the trust statements that were followed
 
 	path     string
-	read     []byte            // the file as Load found it, nil where there was none
-	replaced map[string]string // dead approval to its replacement
+	read     []byte                // the file as Load found it, nil where there was none
+	site     func() (*Site, error) // the site's policy of that moment, of Read alone
+	replaced map[string]string     // dead approval to its replacement
 }
 
 // Withdrawn are approvals and keys that count no more, whoever signed and
@@ -84,6 +85,9 @@ func parseTrust(path string, text []byte) (Trust, error) {
 	}
 	if err == nil {
 		err = doc.Locate(t.validate())
+	}
+	for i := range t.Keys {
+		t.Keys[i].print = t.Keys[i].fingerprint()
 	}
 	return t, err
 }

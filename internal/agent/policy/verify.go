@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -60,9 +61,15 @@ func Verify(path string, order hpcsera.OrderSpec, in Context) (*Verdict, error) 
 
 // Read is the first half of [Verify], for many orders that are judged at one
 // moment.
-func Read(path string, in Context) (*Trust, error) { return load(path, in.Memory) }
+func Read(path string, in Context) (*Trust, error) {
+	t, err := load(path, in.Memory)
+	if err == nil {
+		t.site = sync.OnceValues(func() (*Site, error) { return in.Files.policy(in.Memory) })
+	}
+	return t, err
+}
 
-// Verify judges the order. When it accepts a statement that replaces another,
+// Verify judges the order; in is that of Read. When it accepts a statement that replaces another,
 // that one is dead from then on, durably. The word of a restricted key ends
 // none: the statement names nothing but an id, which may be that of another
 // project or beyond the key's limits, and what that key may not start it may
@@ -84,7 +91,7 @@ func (t *Trust) Verify(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
 		return nil, err
 	}
 	// What is not as signed is refused even while nothing may start.
-	site, err := in.Files.policy(in.Memory)
+	site, err := t.site()
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -110,16 +111,19 @@ func (s *Spool) PutSubmission(sub Submission, tasks []Task, wrapper string) (scr
 		return "", "", fmt.Errorf("submission: %w", err)
 	}
 	sub.Members = slices.Clone(sub.Members)
-	var all []byte
+	var all bytes.Buffer
+	lines := json.NewEncoder(&all)
 	for i, t := range tasks {
-		text, err := json.Marshal(t)
-		if err != nil {
+		from := all.Len()
+		if err := lines.Encode(t); err != nil {
 			return "", "", fmt.Errorf("submission: %w", err)
 		}
-		sub.Members[i].Offset, sub.Members[i].Length = int64(len(all)), int64(len(text))
-		all = append(append(all, text...), '\n')
+		sub.Members[i].Offset, sub.Members[i].Length = int64(from), int64(all.Len()-from)
+		if i == 0 {
+			all.Grow(len(tasks) * (all.Len() + all.Len()/8)) // they are alike
+		}
 	}
-	if err := writeBytes(filepath.Join(dir, "tasks"), all, 0o600); err != nil {
+	if err := writeBytes(filepath.Join(dir, "tasks"), all.Bytes(), 0o600); err != nil {
 		return "", "", fmt.Errorf("submission: %w", err)
 	}
 	if err := writeWhole(filepath.Join(dir, "submission.json"), sub); err != nil {

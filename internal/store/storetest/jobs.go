@@ -121,7 +121,7 @@ func testNoJob(t *testing.T, d Database) {
 		return nil
 	})
 	for what, fn := range map[string]func(store.Tx) error{
-		"UpdateJob": func(tx store.Tx) error { return tx.UpdateJob(newJob(1)) },
+		"UpdateJob": func(tx store.Tx) error { return tx.UpdateJobs(newJob(1)) },
 		"DeleteJob": func(tx store.Tx) error { return tx.DeleteJob("j_none") },
 	} {
 		wantErr(t, what, s.Write(t.Context(), fn), store.ErrNotFound)

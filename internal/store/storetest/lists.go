@@ -88,7 +88,7 @@ func testLabels(t *testing.T, d Database) {
 	// A change by who has not read the job in the same transaction.
 	write(t, s, func(tx store.Tx) error {
 		j.Labels = map[string]string{"d": "1"}
-		return tx.UpdateJob(j)
+		return tx.UpdateJobs(j)
 	})
 	for label, want := range map[[2]string]int{{"a", "2"}: 0, {"c", "1"}: 0, {"d", "1"}: 1} {
 		if got := find(label[0], label[1]); got != want {
@@ -107,14 +107,14 @@ func testLabels(t *testing.T, d Database) {
 				return err
 			}
 			j.Labels = map[string]string{"e": "1"}
-			if err := tx.UpdateJob(j); err != nil {
+			if err := tx.UpdateJobs(j); err != nil {
 				return err
 			}
 			return errOwn
 		},
 		func(tx store.Tx) error {
 			j.Labels = map[string]string{"e": "1"}
-			return tx.UpdateJob(j)
+			return tx.UpdateJobs(j)
 		})
 	wantErr(t, "the failing closure", errs[1], errOwn)
 	wantErr(t, "the one after it", errs[2], nil)

@@ -162,7 +162,7 @@ func update(t *testing.T, s store.Store, id string, change func(*store.Job)) *st
 			return err
 		}
 		change(j)
-		if err := tx.UpdateJob(j); err != nil {
+		if err := tx.UpdateJobs(j); err != nil {
 			return err
 		}
 		return tx.Append(eventOf(j))

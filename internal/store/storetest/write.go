@@ -116,7 +116,7 @@ func testUndoesAll(t *testing.T, d Database) {
 			return err
 		}
 		err = errors.Join(
-			tx.UpdateJob(j), tx.Append(eventOf(j)), tx.KeepAnswer("scope", "new", store.Answer{Status: 200, Created: day}),
+			tx.UpdateJobs(j), tx.Append(eventOf(j)), tx.KeepAnswer("scope", "new", store.Answer{Status: 200, Created: day}),
 			tx.DropAnswers(day.Add(time.Hour)), tx.DeleteCode("cfd", digest("a")), tx.PutCode(codeRow("cfd", "b", 0)), tx.PutBlob("cfd", digest("x"), 1),
 			tx.PutApproval(store.Approval{Approval: hpcsera.Approval{ID: "ap_1", User: "alice", Project: "cfd"}}),
 			tx.UpdateUser(hpcsera.User{Name: "alice", Disabled: true}), tx.SetMember("cfd", "alice", hpcsera.Owner),
@@ -470,7 +470,7 @@ func testNoLostUpdate(t *testing.T, d Database) {
 						return err
 					}
 					j.Revision++
-					return tx.UpdateJob(j)
+					return tx.UpdateJobs(j)
 				})
 				if err != nil {
 					failed.Add(1)

@@ -106,22 +106,18 @@ func (r *reader) Ready(user, site string, projects []string, limit int) ([]*stor
 		return nil, r.failed(err, "jobs ready for %s at %s", user, site)
 	}
 	defer rows.Close()
-	var jobs []*store.Job
+	var texts []jobRow
 	for rows.Next() {
-		var doc, own string
-		if err := rows.Scan(&doc, &own); err != nil {
+		var row jobRow
+		if err := rows.Scan(&row.doc, &row.own); err != nil {
 			return nil, r.failed(err, "jobs ready for %s at %s", user, site)
 		}
-		j, err := r.decodeJob(doc, own)
-		if err != nil {
-			return nil, fmt.Errorf("jobs ready for %s at %s: %w", user, site, err)
-		}
-		jobs = append(jobs, j)
+		texts = append(texts, row)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, r.failed(err, "jobs ready for %s at %s", user, site)
 	}
-	return jobs, nil
+	return r.decodeJobs(texts)
 }
 
 func limited(limit, most int) int64 {

@@ -1,8 +1,12 @@
 package sqlstore
 
 import (
+	"database/sql"
 	"encoding/json"
 	"fmt"
+	"runtime"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/hpcsera/hpcsera"
@@ -51,10 +55,40 @@ func encodeJob(j *store.Job) (row jobRow, err error) {
 	return row, nil
 }
 
-// decodeJob makes a job of its documents. A transaction remembers its tags:
-// whoever changes a job has read it first, so UpdateJob needs no query to see
-// that they stayed.
-func (r *reader) decodeJob(doc, own string) (*store.Job, error) {
+// encodeJobs makes the rows of jobs, many at the same time: whoever writes them
+// keeps all others waiting.
+func encodeJobs(jobs []*store.Job) ([]jobRow, error) {
+	rows, errs := make([]jobRow, len(jobs)), make([]error, len(jobs))
+	inParts(len(jobs), func(i int) { rows[i], errs[i] = encodeJob(jobs[i]) })
+	for i, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("job %s: %w", jobs[i].ID, err)
+		}
+	}
+	return rows, nil
+}
+
+// inParts does n things, each part of them on a core of its own where they are
+// many.
+func inParts(n int, do func(i int)) {
+	parts := min(runtime.GOMAXPROCS(0), 1+n/100)
+	var running sync.WaitGroup
+	for part := range parts {
+		work := func() {
+			for i := part; i < n; i += parts {
+				do(i)
+			}
+		}
+		if part == parts-1 {
+			work()
+		} else {
+			running.Go(work)
+		}
+	}
+	running.Wait()
+}
+
+func decodeJob(doc, own string) (*store.Job, error) {
 	j := &store.Job{}
 	if err := decodeDoc(doc, &j.Job); err != nil {
 		return nil, err
@@ -65,9 +99,6 @@ func (r *reader) decodeJob(doc, own string) (*store.Job, error) {
 	}
 	j.Run, j.Idempotency, j.Token, j.Ready, j.Revision = o.Run, o.Idempotency, o.Token, o.Ready, o.Revision
 	j.OrderSeq, j.Delivered, j.ReportSeq, j.CancelAt = o.OrderSeq, o.Delivered, o.ReportSeq, o.CancelAt
-	if r.tags != nil {
-		r.tags[j.ID] = tagsOf(&j.Job)
-	}
 	return j, nil
 }
 
@@ -87,11 +118,44 @@ func (r *reader) Job(id string) (*store.Job, error) {
 	if err != nil {
 		return nil, r.failed(err, "job %s", id)
 	}
-	j, err := r.decodeJob(row.Doc, row.Own)
+	jobs, err := r.decodeJobs([]jobRow{{doc: row.Doc, own: row.Own}})
 	if err != nil {
 		return nil, fmt.Errorf("job %s: %w", id, err)
 	}
-	return j, nil
+	return jobs[0], nil
+}
+
+// Taken returns those of the ids that jobs have.
+func (r *reader) Taken(ids []string) (map[string]bool, error) {
+	taken := map[string]bool{}
+	for part := range slices.Chunk(ids, chunks[0]) {
+		w := &where{order: "id"}
+		if missing := chunks[0] - len(part); len(ids) > 1 && missing > 0 { // one statement for all
+			part = append(slices.Clone(part), slices.Repeat(part[:1], missing)...)
+		}
+		w.in("id", part)
+		rows, err := r.db.QueryContext(r.ctx, "SELECT id FROM jobs"+w.String(), w.args...)
+		if err == nil {
+			err = texts(rows, func(id string) { taken[id] = true })
+		}
+		if err != nil {
+			return nil, r.failed(err, "which of %d jobs there are", len(ids))
+		}
+	}
+	return taken, nil
+}
+
+// texts calls do with the one text of every row.
+func texts(rows *sql.Rows, do func(string)) error {
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			return err
+		}
+		do(text)
+	}
+	return rows.Err()
 }
 
 // Orders returns an agent's unfinished jobs whose order changed after seq.
@@ -146,13 +210,26 @@ func (r *reader) UnfinishedByAgent(agent string) (int, error) {
 }
 
 func decodeJobs[R any](r *reader, rows []R, parts func(R) (doc, own string)) ([]*store.Job, error) {
-	jobs := make([]*store.Job, 0, len(rows))
-	for _, row := range rows {
-		j, err := r.decodeJob(parts(row))
+	texts := make([]jobRow, len(rows))
+	for i, row := range rows {
+		texts[i].doc, texts[i].own = parts(row)
+	}
+	return r.decodeJobs(texts)
+}
+
+// decodeJobs makes jobs of their documents. A transaction remembers their tags:
+// whoever changes a job has read it first, so UpdateJobs needs no query to see
+// that they stayed.
+func (r *reader) decodeJobs(rows []jobRow) ([]*store.Job, error) {
+	jobs, errs := make([]*store.Job, len(rows)), make([]error, len(rows))
+	inParts(len(rows), func(i int) { jobs[i], errs[i] = decodeJob(rows[i].doc, rows[i].own) })
+	for i, err := range errs {
 		if err != nil {
 			return nil, fmt.Errorf("read job: %w", err)
 		}
-		jobs = append(jobs, j)
+		if r.tags != nil {
+			r.tags[jobs[i].ID] = tagsOf(&jobs[i].Job)
+		}
 	}
 	return jobs, nil
 }

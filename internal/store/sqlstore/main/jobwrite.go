@@ -18,9 +18,13 @@ const jobColumns = `id, created_seq, created, project, "user", client, site, nam
 // InsertJobs files jobs. Each has its own seq in Version. If an id is taken,
 // the closure has to fail when there were several, since the others are filed.
 func (t *tx) InsertJobs(jobs []*store.Job) error {
+	rows, err := encodeJobs(jobs)
+	if err != nil {
+		return fmt.Errorf("insert: %w", err)
+	}
 	from := t.mark()
-	for _, j := range jobs {
-		if err := t.addJob(j); err != nil {
+	for i, j := range jobs {
+		if err := t.addJob(j, &rows[i]); err != nil {
 			t.cut(from)
 			return fmt.Errorf("insert job %s: %w", j.ID, err)
 		}
@@ -43,13 +47,9 @@ func (t *tx) InsertJobs(jobs []*store.Job) error {
 }
 
 // addJob puts a job among the pending ones.
-func (t *tx) addJob(j *store.Job) error {
+func (t *tx) addJob(j *store.Job, e *jobRow) error {
 	if j.Version <= t.start || j.Version > t.last {
 		return fmt.Errorf("its version %d was not taken in this transaction", j.Version)
-	}
-	e, err := encodeJob(j)
-	if err != nil {
-		return err
 	}
 	t.jobs = append(t.jobs, []any{
 		j.ID, j.Version, micros(j.Times.Created), j.Project, j.User, j.Client, j.Site, j.Name, string(j.State), j.Agent,
@@ -64,18 +64,27 @@ func (t *tx) addJob(j *store.Job) error {
 	return nil
 }
 
-// UpdateJob stores a job's new state. What it was made for (id, project, user,
-// client, dependencies, time) stays as inserted.
-func (t *tx) UpdateJob(j *store.Job) error {
-	if err := t.settleJob(j.ID); err != nil {
-		return err
-	}
+// UpdateJobs stores the new state of jobs. What they were made for (id, project,
+// user, client, dependencies, time) stays as inserted.
+func (t *tx) UpdateJobs(jobs ...*store.Job) error {
 	if err := t.touch(); err != nil {
 		return err
 	}
-	e, err := encodeJob(j)
+	rows, err := encodeJobs(jobs)
 	if err != nil {
-		return fmt.Errorf("update job %s: %w", j.ID, err)
+		return fmt.Errorf("update: %w", err)
+	}
+	for i, j := range jobs {
+		if err := t.updateJob(j, &rows[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tx) updateJob(j *store.Job, e *jobRow) error {
+	if err := t.settleJob(j.ID); err != nil {
+		return err
 	}
 	n, err := t.q.UpdateJob(t.ctx, gen.UpdateJobParams{
 		Site: j.Site, Name: j.Name, State: string(j.State), Agent: j.Agent, OrderSeq: j.OrderSeq,

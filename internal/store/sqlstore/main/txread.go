@@ -14,6 +14,16 @@ func (t *tx) Job(id string) (*store.Job, error) {
 	return t.reader.Job(id)
 }
 
+// Taken returns those of the ids that jobs have.
+func (t *tx) Taken(ids []string) (map[string]bool, error) {
+	for _, id := range ids {
+		if err := t.settleJob(id); err != nil {
+			return nil, err
+		}
+	}
+	return t.reader.Taken(ids)
+}
+
 // Jobs returns the jobs that a filter selects, newest first.
 func (t *tx) Jobs(f store.JobFilter) ([]store.Listed, error) {
 	if err := t.settle(); err != nil {
