@@ -1,6 +1,7 @@
 package hpcsera
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -114,9 +115,14 @@ func (o *OrderSpec) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &received); err != nil || received.Run == nil {
 		return err
 	}
+	if err := json.Unmarshal(received.Run, &o.Run); err == nil {
+		if whole, err := json.Marshal(o.Run); err == nil && bytes.Equal(whole, received.Run) {
+			return nil // nothing was dropped
+		}
+	}
 	var run RunPart
 	if err := Decode(received.Run, &run); err != nil {
-		o.RunFault = err.Error()
+		o.RunFault, o.Run = err.Error(), RunPart{}
 		return json.Unmarshal(received.Run, &o.Run)
 	}
 	o.Run = run

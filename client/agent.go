@@ -154,7 +154,7 @@ func (i into) take(res *http.Response) error {
 	if err := check(res); err != nil {
 		return err
 	}
-	if _, err := io.Copy(i, res.Body); err != nil {
+	if _, err := io.Copy(i.Writer, res.Body); err != nil {
 		return hpcsera.Errorf(hpcsera.Unavailable, "the answer broke off: %w", err)
 	}
 	return nil

@@ -44,6 +44,8 @@ type job struct {
 	final    bool           // last is final
 	late     bool           // last was written down by a replaced instance and is to be told again
 
+	like      string // its likeness at likeStep; "" before it was asked for
+	likeStep  int
 	abort     context.CancelFunc // ends its preparation; nil before
 	came      time.Time          // with an order to this process; zero when an earlier one took it
 	stopped   bool               // the site cancels what was submitted of it
