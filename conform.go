@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 )
 
 var (
@@ -77,14 +78,23 @@ type members struct {
 	names []string
 }
 
+// known are the members of every struct that was read so far: those of this
+// program's own types.
+var known sync.Map // of reflect.Type to members
+
+func membersOf(t reflect.Type) members {
+	if m, ok := known.Load(t); ok {
+		return m.(members)
+	}
+	m := members{types: map[string]reflect.Type{}}
+	jsonFields(t, m.types, &m.names)
+	known.Store(t, m)
+	return m
+}
+
 // member returns the type of a struct's member.
 func (r *jsonReader) member(t reflect.Type, name string) (reflect.Type, error) {
-	m, ok := r.known[t]
-	if !ok {
-		m.types = map[string]reflect.Type{}
-		jsonFields(t, m.types, &m.names)
-		r.known[t] = m
-	}
+	m := membersOf(t)
 	if field, ok := m.types[name]; ok {
 		return field, nil
 	}

@@ -37,7 +37,7 @@ func Decode(data []byte, v any) error {
 	if !json.Valid(data) {
 		return notJSON(data)
 	}
-	r := jsonReader{data: data, known: map[reflect.Type]members{}}
+	r := jsonReader{data: data}
 	if err := r.value(reflect.TypeOf(v).Elem()); err != nil {
 		return err
 	}
@@ -63,7 +63,6 @@ type jsonReader struct {
 	pos    int
 	values int
 	path   []place // to the present value; written out only for an error
-	known  map[reflect.Type]members
 }
 
 // place is a member's name, or an element's index.

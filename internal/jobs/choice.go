@@ -25,9 +25,9 @@ type choice struct {
 	own     []string // sites where the user has an agent for the project, by name
 	asked   bool     // own is known
 	// keyed says that the request has an Idempotency-Key, so that its jobs may be
-	// those of lost hours; epoch is the deployment's.
+	// those of lost hours.
 	keyed bool
-	epoch int64
+	epoch int64 // the deployment's; 0 before it was asked for
 }
 
 // place is a site as a job's user sees it.
@@ -35,9 +35,15 @@ type place struct {
 	name    string
 	drained bool
 	facts   *hpcsera.Facts // nil where the user's agent told none yet
-	served  bool           // an agent of the user is enrolled there for the project
-	active  bool           // and came lately
-	untold  bool           // it may have jobs of which a database that was put back has not heard yet
+	agents  []*store.Agent // of the user, enrolled there for the project
+	served  bool           // there is one
+	active  bool           // and it came lately
+}
+
+// untold says whether an agent there may have jobs of which a database that was
+// put back has not heard yet.
+func (p *place) untold(epoch int64) bool {
+	return slices.ContainsFunc(p.agents, func(a *store.Agent) bool { return a.Epoch != epoch && a.Created.Before(time.Unix(epoch, 0)) })
 }
 
 func (s *Service) choose(r store.Reader, user, project, bound string, now time.Time) *choice {
@@ -117,7 +123,7 @@ func (c *choice) place(name string) (*place, error) {
 		if slices.Contains(projects, c.project) && c.now.Before(row.Expires) {
 			found.served, found.facts = true, row.Facts
 			found.active = found.active || !c.s.silent(row, c.now)
-			found.untold = found.untold || row.Epoch != c.epoch && row.Created.Before(time.Unix(c.epoch, 0))
+			found.agents = append(found.agents, row)
 		}
 	}
 	c.places[name] = found
@@ -158,8 +164,17 @@ func (c *choice) pick(spec hpcsera.JobSpec, m hpcsera.Manifest) (string, error) 
 // has: at another site the same job would run once more. Keys are older than
 // their answers' time only by mistake.
 func (c *choice) uncertain(list []*place) error {
-	i := slices.IndexFunc(list, func(p *place) bool { return p.untold })
-	if !c.keyed || len(list) < 2 || i < 0 || c.now.Sub(time.Unix(c.epoch, 0)) > answersKept {
+	if !c.keyed || len(list) < 2 {
+		return nil
+	}
+	if c.epoch == 0 {
+		var err error
+		if c.epoch, err = c.r.Epoch(); err != nil {
+			return err
+		}
+	}
+	i := slices.IndexFunc(list, func(p *place) bool { return p.untold(c.epoch) })
+	if i < 0 || c.now.Sub(time.Unix(c.epoch, 0)) > answersKept {
 		return nil
 	}
 	return hpcsera.Errorf(hpcsera.Unavailable, "the server was put back from a backup, and the agent at %s has not told yet which jobs it has; this may be one of them.", list[i].name).At("site").

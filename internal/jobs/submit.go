@@ -124,10 +124,6 @@ func (s *Service) draft(r store.Reader, p *auth.Principal, specs []hpcsera.JobSp
 	known := map[string]*hpcsera.CodePart{} // by the reference: a bulk mostly repeats one
 	now := s.now()
 	sites := s.choose(r, p.Token.User, p.Token.Project, p.Token.Site, now)
-	var err error
-	if sites.epoch, err = r.Epoch(); err != nil {
-		return nil, err
-	}
 	sites.keyed = key.Key != ""
 	for i, spec := range specs {
 		d := &all.list[i]
