@@ -115,7 +115,7 @@ func (o *OrderSpec) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &received); err != nil || received.Run == nil {
 		return err
 	}
-	if err := json.Unmarshal(received.Run, &o.Run); err == nil {
+	if err := json.Unmarshal(received.Run, &o.Run); err == nil && len(o.Run.Values) == 0 { // values are kept as they come
 		if whole, err := json.Marshal(o.Run); err == nil && bytes.Equal(whole, received.Run) {
 			return nil // nothing was dropped
 		}

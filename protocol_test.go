@@ -70,3 +70,18 @@ func TestTheServerTellsAnAgentThisAndNothingElse(t *testing.T) {
 		}
 	}
 }
+
+// What is kept as it came is not known to be whole because it reads back as it
+// came.
+func TestOrderSpecFindsFaultsInValues(t *testing.T) {
+	for name, values := range map[string]string{
+		"a member twice":   `{"x":{"a":1,"a":2}}`,
+		"no UTF-8":         "{\"x\":\"\xff\"}",
+		"a lone surrogate": `{"x":"\ud800"}`,
+	} {
+		var o hpcsera.OrderSpec
+		if err := json.Unmarshal([]byte(`{"name":"a","run":{"site":"gwdg","values":`+values+`}}`), &o); err != nil || o.RunFault == "" {
+			t.Errorf("%s: got %v and no fault", name, err)
+		}
+	}
+}

@@ -42,6 +42,9 @@ func (e *engine) started(j *job, s *spool.Start) {
 	known := j.start != nil && j.start.N == s.N
 	ended := known && j.start.End != nil
 	j.start = s
+	if s.N == j.requeued && s.End != nil && s.End.Ended.After(j.requeuedAt) {
+		j.requeued = 0 // the word that it waited again was of before this start, which went on
+	}
 	if s.Tag != j.tag {
 		e.log.Warn("another submission of this agent started the job", "job", j.id, "submission", s.Tag)
 		e.leave(j.place(), leftover{since: time.Now(), login: j.current().Type == hpcsera.LoginStep})

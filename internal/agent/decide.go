@@ -98,7 +98,7 @@ func (j *job) decideSubmitted(now time.Time, p patience) action {
 	case wait:
 		return action{}
 	case !j.endedAt.IsZero():
-		return action{do: doBlock, outcome: neverRan(j.status)}
+		return action{do: doBlock, outcome: neverRan(j.status, j.requeued > 0)}
 	case j.absent >= 3:
 		return action{do: doBlock, outcome: outcome(hpcsera.Failed, hpcsera.LostByScheduler,
 			"The batch system does not know this job any more, and it never started.", nil)}
@@ -216,8 +216,9 @@ func outcome(s hpcsera.State, r hpcsera.Reason, message string, end *spool.End) 
 }
 
 // neverRan is the outcome of a submission that ended before its wrapper took
-// the claim. It holds only once the agent owns that claim.
-func neverRan(s *scheduler.Status) *journal.Outcome {
+// the claim, or the one of another run. It holds only once the agent owns that
+// claim.
+func neverRan(s *scheduler.Status, again bool) *journal.Outcome {
 	message := s.Native
 	if s.Message != "" && s.Message != "None" {
 		message += " (" + s.Message + ")"
@@ -229,7 +230,11 @@ func neverRan(s *scheduler.Status) *journal.Outcome {
 	if reason == "" {
 		reason = hpcsera.LostByScheduler
 	}
-	return outcome(hpcsera.Failed, reason, message+": the batch system ended it before the program started.", nil)
+	message += ": the batch system ended it before the program started"
+	if again {
+		message += " again"
+	}
+	return outcome(hpcsera.Failed, reason, message+".", nil)
 }
 
 // howItEnded tells the end of a program that did not succeed: the batch

@@ -398,3 +398,36 @@ func TestNoDecisionBreaksTheRules(t *testing.T) {
 		rule(end == nil && j.start != nil && j.start.N != j.requeued && cancel && silent, "a cancelled job that runs has no outcome before it ended")
 	})
 }
+
+// A word that a job waits again may be of before its start. The record of an end
+// that came after the word shows that, also to a later process.
+func TestAnEndAfterTheWordOfARequeueCounts(t *testing.T) {
+	word := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		ended time.Time
+		do    verb
+		state hpcsera.Reason
+	}{
+		"before the word": {word.Add(-time.Minute), doBlock, hpcsera.LostByScheduler},
+		"after the word":  {word.Add(time.Minute), doConclude, hpcsera.ExitNonzero},
+	} {
+		e := newEngine(&Agent{asker: newAsker()})
+		job := hpcsera.NewID("j")
+		for _, entry := range []journal.Entry{
+			{Kind: journal.KindOrder, Order: &hpcsera.Order{JobID: job, Revision: 1, Desired: hpcsera.DesiredRun, Spec: &hpcsera.OrderSpec{Run: hpcsera.RunPart{Requeue: true}}}},
+			{Kind: journal.KindSubmit, Job: job, N: 1, Tag: "s_1"},
+			{Kind: journal.KindSubmitted, Job: job, N: 1, Tag: "s_1", Native: &hpcsera.Native{ID: "7"}},
+			{Kind: journal.KindRequeued, Job: job, N: 1, Tag: "s_1", At: word},
+		} {
+			e.fold(entry)
+		}
+		j, now := e.jobs[job], word.Add(time.Hour)
+		j.plan = []hpcsera.Step{{Type: hpcsera.BatchStep}}
+		e.started(j, &spool.Start{Job: job, N: 1, Claim: spool.Claim{Tag: "s_1"}, End: &spool.End{Exit: hpcsera.Exit{Code: 3}, Ended: c.ended}})
+		j.status = &scheduler.Status{Phase: scheduler.PhaseEnded, Native: "FAILED", Exit: &hpcsera.Exit{Code: 3}}
+		j.looked, j.endedAt, j.asked = now.Add(-30*time.Second), now.Add(-time.Minute), now.Add(-20*time.Second)
+		if a := j.decide(now, true, defaultPatience); a.do != c.do || a.outcome == nil || a.outcome.Reason != c.state {
+			t.Errorf("%s: got %s %+v, want %s as %s", name, a.do, a.outcome, c.do, c.state)
+		}
+	}
+}

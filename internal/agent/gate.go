@@ -51,16 +51,16 @@ const (
 // likeness is equal for jobs that may go as one array. What differs between
 // members, such as values and environment, is in their tasks in the spool.
 func (j *job) likeness() string {
-	if j.like != "" && j.likeStep == j.step {
-		return j.like
+	if j.like != (unique.Handle[string]{}) && j.likeStep == j.step {
+		return j.like.Value()
 	}
 	run := j.spec.Run
 	text, err := json.Marshal([]any{j.spec.Digest, j.step, run.Resources, run.Attributes, run.Requeue})
 	if err != nil {
 		return j.id // like no other
 	}
-	j.like, j.likeStep = unique.Make(string(text)).Value(), j.step // one text for all of them
-	return j.like
+	j.like, j.likeStep = unique.Make(string(text)), j.step // one text for all of them
+	return j.like.Value()
 }
 
 // enter hands a job in, at once or with others. Where there are no arrays,
@@ -144,18 +144,15 @@ func (e *engine) next(ctx context.Context, g *gate, now time.Time) (members []*j
 	return members
 }
 
-// delay is how long those who wait at a gate have to, at least: for the budget,
-// not long for like jobs that came with them and are still being prepared, and
-// for the next slot, unless they fill an array already.
+// delay is how long those who wait at a gate have to, at least: for the next
+// slot, for the budget, and not much longer for like jobs that came with them
+// and are still being prepared.
 func (e *engine) delay(g *gate, now time.Time) time.Duration {
-	wait := e.agent.system(g.waiting[0].current()).SubmitDelay()
-	if len(g.waiting) >= e.largestArray() && g.most >= e.largestArray() {
-		return wait
+	wait := max(g.slots.delay(now), e.agent.system(g.waiting[0].current()).SubmitDelay())
+	if wait <= 0 && e.coming[g.like] > 0 && len(g.waiting) < min(g.most, e.largestArray()) {
+		wait = min(firstSlot, g.since.Add(longSlot).Sub(now))
 	}
-	if left := g.since.Add(longSlot).Sub(now); left > 0 && e.coming[g.like] > 0 && len(g.waiting) < g.most {
-		return max(wait, min(firstSlot, left))
-	}
-	return max(wait, g.slots.delay(now))
+	return wait
 }
 
 // prepare has jobs staged, like ones together; their gates know that they are
@@ -165,7 +162,7 @@ func (e *engine) prepare(ctx context.Context) {
 	for like, jobs := range e.unstaged {
 		delete(e.unstaged, like)
 		e.coming[like] += len(jobs)
-		parts := partsOf(len(jobs)) // to judge one takes microseconds
+		parts := 1 // to judge one takes microseconds
 		switch {
 		case jobs[0].contained:
 			parts = len(jobs)

@@ -76,32 +76,6 @@ func TestASiteGetsNoLargerArrayThanItTold(t *testing.T) {
 	})
 }
 
-// Waiting for more gains nothing for those who fill an array.
-func TestAFullArrayDoesNotWait(t *testing.T) {
-	inWorld(t, 1, func(t *testing.T, w *world) {
-		w.batch.largest = 50
-		w.batch.tune(func(f *clusterFaults) { f.queue = 24 * time.Hour })
-		code := w.sign(1000, hpcsera.BatchStep)
-		w.start(func(c *Config, _ *instance) { c.MaxJobs = 1000 })
-		w.until("the server was told", time.Hour, func() bool { return w.server.lastFacts().LargestArray == 50 })
-		for range 600 {
-			w.server.submit(code, false)
-		}
-		began := time.Now()
-		w.until("all are queued", time.Hour, func() bool {
-			w.batch.mu.Lock()
-			defer w.batch.mu.Unlock()
-			return len(w.batch.jobs) == 600
-		})
-		if took := time.Since(began); took > 8*time.Second {
-			t.Errorf("they were queued after %v", took)
-		}
-		if sizes := w.batch.submissions(); len(sizes) > 14 {
-			t.Errorf("got submissions of %v, want full arrays", sizes)
-		}
-	})
-}
-
 // What a site offers is asked for rarely, and costs the server nothing while it
 // stays as it is.
 func TestFactsAreToldWhenTheyChange(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"time"
+	"unique"
 
 	"github.com/hpcsera/hpcsera"
 	"github.com/hpcsera/hpcsera/approval"
@@ -36,15 +37,17 @@ type job struct {
 	tags    []string        // of all submissions
 	attempt int             // of the job when start n is claimed
 	parts   []part          // starts of earlier steps, for the log
-	// N of the start after which the batch system queued it again. The attempt that
-	// comes is told, so that start may not be called running any more.
-	requeued int
-	outcome  *journal.Outcome
-	last     hpcsera.Report // the newest fact
-	final    bool           // last is final
-	late     bool           // last was written down by a replaced instance and is to be told again
+	// N of the start after which the batch system queued it again, and when it said
+	// so. The attempt that comes is told, so that start may not be called running
+	// any more.
+	requeued   int
+	requeuedAt time.Time
+	outcome    *journal.Outcome
+	last       hpcsera.Report // the newest fact
+	final      bool           // last is final
+	late       bool           // last was written down by a replaced instance and is to be told again
 
-	like      string // its likeness at likeStep; "" before it was asked for
+	like      unique.Handle[string] // its likeness at likeStep; zero before it was asked for
 	likeStep  int
 	abort     context.CancelFunc // ends its preparation; nil before
 	came      time.Time          // with an order to this process; zero when an earlier one took it
@@ -125,7 +128,7 @@ func (j *job) fold(e journal.Entry) {
 		j.forgetObservations()
 	case journal.KindRequeued:
 		if e.Tag == j.tag {
-			j.requeued, j.endedAt, j.absent = e.N, time.Time{}, 0
+			j.requeued, j.requeuedAt, j.endedAt, j.absent = e.N, e.At, time.Time{}, 0
 		}
 	case journal.KindAbsent:
 		if e.Tag == j.tag {

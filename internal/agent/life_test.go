@@ -199,7 +199,12 @@ func TestFromCronAJobIsHeldAndReleasedThatWasQueuedOnceMore(t *testing.T) {
 		<-w.start(cron).done
 		w.until("its program", time.Hour, func() bool { return len(w.ran(job)) > 0 })
 		w.batch.tune(func(f *clusterFaults) { f.queue = 24 * time.Hour })
-		w.until("its end", time.Hour, func() bool { return !w.ran(job)[0].ended.IsZero() })
+		w.until("its end", time.Hour, func() bool {
+			run := w.ran(job)[0]
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return !run.ended.IsZero()
+		})
 		w.server.want(job, hpcsera.DesiredHold)
 		runUntil("held", func(j served) bool { return j.last.State == hpcsera.Held })
 		time.Sleep(24 * time.Hour) // it would be its turn

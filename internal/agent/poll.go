@@ -117,7 +117,10 @@ func (a *Agent) ask(ctx context.Context) (urgent, news bool, err error) {
 			a.log.Warn("batch system gave no answer", "system", q.system.System(), "error", askErr)
 		}
 		a.state.set(func(s *Status) { s.Batch = errorText(askErr) })
-		_ = a.engine.call(ctx, func() { news = a.engine.answered(q, began, answer, askErr == nil) || news })
+		told := make(chan bool, 1)
+		if a.engine.call(ctx, func() { told <- a.engine.answered(q, began, answer, askErr == nil) }) == nil {
+			news = <-told || news
+		}
 		urgent = urgent || q.urgent
 	}
 	return urgent, news, err

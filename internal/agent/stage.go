@@ -27,18 +27,19 @@ import (
 // Where that takes long, those that are done go on and the others are judged
 // anew.
 func (e *engine) stage(contexts []context.Context, jobs []*job) (staged func()) {
-	var done []func()
+	done := make([]func(), len(jobs)) // nil for one that was not reached
 	began := time.Now()
-	judge := e.agent.judge()
-	for i, j := range jobs {
-		if len(done) > 0 && time.Since(began) > lasting {
-			break
+	inParts(len(jobs), func(from, to int) {
+		judge := e.agent.judge()
+		for i := from; i < to && (i == from || time.Since(began) <= lasting); i++ {
+			done[i] = e.stageOne(contexts[i], jobs[i], judge, began)
 		}
-		done = append(done, e.stageOne(contexts[i], j, judge, began))
-	}
+	})
 	return func() {
 		for _, fn := range done {
-			fn()
+			if fn != nil {
+				fn()
+			}
 		}
 	}
 }

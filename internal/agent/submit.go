@@ -102,8 +102,10 @@ func (a *Agent) submission(members []*job, tag string) (sub scheduler.Submission
 			tasks[i], errs[i] = a.task(members[i])
 		}
 	})
-	if err := errors.Join(errs...); err != nil {
-		return sub, err
+	for _, err := range errs {
+		if err != nil {
+			return sub, err
+		}
 	}
 	for _, j := range members {
 		paper.Members = append(paper.Members, spool.Member{Job: j.id, Step: j.step, N: j.n, Attempt: j.attempt})

@@ -130,6 +130,9 @@ func (j *Journal) Append(entries ...Entry) error {
 			return fmt.Errorf("journal: %w", err)
 		}
 	}
+	if j.buf.Cap() > 4*piece {
+		j.buf = bytes.Buffer{} // there was one large entry
+	}
 	j.buf.Reset()
 	j.bad = true // until all of it is on disk
 	end := j.good

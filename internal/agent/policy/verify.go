@@ -91,6 +91,9 @@ func (t *Trust) Verify(order hpcsera.OrderSpec, in Context) (*Verdict, error) {
 		return nil, err
 	}
 	// What is not as signed is refused even while nothing may start.
+	if t.site == nil {
+		return nil, hpcsera.Errorf(hpcsera.Internal, "the trust file was not read to judge by it.")
+	}
 	site, err := t.site()
 	if err != nil {
 		return nil, err

@@ -120,7 +120,7 @@ func (s *Spool) PutSubmission(sub Submission, tasks []Task, wrapper string) (scr
 		}
 		sub.Members[i].Offset, sub.Members[i].Length = int64(from), int64(all.Len()-from)
 		if i == 0 {
-			all.Grow(len(tasks) * (all.Len() + all.Len()/8)) // they are alike
+			all.Grow(min(len(tasks)*(all.Len()+all.Len()/8), 4<<20)) // most are alike
 		}
 	}
 	if err := writeBytes(filepath.Join(dir, "tasks"), all.Bytes(), 0o600); err != nil {
