@@ -264,15 +264,23 @@ func (c *campaign) heal() {
 // wait lets everything come to its end: what is held is released, and what
 // never ends by itself is cancelled.
 func (c *campaign) wait() {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(2 * time.Second) {
+	begun, told := time.Now(), time.Now()
+	for time.Since(begun) < patience {
+		time.Sleep(2 * time.Second)
 		c.heal()
 		c.repeat()
-		open := 0
+		open, tell := 0, time.Since(told) > 2*time.Minute
+		if tell {
+			told = time.Now()
+		}
 		for _, j := range c.jobs() {
 			if j.State.Final() {
 				continue
 			}
 			open++
+			if tell {
+				c.t.Logf("after %v still open: %+v", time.Since(begun).Round(time.Second), j)
+			}
 			a := c.known(j.ID)
 			switch {
 			case a == nil:
