@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
 
@@ -98,7 +99,9 @@ func (j *job) decideSubmitted(now time.Time, p patience) action {
 	case wait:
 		return action{}
 	case !j.endedAt.IsZero():
-		return action{do: doBlock, outcome: neverRan(j.status, j.requeued > 0)}
+		return action{do: doBlock, outcome: j.neverRan()}
+	case j.absent >= 3 && j.start != nil:
+		return action{do: doBlock, outcome: j.neverRanAgain(nil)}
 	case j.absent >= 3:
 		return action{do: doBlock, outcome: outcome(hpcsera.Failed, hpcsera.LostByScheduler,
 			"The batch system does not know this job any more, and it never started.", nil)}
@@ -216,9 +219,9 @@ func outcome(s hpcsera.State, r hpcsera.Reason, message string, end *spool.End) 
 }
 
 // neverRan is the outcome of a submission that ended before its wrapper took
-// the claim, or the one of another run. It holds only once the agent owns that
-// claim.
-func neverRan(s *scheduler.Status, again bool) *journal.Outcome {
+// the claim. It holds only once the agent owns that claim.
+func (j *job) neverRan() *journal.Outcome {
+	s := j.status
 	message := s.Native
 	if s.Message != "" && s.Message != "None" {
 		message += " (" + s.Message + ")"
@@ -227,14 +230,23 @@ func neverRan(s *scheduler.Status, again bool) *journal.Outcome {
 		return outcome(hpcsera.Cancelled, s.Reason, message, nil)
 	}
 	reason := s.Reason
-	if reason == "" {
+	switch {
+	case reason == "" && j.start != nil:
+		return j.neverRanAgain(s)
+	case reason == "":
 		reason = hpcsera.LostByScheduler
 	}
-	message += ": the batch system ended it before the program started"
-	if again {
-		message += " again"
+	return outcome(hpcsera.Failed, reason, message+": the batch system ended it before the program started.", nil)
+}
+
+// neverRanAgain is the outcome of a job that ran, was said to be queued once
+// more, and will not run again: how its run ended, as far as anybody knows.
+func (j *job) neverRanAgain(s *scheduler.Status) *journal.Outcome {
+	o := howItEnded(j.start.End, s, j.cancelledBy())
+	if o.Reason == hpcsera.OutcomeUnknown {
+		o.Message = strings.TrimSpace(o.Message + " It ran on " + j.start.Host + " and was to run again; the batch system does not know more.")
 	}
-	return outcome(hpcsera.Failed, reason, message+".", nil)
+	return o
 }
 
 // howItEnded tells the end of a program that did not succeed: the batch

@@ -245,6 +245,8 @@ func TestDecisions(t *testing.T) {
 		{"runs again, cancelled", []change{requeueable, startedAgo(2, minute), says(second, scheduler.PhaseRunning), func(j *job) { j.requeued = 1 }, wants(hpcsera.DesiredCancel)}, false, doCancel, "", ""},
 		{"called running again, claim not seen", []change{requeueable, startedAgo(1, minute), says(second, scheduler.PhaseRunning), func(j *job) { j.requeued = 1 }}, false, doLook, "", ""},
 		{"thought to wait, but the first run's record says 0", []change{requeueable, startedAgo(1, minute), endedAs(exit(0, 0)), func(j *job) { j.requeued = 1 }}, false, doConclude, hpcsera.Succeeded, ""},
+		{"forgotten while it waits to run again", []change{requeueable, startedAgo(1, minute), endedAs(exit(3, 0)), func(j *job) { j.requeued, j.absent, j.absentAt = 1, 3, j.looked.Add(-time.Second) }}, false, doBlock, hpcsera.Failed, hpcsera.ExitNonzero},
+		{"forgotten while it waits to run again, and nobody knows how it ran", []change{requeueable, startedAgo(1, minute), func(j *job) { j.requeued, j.absent, j.absentAt = 1, 3, j.looked.Add(-time.Second) }}, false, doBlock, hpcsera.Failed, hpcsera.OutcomeUnknown},
 		{"cancelled by the site while it waits to run again", []change{requeueable, startedAgo(1, second), says(15*second, scheduler.PhaseEnded, because(hpcsera.CancelledBySite)), func(j *job) { j.requeued = 1 }}, false, doBlock, hpcsera.Cancelled, hpcsera.CancelledBySite},
 
 		// Several steps.
@@ -408,7 +410,7 @@ func TestAnEndAfterTheWordOfARequeueCounts(t *testing.T) {
 		do    verb
 		state hpcsera.Reason
 	}{
-		"before the word": {word.Add(-time.Minute), doBlock, hpcsera.LostByScheduler},
+		"before the word": {word.Add(-time.Minute), doBlock, hpcsera.ExitNonzero},
 		"after the word":  {word.Add(time.Minute), doConclude, hpcsera.ExitNonzero},
 	} {
 		e := newEngine(&Agent{asker: newAsker()})
