@@ -122,25 +122,36 @@ func TestNoCancelIsLostWithARestoredServer(t *testing.T) {
 }
 
 // A database that was put back within its epoch knows fewer facts than were
-// answered; an instance that starts then tells them again.
-func TestAnInstanceTellsAgainWhatTheDatabaseNoLongerKnows(t *testing.T) {
-	inWorld(t, 5, func(t *testing.T, w *world) {
-		signed := w.sign(10, hpcsera.BatchStep)
-		i := w.start()
-		time.Sleep(time.Minute)
-		restore := w.server.backup()
-		job := w.submits(signed)
-		w.ends(job, hpcsera.Succeeded, "")
-		i.stop()
-		restore()
-		w.server.mu.Lock()
-		w.server.epoch-- // nobody said that it was put back
-		w.server.seq += 1000
-		w.server.mu.Unlock()
-		w.start()
-		w.until("it is known", time.Hour, func() bool { return w.server.state(job) == hpcsera.Succeeded })
-		if got := len(w.ran(job)); got != 1 {
-			t.Errorf("it ran %d times", got)
-		}
-	})
+// answered: the instance that serves ends, and one that starts tells them again.
+func TestWhatTheDatabaseNoLongerKnowsIsToldAgain(t *testing.T) {
+	for _, serving := range []bool{false, true} {
+		inWorld(t, 5, func(t *testing.T, w *world) {
+			signed := w.sign(10, hpcsera.BatchStep)
+			i := w.start()
+			time.Sleep(time.Minute)
+			restore := w.server.backup()
+			job := w.submits(signed)
+			w.ends(job, hpcsera.Succeeded, "")
+			if !serving {
+				i.stop()
+			}
+			restore()
+			w.server.mu.Lock()
+			w.server.epoch-- // nobody said that it was put back
+			w.server.seq -= 1_000_000_000
+			w.server.seq += 1000
+			w.server.mu.Unlock()
+			if serving {
+				w.until("it notices", time.Hour, i.hasEnded)
+				if !errors.Is(i.err, ErrRestored) {
+					t.Fatalf("it ended with %v, want to be started anew", i.err)
+				}
+			}
+			w.start()
+			w.until("it is known", time.Hour, func() bool { return w.server.state(job) == hpcsera.Succeeded })
+			if got := len(w.ran(job)); got != 1 {
+				t.Errorf("serving %t: it ran %d times", serving, got)
+			}
+		})
+	}
 }

@@ -48,10 +48,10 @@ func (a *Agent) workLoop(ctx context.Context) error {
 // poll makes one work request and applies its answer. wait is in seconds.
 func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	var req hpcsera.WorkRequest
-	var known int64
+	var known, told int64
 	err := a.engine.read(ctx, func() {
 		e := a.engine
-		known = e.epoch
+		known, told = e.epoch, e.sent
 		req = hpcsera.WorkRequest{Instance: a.instance, Term: a.granted.Load(), Epoch: e.epoch, Acked: e.safe, Free: e.free(), Wait: wait}
 		if e.cut {
 			req.Wait = 0 // submissions wait for this answer, and there may be no news for long
@@ -77,6 +77,11 @@ func (a *Agent) poll(ctx context.Context, wait int, facts bool) error {
 	a.counted = asked
 	if err := a.suspect(known, answer); err != nil {
 		return a.refusedWork(err)
+	}
+	if req.Term != 0 && answer.Epoch == known && answer.AppliedSeq < told {
+		// Put back by hand to a moment after the cursor and before the newest facts,
+		// which it had answered. The next instance tells them again.
+		return a.refusedWork(hpcsera.Errorf(hpcsera.Conflict, "the server has forgotten facts that it had answered").At("epoch"))
 	}
 	if answer.Term != req.Term {
 		again, err := a.grant(ctx, answer)
